@@ -1,0 +1,1 @@
+//! Composition: builds the planes, starts them and stops them in order.

@@ -1,0 +1,309 @@
+//! The validated configuration: what the rest of the program reads.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::model::{name::Name, weights::Weights};
+
+/// A whole configuration in which every reference resolves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Worker threads of the data plane; `None` is one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// Where the admin API listens; `None` turns it off.
+    pub admin: Option<AdminAddress>,
+    /// Where live state will be kept (`[state] path`). Not durable in this version.
+    pub state: Option<String>,
+    /// Addresses that accept connections, at least one.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Pools in the file's order.
+    pub pools: Vec<Arc<Pool>>,
+    /// Splits in the file's order; their weights are the declared ones.
+    pub splits: Vec<Arc<Split>>,
+    /// Routes in the file's order, which is the last tie-breaker of their precedence.
+    pub routes: Vec<Arc<Route>>,
+    /// The access log, off by default.
+    pub access_log: Option<AccessLog>,
+    /// How the process stops.
+    pub shutdown: Shutdown,
+}
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A loopback address (anything else needs authentication, which this version lacks).
+    Loopback(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// An address that Switchback accepts connections on.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name in logs and metrics.
+    pub name: Name,
+    /// The address to bind.
+    pub address: SocketAddr,
+    /// Networks whose `Forwarded`, `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The host (lower case, without port) that an HTTP/1.0 request without `Host` gets.
+    pub default_host: Option<Box<str>>,
+    /// Whether field names may hold an underscore (many applications read `-` and `_` as one).
+    pub allow_underscores: bool,
+    /// The most connections that are open at once, over all workers; over it, accepting pauses.
+    pub max_connections: usize,
+    /// From the first byte of a head to its end.
+    pub head_timeout: Duration,
+    /// How long a keep-alive connection may be idle between requests.
+    pub keep_alive_timeout: Duration,
+    /// The longest silence of a client that is sending a request body.
+    pub body_timeout: Duration,
+    /// The longest time in which a client that is being sent a response takes no byte.
+    pub write_timeout: Duration,
+}
+
+/// One version of a service.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Its name.
+    pub name: Name,
+    /// Its declared endpoints, each address once. It may be empty: a pool that has not been deployed yet.
+    pub endpoints: Vec<EndpointSettings>,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// How long a connection attempt may take.
+    pub connect_timeout: Duration,
+    /// How long an upstream connection is kept idle; below the application's own keep-alive time.
+    pub idle_timeout: Duration,
+    /// The most idle connections to one endpoint, for each worker.
+    pub max_idle: usize,
+}
+
+/// A declared endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its share within its pool, 1 by default; 0 takes no traffic.
+    pub weight: u32,
+}
+
+/// How an endpoint of a pool is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The less loaded of two random choices.
+    LeastRequest,
+    /// In turn, by weight.
+    RoundRobin,
+}
+
+/// A named set of weights over pools.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// Its name.
+    pub name: Name,
+    /// The declared weights; every pool in it is declared.
+    pub weights: Weights,
+    /// What buckets a request, if anything does.
+    pub key: Option<SplitKey>,
+    /// What happens to the share of a pool that has no available endpoint.
+    pub when_unavailable: WhenUnavailable,
+}
+
+/// What a split's bucketing key is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SplitKey {
+    /// The value of a cookie (case-sensitive name).
+    Cookie(Box<str>),
+    /// The value of a header field (lower-case name).
+    Header(Box<str>),
+    /// The client's IP address, without its port.
+    ClientIp,
+}
+
+/// What happens to the share of a pool that has no available endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenUnavailable {
+    /// The other pools take it, by their weights.
+    PassOn,
+    /// It is answered with 503.
+    Fail,
+}
+
+/// Which requests go where, and how.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name.
+    pub name: Name,
+    /// Which requests it takes.
+    pub matches: RouteMatch,
+    /// Where they go.
+    pub action: Action,
+    /// The time from the request's head to the response's end; `None` is unlimited. Tunnels are exempt once open.
+    pub timeout: Option<Duration>,
+    /// When a failed attempt is repeated.
+    pub retries: Retries,
+    /// Edits of the request's fields, after hop-by-hop fields were removed.
+    pub request_headers: HeaderEdits,
+    /// Edits of the response's fields.
+    pub response_headers: HeaderEdits,
+    /// The prefix that replaces the matched one (`rewrite = { prefix = "/v2" }`), normalised, without a last slash
+    /// (so `/` is the empty text). Only routes with a prefix path have one.
+    pub rewrite_prefix: Option<Box<str>>,
+    /// Whether `//` in the path counts as `/`.
+    pub merge_slashes: bool,
+    /// The longest request body in bytes; over it the request is answered with 413. `None` is unlimited.
+    pub max_body: Option<u64>,
+    /// Whether a `Forwarded` field (RFC 7239) is sent upstream.
+    pub forwarded: bool,
+    /// Whether `X-Request-Id` is sent upstream and answered downstream.
+    pub request_id: bool,
+    /// Protocols (lower case) that a client may upgrade to; `websocket` by default.
+    pub upgrades: Vec<Box<str>>,
+}
+
+/// Which requests a route takes. All of its parts must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteMatch {
+    /// Any of these; empty is every host.
+    pub hosts: Vec<HostPattern>,
+    /// The path.
+    pub path: PathPattern,
+    /// Any of these methods (as written, case-sensitive); empty is every method.
+    pub methods: Vec<Box<str>>,
+    /// All of these fields (lower-case name, exact value; of a repeated field any line may match).
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// All of these query parameters (percent-decoded name and value, exact; the first of a repeated one counts).
+    pub query: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A host that a route takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host: lower case, without port, IPv6 in brackets.
+    Exact(Box<str>),
+    /// `*.example.com`, held as `.example.com`: any host that ends so, with at least one label more.
+    Wildcard(Box<str>),
+}
+
+/// A path that a route takes, normalised as request paths are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path alone.
+    Exact(Box<str>),
+    /// Whole segments from the start, without a last slash: `/` is held as the empty text, `/a` takes `/a`, `/a/`
+    /// and `/a/b`, not `/ab`.
+    Prefix(Box<str>),
+}
+
+/// Where the requests of a route go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A declared split.
+    Split(Name),
+    /// A declared pool.
+    Pool(Name),
+    /// Answered by Switchback itself.
+    Redirect(Redirect),
+}
+
+/// `redirect = { … }`: the parts of the request's URL that are replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// `http` or `https`; the request's own by default.
+    pub scheme: Option<Box<str>>,
+    /// Host and, where wanted, port; the request's own by default.
+    pub host: Option<Box<str>>,
+    /// The whole path (and query, if it holds a `?`); the request's path and query by default.
+    pub path: Option<Box<str>>,
+}
+
+/// When a failed attempt is repeated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retries {
+    /// Attempts beyond the first; 0 turns retries off.
+    pub attempts: u32,
+    /// Retries as a share of the requests; at least 10 a second are always allowed.
+    pub budget: f64,
+}
+
+/// Edits of header fields, ready to be applied while a head is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderEdits {
+    /// Lower-case names of fields that are dropped: those of `remove` and of `set`.
+    pub drop: Vec<Box<str>>,
+    /// Whole lines, `Name: value\r\n`, of `set` and then `add`.
+    pub lines: Box<[u8]>,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// The file; `-` is the standard output.
+    pub path: PathBuf,
+    /// How a line looks.
+    pub format: AccessLogFormat,
+    /// The share of requests that is logged, above 0 and at most 1.
+    pub sample: f64,
+}
+
+/// How a line of the access log looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Text with `{field}` in it, parsed.
+    Template(Vec<LogPiece>),
+}
+
+/// A piece of an access log template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPiece {
+    /// Copied as it is.
+    Text(Box<str>),
+    /// Replaced by a field of the record.
+    Field(LogField),
+}
+
+/// A field of the access log. The names in JSON and in templates are these in snake case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the plain meaning of its name; docs/access-log.md has units")]
+pub enum LogField {
+    Time,
+    Listener,
+    Client,
+    Method,
+    Scheme,
+    Host,
+    Path,
+    Query,
+    Version,
+    Status,
+    Route,
+    Split,
+    Pool,
+    Endpoint,
+    Attempts,
+    Generation,
+    RequestId,
+    UserAgent,
+    Referer,
+    BytesReceived,
+    BytesSent,
+    FirstByteSeconds,
+    DurationSeconds,
+    Outcome,
+}
+
+/// How the process stops on SIGTERM: readiness fails at once, listeners close after `delay`, and what is in flight
+/// then has until `deadline`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long listeners stay open after readiness has failed.
+    pub delay: Duration,
+    /// How long requests in flight may take after the listeners have closed.
+    pub deadline: Duration,
+}

@@ -1,0 +1,1 @@
+//! The control plane: commands, the state they change, and the one task that applies them.

@@ -1,0 +1,5 @@
+//! The binary: hands the command line to the library.
+
+fn main() -> std::process::ExitCode {
+    switchback::cli::main()
+}

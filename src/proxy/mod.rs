@@ -1,0 +1,1 @@
+//! The data plane: workers, listeners, connections, the handler, forwarding.

@@ -1,0 +1,1 @@
+//! Why a request would go where it goes, step by step.

@@ -1,0 +1,55 @@
+//! The table in force.
+
+use std::{rc::Rc, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use super::table::Table;
+
+/// The published table. One writer (the controller) stores; workers read through a [`Reader`] each.
+#[derive(Debug)]
+pub struct Live(ArcSwap<Table>);
+
+/// One worker's view of the published table.
+///
+/// It holds the table in an `Rc` of its own, so that a request keeps its generation without touching a count that
+/// cores share.
+#[derive(Debug)]
+pub struct Reader {
+    live: Arc<Live>,
+    current: Rc<Arc<Table>>,
+}
+
+impl Live {
+    /// Publishes the first table.
+    pub fn new(table: Arc<Table>) -> Self {
+        Self(ArcSwap::new(table))
+    }
+
+    /// Puts a table in force. Every request that is selected after this returns is decided by it or a later one.
+    pub fn publish(&self, table: Arc<Table>) {
+        self.0.store(table);
+    }
+
+    /// The table in force. For the control plane; workers use [`Self::reader`].
+    pub fn table(&self) -> Arc<Table> {
+        self.0.load_full()
+    }
+
+    /// A view for one worker.
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        Reader { live: Arc::clone(self), current: Rc::new(self.table()) }
+    }
+}
+
+impl Reader {
+    /// The table in force: one atomic load, and nothing more unless it has changed.
+    #[inline]
+    pub fn current(&mut self) -> &Rc<Arc<Table>> {
+        let in_force = self.live.0.load();
+        if !Arc::ptr_eq(&in_force, &self.current) {
+            self.current = Rc::new(Arc::clone(&in_force));
+        }
+        &self.current
+    }
+}

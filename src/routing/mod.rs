@@ -1,0 +1,12 @@
+//! Which route, split, pool and endpoint a request gets.
+//!
+//! A [`table::Table`] is compiled from the configuration and the live state, immutable and numbered. [`live::Live`]
+//! holds the one in force; a request is decided by one whole table. [`select::select`] does it in one synchronous
+//! act, and [`explain::explain`] tells the same story in words without taking part in it.
+
+pub mod build;
+pub mod explain;
+pub mod live;
+pub mod request_view;
+pub mod select;
+pub mod table;

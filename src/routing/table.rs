@@ -1,0 +1,71 @@
+//! The compiled, immutable, numbered routing table.
+
+use std::sync::Arc;
+
+use crate::{config, telemetry::registry::Slot, upstream::endpoint::Endpoint};
+
+/// One generation of the routing table.
+#[derive(Debug)]
+pub struct Table {
+    /// Its number; each published table has a higher one.
+    pub generation: u64,
+    /// The routes, in the file's order; shared with the next generation if the file did not change.
+    pub routes: Arc<[Route]>,
+    /// The splits, in the file's order.
+    pub splits: Vec<Arc<Split>>,
+    /// The pools, in the file's order.
+    pub pools: Vec<Arc<Pool>>,
+}
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct Route {
+    /// What the file says of it.
+    pub settings: Arc<config::Route>,
+    /// Where its requests go.
+    pub target: Target,
+    /// Its series.
+    pub slot: Slot,
+}
+
+/// Where a route's requests go: indices into the same table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// An index into [`Table::splits`].
+    Split(usize),
+    /// An index into [`Table::pools`].
+    Pool(usize),
+    /// Answered by Switchback itself, as the route's settings say.
+    Redirect,
+}
+
+/// A compiled split with the weights in force.
+#[derive(Debug)]
+pub struct Split {
+    /// What the file says of it (its weights there are the declared ones, not those in force).
+    pub settings: Arc<config::Split>,
+    /// Its pools with the weights in force, in declared order.
+    pub arms: Vec<Arm>,
+}
+
+/// One pool's part in a split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arm {
+    /// An index into [`Table::pools`].
+    pub pool: usize,
+    /// The weight in force.
+    pub weight: u32,
+    /// The series of this pool in this split.
+    pub slot: Slot,
+}
+
+/// A compiled pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// What the file says of it.
+    pub settings: Arc<config::Pool>,
+    /// Its endpoints with their weights, in declared order.
+    pub endpoints: Vec<(Arc<Endpoint>, u32)>,
+    /// Its series.
+    pub slot: Slot,
+}

@@ -1,0 +1,9 @@
+//! What happened, in numbers and lines.
+//!
+//! The request path holds handles ([`traffic::Traffic`]) and adds to plain counters that no other thread writes;
+//! it never looks up a label, takes a lock or formats. Whoever reads (metrics, status) adds the workers' up.
+
+pub mod counter;
+pub mod histogram;
+pub mod registry;
+pub mod traffic;

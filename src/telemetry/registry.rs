@@ -1,0 +1,184 @@
+//! The registry of all series: who counts what, and the sums over the workers.
+//!
+//! A series is declared when a table that has it is built, and keeps its [`Slot`] for the life of the process, so
+//! that its counts outlive the table. A worker takes its own [`Traffic`] of a slot on the first request that needs
+//! it; from then on it holds the handle.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    counter::Counter,
+    traffic::{Traffic, TrafficCounts},
+};
+use crate::model::name::Name;
+
+/// What a series is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The requests of a route.
+    Route(Name),
+    /// The requests that a split (first) sent to a pool (second).
+    Split(Name, Name),
+    /// The requests of a pool.
+    Pool(Name),
+    /// The requests of an endpoint of a pool.
+    Endpoint(Name, SocketAddr),
+}
+
+/// A series' place in the registry: small, dense, never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u32);
+
+/// Counts of one worker that belong to no series.
+#[derive(Debug, Default)]
+pub struct WorkerCounts {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections open now.
+    pub connections: Counter,
+    /// Requests refused before they had a route, by reason: see `docs/metrics.md`.
+    pub refused: Counter,
+    /// Requests that no route took.
+    pub unrouted: Counter,
+    /// Records that the access log dropped because its queue was full.
+    pub log_dropped: Counter,
+    /// The generation of the routing table that this worker used last.
+    pub generation: Counter,
+}
+
+/// All series of the process.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: BTreeMap<Key, Slot>,
+    /// By slot: each worker's counts.
+    series: Vec<Vec<Arc<Traffic>>>,
+    workers: Vec<Arc<WorkerCounts>>,
+}
+
+impl Slot {
+    /// An index into a vector that is as long as the registry.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Registry {
+    /// The slot of a series, new if it has none. A declared series is shown with zeros from then on.
+    pub fn declare(&self, key: &Key) -> Slot {
+        let mut inner = self.lock();
+        if let Some(slot) = inner.slots.get(key) {
+            return *slot;
+        }
+        let slot = Slot(u32::try_from(inner.series.len()).expect("a table's size is limited far under 2^32"));
+        inner.slots.insert(key.clone(), slot);
+        inner.series.push(Vec::new());
+        slot
+    }
+
+    /// Fresh counts of a series for one worker to write.
+    pub fn traffic(&self, slot: Slot) -> Arc<Traffic> {
+        let traffic = Arc::new(Traffic::default());
+        self.lock().series[slot.index()].push(Arc::clone(&traffic));
+        traffic
+    }
+
+    /// Fresh counts of a worker for it to write.
+    pub fn worker(&self) -> Arc<WorkerCounts> {
+        let counts = Arc::new(WorkerCounts::default());
+        self.lock().workers.push(Arc::clone(&counts));
+        counts
+    }
+
+    /// The sum of a series over all workers; zeros if it was never declared.
+    pub fn counts(&self, key: &Key) -> TrafficCounts {
+        let inner = self.lock();
+        inner.slots.get(key).map(|slot| sum(&inner.series[slot.index()])).unwrap_or_default()
+    }
+
+    /// All series with their sums, ordered by key.
+    pub fn all(&self) -> Vec<(Key, TrafficCounts)> {
+        let inner = self.lock();
+        inner.slots.iter().map(|(key, slot)| (key.clone(), sum(&inner.series[slot.index()]))).collect()
+    }
+
+    /// Every worker's own counts.
+    pub fn workers(&self) -> Vec<Arc<WorkerCounts>> {
+        self.lock().workers.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while it was held can't leave it half changed: each change is one insertion.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn sum(series: &[Arc<Traffic>]) -> TrafficCounts {
+    let mut counts = TrafficCounts::default();
+    for traffic in series {
+        traffic.add_to(&mut counts);
+    }
+    counts
+}
+
+/// One worker's handles, by slot.
+#[derive(Debug)]
+pub struct LocalSeries {
+    registry: Arc<Registry>,
+    handles: Vec<Option<Arc<Traffic>>>,
+}
+
+impl LocalSeries {
+    /// Handles for one worker; none is taken yet.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, handles: Vec::new() }
+    }
+
+    /// This worker's counts of a series.
+    #[inline]
+    pub fn of(&mut self, slot: Slot) -> &Arc<Traffic> {
+        if self.handles.get(slot.index()).is_none_or(Option::is_none) {
+            self.take(slot);
+        }
+        self.handles[slot.index()].as_ref().expect("taken above")
+    }
+
+    #[cold]
+    fn take(&mut self, slot: Slot) {
+        if self.handles.len() <= slot.index() {
+            self.handles.resize(slot.index() + 1, None);
+        }
+        self.handles[slot.index()] = Some(self.registry.traffic(slot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_keeps_its_slot_and_adds_its_workers_up() {
+        let registry = Arc::new(Registry::default());
+        let key = Key::Route(Name::new("shop").unwrap());
+        let slot = registry.declare(&key);
+        assert_eq!(registry.declare(&key), slot);
+        assert_eq!(registry.counts(&key), TrafficCounts::default());
+        for _ in 0..2 {
+            let mut worker = LocalSeries::new(Arc::clone(&registry));
+            for _ in 0..3 {
+                worker.of(slot).by_class[1].add(1);
+            }
+        }
+        assert_eq!(registry.counts(&key).requests(), 6);
+        assert_eq!(registry.all().len(), 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! What is counted of the requests of a route, of a pool's part in a split, of a pool, or of an endpoint.
+
+use std::time::Duration;
+
+use super::{
+    counter::Counter,
+    histogram::{Histogram, HistogramCounts},
+};
+
+/// One worker's counts for one series. See [`super::registry::Key`].
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Requests by the first digit of their final status: index 0 is 1xx (a tunnel's 101), 4 is 5xx.
+    pub by_class: [Counter; 5],
+    /// Requests that ended with no status sent: the client went away, or the response could not begin.
+    pub aborted: Counter,
+    /// Requests in flight.
+    pub in_flight: Counter,
+    /// From the request's head to the response's head.
+    pub first_byte: Histogram,
+    /// From the request's head to the response's last byte.
+    pub duration: Histogram,
+    /// Bytes of request bodies (and what a tunnel's client sent).
+    pub bytes_received: Counter,
+    /// Bytes of response bodies (and what a tunnel's upstream sent).
+    pub bytes_sent: Counter,
+    /// Attempts after the first.
+    pub retries: Counter,
+    /// How often a split's draw fell on this pool, whether or not it was available. Only for a pool in a split.
+    pub drawn: Counter,
+    /// Upstream connections opened.
+    pub connects: Counter,
+    /// Requests that went over an upstream connection that had served one before.
+    pub reuses: Counter,
+    /// Upstream connections that could not be opened.
+    pub connect_failures: Counter,
+    /// Attempts that failed after the connection was there: reset, cut, malformed.
+    pub attempt_failures: Counter,
+}
+
+/// The counts of one series at one moment, of all workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of Traffic")]
+pub struct TrafficCounts {
+    pub by_class: [u64; 5],
+    pub aborted: u64,
+    pub in_flight: u64,
+    pub first_byte: HistogramCounts,
+    pub duration: HistogramCounts,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub retries: u64,
+    pub drawn: u64,
+    pub connects: u64,
+    pub reuses: u64,
+    pub connect_failures: u64,
+    pub attempt_failures: u64,
+}
+
+impl Traffic {
+    /// Counts a request that has been answered with `status` (100 to 599).
+    #[inline]
+    pub fn finished(&self, status: u16, first_byte: Duration, duration: Duration) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.by_class[class].add(1);
+        self.first_byte.record(first_byte);
+        self.duration.record(duration);
+    }
+
+    /// Adds these counts to `into`.
+    pub fn add_to(&self, into: &mut TrafficCounts) {
+        for (sum, counter) in into.by_class.iter_mut().zip(&self.by_class) {
+            *sum += counter.value();
+        }
+        self.first_byte.add_to(&mut into.first_byte);
+        self.duration.add_to(&mut into.duration);
+        into.aborted += self.aborted.value();
+        // One worker's gauge is never negative, as it alone counts up and down.
+        into.in_flight += self.in_flight.value();
+        into.bytes_received += self.bytes_received.value();
+        into.bytes_sent += self.bytes_sent.value();
+        into.retries += self.retries.value();
+        into.drawn += self.drawn.value();
+        into.connects += self.connects.value();
+        into.reuses += self.reuses.value();
+        into.connect_failures += self.connect_failures.value();
+        into.attempt_failures += self.attempt_failures.value();
+    }
+}
+
+impl TrafficCounts {
+    /// Requests that have ended with a status.
+    pub fn requests(&self) -> u64 {
+        self.by_class.iter().sum()
+    }
+}

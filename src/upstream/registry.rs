@@ -1,0 +1,33 @@
+//! All endpoints of the process, by pool and address. The controller owns it; it outlives tables.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use super::endpoint::{Endpoint, EndpointId};
+use crate::{
+    model::name::Name,
+    telemetry::registry::{Key, Registry as Series},
+};
+
+/// The endpoints that were ever declared.
+#[derive(Debug, Default)]
+pub struct Registry {
+    endpoints: BTreeMap<(Name, SocketAddr), Arc<Endpoint>>,
+}
+
+impl Registry {
+    /// The endpoint of a pool at an address, new if it was never seen.
+    pub fn endpoint(&mut self, pool: &Name, address: SocketAddr, series: &Series) -> Arc<Endpoint> {
+        let next =
+            EndpointId(u32::try_from(self.endpoints.len()).expect("the file's limits are far under 2^32"));
+        let endpoint = self.endpoints.entry((pool.clone(), address)).or_insert_with(|| {
+            Arc::new(Endpoint {
+                id: next,
+                pool: pool.clone(),
+                address,
+                slot: series.declare(&Key::Endpoint(pool.clone(), address)),
+                occupancy: Default::default(),
+            })
+        });
+        Arc::clone(endpoint)
+    }
+}
