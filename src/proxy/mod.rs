@@ -1,1 +1,31 @@
-//! The data plane: workers, listeners, connections, the handler, forwarding.
+//! The data plane: one worker per core, each a thread with its own runtime, accept loop, upstream connections and
+//! counters.
+//!
+//! A request's way: [`listener`] accepts, [`connection`] reads the head, [`handler`] decides (one synchronous act),
+//! [`forward`] makes an attempt, [`exchange`] relays both bodies, [`retry`] says whether to try again, and
+//! [`account`] counts what came of it. An error becomes a status in one place, [`answer`].
+//!
+//! Invariant: no worker ever waits for another, or for the control plane.
+
+mod account;
+mod answer;
+mod buffers;
+mod client;
+mod clock;
+mod connection;
+mod deadline;
+mod exchange;
+mod forward;
+mod handler;
+mod linger;
+mod listener;
+mod request_head;
+mod response_head;
+mod outbox;
+mod request_id;
+mod retry;
+mod target;
+mod tunnel;
+mod worker;
+
+pub use worker::{Phase, Proxy, ProxyError};

@@ -1,8 +1,8 @@
 //! One worker's side of the endpoints: its handle of each, with its own counts, and the lease on one.
 
-use std::{ops::Deref, rc::Rc, sync::Arc};
+use std::{ops::Deref, rc::Rc, sync::Arc, time::Instant};
 
-use super::endpoint::Endpoint;
+use super::{connections::IdleConnections, endpoint::Endpoint};
 use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
 
 /// A worker's handles of the endpoints that it has used. Nothing in it is shared with another thread.
@@ -17,6 +17,8 @@ pub struct LocalEndpoint {
     shared: Arc<Endpoint>,
     /// This worker's counts of the endpoint.
     pub traffic: Arc<Traffic>,
+    /// This worker's idle connections to it.
+    pub idle: IdleConnections,
 }
 
 /// The claim that a request holds on an endpoint until its response has ended.
@@ -33,7 +35,11 @@ impl Upstreams {
                 self.handles.resize(index + 1, None);
             }
             let traffic = Arc::clone(series.of(endpoint.slot));
-            self.handles[index] = Some(Rc::new(LocalEndpoint { shared: Arc::clone(endpoint), traffic }));
+            self.handles[index] = Some(Rc::new(LocalEndpoint {
+                shared: Arc::clone(endpoint),
+                traffic,
+                idle: IdleConnections::default(),
+            }));
         }
         Rc::clone(self.handles[index].as_ref().expect("made above"))
     }
@@ -42,6 +48,14 @@ impl Upstreams {
     #[inline]
     pub fn claim(&mut self, endpoint: &Arc<Endpoint>, series: &mut LocalSeries) -> Option<Lease> {
         endpoint.occupancy.claim().then(|| Lease(self.local(endpoint, series)))
+    }
+
+    /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining; with
+    /// `all`, every one.
+    pub fn sweep(&self, now: Instant, all: bool) {
+        for endpoint in self.handles.iter().flatten() {
+            endpoint.idle.sweep(now, all || endpoint.occupancy.is_draining());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! connections.
 
 pub mod balance;
+pub mod connections;
 pub mod endpoint;
 pub mod local;
 pub mod occupancy;

@@ -1,0 +1,151 @@
+//! What is counted of one request, and when.
+//!
+//! Invariant: whatever was counted into a gauge is counted out again exactly once, also when a task is dropped.
+
+use std::{rc::Rc, time::Instant};
+
+use super::{clock, worker::Worker};
+use crate::{
+    routing::table::Table,
+    telemetry::{
+        access_log::Record,
+        registry::{LocalSeries, Slot},
+    },
+    upstream::local::Lease,
+};
+
+/// The account of one request that has a route.
+#[derive(Debug)]
+pub(super) struct Account {
+    worker: Rc<Worker>,
+    /// When its head was read.
+    pub(super) started: Instant,
+    /// When the response's head was there.
+    first_byte: Option<Instant>,
+    /// The final status that was sent, if any.
+    status: Option<u16>,
+    route: Slot,
+    arm: Option<Slot>,
+    pool: Option<Slot>,
+    /// Data bytes from the client.
+    pub(super) received: u64,
+    /// Data bytes to the client.
+    pub(super) sent: u64,
+    /// Attempts made.
+    pub(super) attempts: u32,
+    /// For the access log, if this request is one of its sample.
+    pub(super) record: Option<Box<Record>>,
+}
+
+impl Account {
+    /// Opens the account of a request that has just got its route.
+    #[inline]
+    pub(super) fn open(worker: &Rc<Worker>, route: Slot) -> Self {
+        let account = Self {
+            worker: Rc::clone(worker),
+            started: clock::now(),
+            first_byte: None,
+            status: None,
+            route,
+            arm: None,
+            pool: None,
+            received: 0,
+            sent: 0,
+            attempts: 0,
+            record: None,
+        };
+        account.series(|series| series.of(route).in_flight.add(1));
+        account
+    }
+
+    /// Says which pool the request is at now: the first one, or another after a retry.
+    #[inline]
+    pub(super) fn assign(&mut self, table: &Table, arm: Option<(usize, usize)>, pool: usize) {
+        let arm = arm.map(|(split, arm)| table.splits[split].arms[arm].slot);
+        let pool = Some(table.pools[pool].slot);
+        if (self.arm, self.pool) == (arm, pool) {
+            return;
+        }
+        self.leave();
+        (self.arm, self.pool) = (arm, pool);
+        self.series(|series| {
+            for slot in [arm, pool].into_iter().flatten() {
+                series.of(slot).in_flight.add(1);
+            }
+        });
+    }
+
+    fn leave(&self) {
+        self.series(|series| {
+            for slot in [self.arm, self.pool].into_iter().flatten() {
+                series.of(slot).in_flight.subtract(1);
+            }
+        });
+    }
+
+    /// Counts an attempt after the first.
+    pub(super) fn retried(&self) {
+        self.each(|series, slot| series.of(slot).retries.add(1));
+    }
+
+    /// A final status has been, or is being, sent.
+    #[inline]
+    pub(super) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+        self.first_byte = Some(clock::now());
+    }
+
+    /// Closes the account after the last byte: counts the request everywhere it belongs. `whole` says that the
+    /// response was sent to its end, or that a tunnel ended.
+    #[inline]
+    pub(super) fn close(mut self, lease: Option<&Lease>, whole: bool) {
+        let now = clock::now();
+        let duration = now.saturating_duration_since(self.started);
+        let status = self.status.filter(|_| whole);
+        let first_byte = self.first_byte.map_or(duration, |at| at.saturating_duration_since(self.started));
+        let (received, sent) = (self.received, self.sent);
+        let count = |traffic: &crate::telemetry::traffic::Traffic| {
+            traffic.bytes_received.add(received);
+            traffic.bytes_sent.add(sent);
+            match status {
+                Some(status) => traffic.finished(status, first_byte, duration),
+                None => traffic.aborted.add(1),
+            }
+        };
+        self.each(|series, slot| count(series.of(slot)));
+        if let Some(lease) = lease {
+            count(&lease.traffic);
+        }
+        if let Some(mut record) = self.record.take() {
+            record.status = self.status.unwrap_or(0);
+            record.bytes_received = received;
+            record.bytes_sent = sent;
+            record.first_byte = first_byte;
+            record.duration = duration;
+            record.attempts = self.attempts;
+            record.whole = whole;
+            record.endpoint = lease.map(|lease| lease.address);
+            self.worker.log(record);
+        }
+    }
+
+    fn each(&self, mut act: impl FnMut(&mut LocalSeries, Slot)) {
+        self.series(|series| {
+            for slot in [Some(self.route), self.arm, self.pool].into_iter().flatten() {
+                act(series, slot);
+            }
+        });
+    }
+
+    #[inline]
+    fn series<T>(&self, act: impl FnOnce(&mut LocalSeries) -> T) -> T {
+        act(&mut self.worker.routing.borrow_mut().series)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.each(|series, slot| series.of(slot).in_flight.subtract(1));
+    }
+}
+

@@ -1,0 +1,99 @@
+//! The answers that Switchback gives itself: the one place where an error becomes a status.
+
+use super::response_head::Afterwards;
+use crate::wire::emit;
+
+/// An answer of Switchback's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The status code.
+    pub(super) status: u16,
+    /// What was wrong, for the body; empty for a redirect.
+    pub(super) detail: String,
+    /// `Location` of a redirect.
+    pub(super) location: Option<Vec<u8>>,
+    /// Whether the connection can't be used again: the request's end is unknown, or its body was not read.
+    pub(super) close: bool,
+}
+
+impl Answer {
+    /// A problem after which the connection is closed.
+    pub(super) fn closing(status: u16, detail: impl ToString) -> Self {
+        Self { status, detail: detail.to_string(), location: None, close: true }
+    }
+
+    /// A problem after which the connection may go on.
+    pub(super) fn problem(status: u16, detail: impl ToString) -> Self {
+        Self { close: false, ..Self::closing(status, detail) }
+    }
+
+    /// Writes it. A client that asked with HEAD gets no body.
+    pub(super) fn write(&self, out: &mut Vec<u8>, to_head: bool, afterwards: Afterwards, date: &[u8]) {
+        let reason = reason(self.status);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        emit::decimal(out, u64::from(self.status));
+        out.push(b' ');
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        emit::line(out, b"Date", date);
+        let body = self.body(reason);
+        if let Some(location) = &self.location {
+            emit::line(out, b"Location", location);
+        } else {
+            emit::line(out, b"Content-Type", b"application/problem+json");
+            emit::line(out, b"Cache-Control", b"no-store");
+        }
+        match self.status {
+            503 => emit::line(out, b"Retry-After", b"1"),
+            405 => emit::line(out, b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            _ => {}
+        }
+        emit::content_length(out, body.len() as u64);
+        match afterwards {
+            Afterwards::Stays => {}
+            Afterwards::StaysAndSaysSo => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Afterwards::Closes => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
+        if !to_head {
+            out.extend_from_slice(body.as_bytes());
+        }
+    }
+
+    /// A problem document (RFC 9457). The details are our own words and hold nothing that would need escaping in JSON
+    /// but quotes.
+    fn body(&self, reason: &str) -> String {
+        if self.location.is_some() {
+            return String::new();
+        }
+        let detail = self.detail.replace('\\', "\\\\").replace('"', "\\\"");
+        format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{reason}\",\"status\":{},\"detail\":\"{detail}\"}}\n",
+            self.status
+        )
+    }
+}
+
+/// The reason phrase of a status that Switchback answers with.
+fn reason(status: u16) -> &'static str {
+    match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

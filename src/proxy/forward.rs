@@ -1,0 +1,219 @@
+//! A request's attempts: connect or reuse, exchange, and if it failed, say whether and where it goes again.
+
+use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
+
+use tokio::net::TcpStream;
+
+use super::{
+    answer::Answer,
+    clock,
+    connection::{After, Downstream},
+    exchange::{Exchange, Failed, Finished},
+    handler::Request,
+    outbox::Outbox,
+    response_head::Afterwards,
+    retry::{self, Failure, Verdict},
+    tunnel,
+};
+use crate::{
+    routing::select::{self, Selection},
+    upstream::{connections::Connection, endpoint::EndpointId},
+};
+
+/// The most attempts that a route can ask for, and one; bounds the list of endpoints that were tried.
+const MOST_ATTEMPTS: usize = 8;
+
+/// What the attempts so far have used up.
+struct Tried {
+    endpoints: [EndpointId; MOST_ATTEMPTS],
+    count: usize,
+    /// The next attempt must not reuse a connection.
+    fresh: bool,
+}
+
+/// Forwards a request and brings its response back.
+pub(super) async fn forward(downstream: &mut Downstream, mut request: Request) -> After {
+    let mut up = Outbox::new(std::mem::take(&mut request.message));
+    let timeout = request.table.routes[request.route].settings.timeout;
+    let due = timeout.map(|timeout| request.account.started + timeout);
+    let mut tried = Tried { endpoints: [request.lease.id; MOST_ATTEMPTS], count: 0, fresh: false };
+    let result = loop {
+        request.account.attempts += 1;
+        let failed = match attempt(downstream, &mut request, &mut up, due, tried.fresh).await {
+            Ok(ended) => break Ok(ended),
+            Err(failed) => failed,
+        };
+        if !again(downstream, &mut request, &failed, &mut tried) {
+            break Err(failed);
+        }
+        up.rewind();
+    };
+    downstream.worker.buffers.give(up.bytes);
+    match result {
+        Ok((finished, connection)) => end(downstream, request, finished, connection).await,
+        Err(failed) => fail(downstream, request, failed).await,
+    }
+}
+
+/// Makes one attempt.
+async fn attempt(
+    downstream: &mut Downstream,
+    request: &mut Request,
+    up: &mut Outbox,
+    due: Option<Instant>,
+    fresh: bool,
+) -> Result<(Finished, Connection), Failed> {
+    let reused = if fresh { None } else { request.lease.idle.take(clock::now()) };
+    let mut connection = match reused {
+        Some(connection) => {
+            request.lease.traffic.reuses.add(1);
+            connection
+        }
+        None => connect(downstream, request, due)
+            .await
+            .map_err(|failure| Failed { failure, replayable: true, answered: false })?,
+    };
+    let Connection { stream, reused } = &mut connection;
+    let mut exchange = Exchange::new(downstream, stream, *reused, request, up, due);
+    let finished = poll_fn(|cx| exchange.poll(cx)).await;
+    drop(exchange);
+    match finished {
+        Ok(finished) => Ok((finished, connection)),
+        Err(failed) => {
+            if failed.failure.is_upstream() {
+                request.lease.traffic.attempt_failures.add(1);
+            }
+            Err(failed)
+        }
+    }
+}
+
+/// Opens a connection to the endpoint, within the pool's time for it.
+async fn connect(
+    downstream: &mut Downstream,
+    request: &Request,
+    due: Option<Instant>,
+) -> Result<Connection, Failure> {
+    let limit = clock::now() + request.table.pools[request.pool].settings.connect_timeout;
+    downstream.deadline.arm(due.map_or(limit, |due| due.min(limit)));
+    let mut connecting = pin!(TcpStream::connect(request.lease.address));
+    let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+        Poll::Pending if downstream.deadline.poll_due(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        poll => poll,
+    })
+    .await;
+    let traffic = &request.lease.traffic;
+    match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+        Ok(stream) => {
+            traffic.connects.add(1);
+            Ok(Connection { stream, reused: false })
+        }
+        Err(_) if due.is_some_and(|due| due <= clock::now()) => Err(Failure::TimedOut),
+        Err(error) => {
+            traffic.connect_failures.add(1);
+            Err(Failure::UpstreamUnreachable(error))
+        }
+    }
+}
+
+/// Decides whether the request goes again, and moves it to where it goes.
+#[cold]
+fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried: &mut Tried) -> bool {
+    let settings = &request.table.routes[request.route].settings;
+    let verdict = retry::judge(&failed.failure, failed.replayable, request.traits.is_idempotent);
+    if verdict == Verdict::Stands
+        || tried.count >= MOST_ATTEMPTS
+        || request.account.attempts > settings.retries.attempts
+        || !downstream.worker.routing.borrow_mut().budget.spend(clock::now())
+    {
+        return false;
+    }
+    tried.fresh = verdict == Verdict::SameEndpoint;
+    if verdict == Verdict::OtherEndpoint && !move_on(downstream, request, tried) {
+        return false;
+    }
+    request.account.retried();
+    true
+}
+
+/// Moves a request to an endpoint that was not tried; answers whether there is one.
+fn move_on(downstream: &Downstream, request: &mut Request, tried: &mut Tried) -> bool {
+    tried.endpoints[tried.count] = request.lease.id;
+    tried.count += 1;
+    let selection = {
+        let mut routing = downstream.worker.routing.borrow_mut();
+        let routing = &mut *routing;
+        select::select_again(
+            &request.table,
+            &mut routing.chooser,
+            &mut routing.upstreams,
+            &mut routing.series,
+            (request.route, request.arm, request.pool),
+            &tried.endpoints[..tried.count],
+        )
+    };
+    let Selection::Forward { arm, pool, lease, .. } = selection else { return false };
+    (request.arm, request.pool, request.lease) = (arm, pool, lease);
+    request.account.assign(&request.table, arm, pool);
+    true
+}
+
+/// The response has been sent to its end.
+async fn end(
+    downstream: &mut Downstream,
+    mut request: Request,
+    finished: Finished,
+    mut connection: Connection,
+) -> After {
+    request.account.received = request.body.data_bytes();
+    if finished.tunnel {
+        let carried = tunnel::run(downstream, &mut connection.stream).await;
+        request.account.received += carried.up;
+        request.account.sent += carried.down;
+        request.account.close(Some(&request.lease), true);
+        return After::Close;
+    }
+    let lease = request.lease;
+    if finished.upstream_reusable && !lease.occupancy.is_draining() {
+        let pool = &request.table.pools[request.pool].settings;
+        lease.idle.give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
+    }
+    request.account.close(Some(&lease), true);
+    match finished.afterwards {
+        Afterwards::Stays | Afterwards::StaysAndSaysSo => After::Next,
+        // A client that asked for the close, and whose request was read whole, sends nothing more.
+        Afterwards::Closes if finished.request_read && !request.traits.keeps_alive => After::Close,
+        Afterwards::Closes => After::Linger,
+    }
+}
+
+/// No attempt has succeeded.
+async fn fail(downstream: &mut Downstream, mut request: Request, failed: Failed) -> After {
+    request.account.received = request.body.data_bytes();
+    tracing::debug!(
+        error = %failed.failure,
+        endpoint = %request.lease.address,
+        attempts = request.account.attempts,
+        "a request failed"
+    );
+    let status = failed.failure.status();
+    let (Some(status), false) = (status, failed.answered) else {
+        // A response that was begun can only be broken off, so that the client sees that it is not whole.
+        request.account.close(Some(&request.lease), false);
+        return After::Close;
+    };
+    let keeps_alive = request.traits.keeps_alive
+        && request.body.is_done()
+        && !failed.failure.is_client()
+        && !downstream.worker.is_leaving();
+    let afterwards = match (keeps_alive, request.traits.is_http11) {
+        (false, _) => Afterwards::Closes,
+        (true, true) => Afterwards::Stays,
+        (true, false) => Afterwards::StaysAndSaysSo,
+    };
+    let answer = Answer::problem(status, &failed.failure);
+    let Request { account, lease, traits, .. } = request;
+    let after = downstream.send_answer(&answer, Some((account, Some(&lease))), traits.is_head, afterwards).await;
+    drop(lease);
+    after
+}

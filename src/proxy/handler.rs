@@ -1,0 +1,378 @@
+//! From a request's head to what is done about it: one synchronous act.
+//!
+//! Invariant: whatever is refused here has reached no upstream, and what is decided is decided by one whole
+//! generation of the routing table.
+
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+
+use super::{
+    account::Account,
+    answer::Answer,
+    client,
+    connection::Downstream,
+    request_head::Outgoing,
+    request_id::RequestId,
+    target::{self, Target},
+    worker::Worker,
+};
+use crate::{
+    config,
+    model::path,
+    routing::{
+        request_view::RequestView,
+        select::{self, Selection},
+        table::{Route, Table},
+    },
+    telemetry::access_log::Record,
+    upstream::local::Lease,
+    wire::{
+        body::Body,
+        fields::Known,
+        request::{RequestBody, RequestHead},
+    },
+};
+
+/// What is done about a request.
+#[derive(Debug)]
+pub(super) enum Begin {
+    /// Switchback answers it itself.
+    Answer(Answer, Option<Account>),
+    /// It is forwarded.
+    Forward(Request),
+}
+
+/// A request on its way to an upstream.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The generation that decided it.
+    pub(super) table: Rc<Arc<Table>>,
+    /// The route, an index into the table.
+    pub(super) route: usize,
+    /// The split and the arm in it, unless the route names a pool.
+    pub(super) arm: Option<(usize, usize)>,
+    /// The pool, an index into the table.
+    pub(super) pool: usize,
+    /// The claim on the endpoint.
+    pub(super) lease: Lease,
+    /// What the upstream is to get: the head and as much of the body as came with it.
+    pub(super) message: Vec<u8>,
+    /// The request's body, as far as it was not in `message`.
+    pub(super) body: Body,
+    /// What of the head is needed later.
+    pub(super) traits: Traits,
+    /// The id that the response carries, too.
+    pub(super) request_id: Option<RequestId>,
+    /// What is counted.
+    pub(super) account: Account,
+}
+
+/// What is needed of a request's head after it is gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traits {
+    /// It is a HEAD request.
+    pub(super) is_head: bool,
+    /// Sending it twice is as good as once (RFC 9110 9.2.2).
+    pub(super) is_idempotent: bool,
+    /// The client speaks HTTP/1.1.
+    pub(super) is_http11: bool,
+    /// The client allows another request on its connection.
+    pub(super) keeps_alive: bool,
+    /// The client waits for a 100 before it sends its body.
+    pub(super) expects_continue: bool,
+    /// The client asked to upgrade, and may.
+    pub(super) upgrades: bool,
+}
+
+/// A parsed HTTP/1.1 request, as the routing layer sees it.
+struct View<'a> {
+    buffer: &'a [u8],
+    head: &'a RequestHead,
+    target: &'a Target<'a>,
+    client: IpAddr,
+}
+
+impl RequestView for View<'_> {
+    fn method(&self) -> &[u8] {
+        self.head.method.of(self.buffer)
+    }
+
+    fn scheme(&self) -> &str {
+        "http"
+    }
+
+    fn host(&self) -> &str {
+        &self.target.host
+    }
+
+    fn path(&self) -> &[u8] {
+        &self.target.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.target.query
+    }
+
+    fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
+        self.head.fields.value(self.buffer, name, nth)
+    }
+
+    fn client(&self) -> IpAddr {
+        self.client
+    }
+}
+
+/// Decides a request whose whole head stands at the start of `buffer`. Answers what is done about it and how many
+/// bytes of `buffer` belong to it.
+pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) -> (Begin, usize) {
+    let settings = &**downstream.listener;
+    let refuse = |answer: Answer| {
+        downstream.worker.counts.refused.add(1);
+        (Begin::Answer(answer, None), buffer.len())
+    };
+    if head.fields.underscore && !settings.allow_underscores {
+        return refuse(Answer::closing(400, "a field name holds an underscore"));
+    }
+    let target = match target::read(buffer, head, settings.default_host.as_deref()) {
+        Ok(target) => target,
+        Err(error) => return refuse(Answer::closing(error.status(), error)),
+    };
+    let trusted = client::is_trusted(downstream.peer.ip(), &settings.trusted_proxies);
+    let client = client::address(buffer, &head.fields, downstream.peer, &settings.trusted_proxies);
+    decide(downstream, View { buffer, head, target: &target, client }, trusted)
+}
+
+/// Selects, and does what the selection says.
+fn decide(downstream: &Downstream, mut view: View<'_>, trusted: bool) -> (Begin, usize) {
+    let worker = &downstream.worker;
+    let (table, selection, merged) = select_merged(worker, &view);
+    let merged = merged.map(|path| Target {
+        host: view.target.host.clone(),
+        authority: view.target.authority,
+        path: Cow::Owned(path),
+        query: view.target.query,
+    });
+    if let Some(target) = &merged {
+        view.target = target;
+    }
+    let answer = |answer: Answer, route: Option<&Route>| {
+        let account = route.map(|route| Account::open(worker, route.slot));
+        let (answer, read) = unread(answer, view.buffer, view.head);
+        (Begin::Answer(answer, account), read)
+    };
+    match selection {
+        Selection::NoRoute => {
+            worker.counts.unrouted.add(1);
+            answer(Answer::problem(404, "no route takes this host and path"), None)
+        }
+        Selection::Redirect { route } => {
+            let route = &table.routes[route];
+            answer(redirect(&route.settings, view.target), Some(route))
+        }
+        Selection::Unavailable { route, .. } => {
+            answer(Answer::problem(503, "no endpoint is available"), Some(&table.routes[route]))
+        }
+        Selection::Forward { route, arm, pool, lease } => {
+            let settings = Arc::clone(&table.routes[route].settings);
+            let upgrade = match check(&settings, &view) {
+                Ok(upgrade) => upgrade,
+                Err(refusal) => return answer(refusal, Some(&table.routes[route])),
+            };
+            let account = Account::open(worker, table.routes[route].slot);
+            let routed = Routed { table, route, arm, pool, lease, account };
+            forward(downstream, &view, trusted, upgrade, routed)
+        }
+    }
+}
+
+/// Selects, and if the route merges slashes, selects again by the path that will be forwarded, which is answered.
+fn select_merged(worker: &Worker, view: &View<'_>) -> (Rc<Arc<Table>>, Selection, Option<Vec<u8>>) {
+    let mut routing = worker.routing.borrow_mut();
+    let routing = &mut *routing;
+    let table = Rc::clone(routing.reader.current());
+    let mut select =
+        |view: &View<'_>| select::select(&table, &mut routing.chooser, &mut routing.upstreams, &mut routing.series, view);
+    let selection = select(view);
+    let (Selection::Redirect { route } | Selection::Forward { route, .. } | Selection::Unavailable { route, .. }) =
+        &selection
+    else {
+        return (table, selection, None);
+    };
+    if !table.routes[*route].settings.merge_slashes {
+        return (table, selection, None);
+    }
+    let mut merged = Vec::new();
+    if !path::merge_slashes(&view.target.path, &mut merged) {
+        return (table, selection, None);
+    }
+    drop(selection);
+    let target = Target {
+        host: Cow::Borrowed(&*view.target.host),
+        authority: view.target.authority,
+        path: Cow::Borrowed(&merged),
+        query: view.target.query,
+    };
+    let selection = select(&View { target: &target, ..*view });
+    (table, selection, Some(merged))
+}
+
+/// An answer to a request whose body nobody will read: the connection can go on only if all of it is here.
+fn unread(mut answer: Answer, buffer: &[u8], head: &RequestHead) -> (Answer, usize) {
+    let body = match head.body {
+        RequestBody::None => Some(0),
+        RequestBody::Length(length) => usize::try_from(length).ok(),
+        RequestBody::Chunked => None,
+    };
+    let end = body.and_then(|body| head.length.checked_add(body)).filter(|end| *end <= buffer.len());
+    answer.close |= end.is_none();
+    (answer, end.unwrap_or(buffer.len()))
+}
+
+/// Checks what only the route can say: the body's length, and whether the client may upgrade, and to what.
+fn check<'a>(route: &config::Route, view: &View<'a>) -> Result<Option<&'a [u8]>, Answer> {
+    let head = view.head;
+    if let (RequestBody::Length(length), Some(most)) = (head.body, route.max_body)
+        && length > most
+    {
+        return Err(Answer::problem(413, "the request body is larger than this route allows"));
+    }
+    if !head.fields.connection.upgrade || !head.is_http11 {
+        return Ok(None);
+    }
+    let lines = head.fields.lines.iter().filter(|field| field.known == Known::Upgrade);
+    let mut protocols = lines.flat_map(|field| field.value.of(view.buffer).split(|byte| *byte == b','));
+    let allowed = |protocol: &&[u8]| {
+        route.upgrades.iter().any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()))
+    };
+    let upgrade = protocols.by_ref().map(<[u8]>::trim_ascii).find(allowed);
+    if upgrade.is_some() && !matches!(head.body, RequestBody::None | RequestBody::Length(0)) {
+        return Err(Answer::closing(400, "a request to upgrade has no body"));
+    }
+    Ok(upgrade)
+}
+
+/// What a selection and the opening of an account gave.
+struct Routed {
+    table: Rc<Arc<Table>>,
+    route: usize,
+    arm: Option<(usize, usize)>,
+    pool: usize,
+    lease: Lease,
+    account: Account,
+}
+
+/// Writes the message that the upstream gets.
+fn forward(
+    downstream: &Downstream,
+    view: &View<'_>,
+    trusted: bool,
+    upgrade: Option<&[u8]>,
+    routed: Routed,
+) -> (Begin, usize) {
+    let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
+    let Routed { table, route, arm, pool, lease, mut account } = routed;
+    let settings = &table.routes[route].settings;
+    account.assign(&table, arm, pool);
+    let (request_id, logged) = {
+        let mut routing = worker.routing.borrow_mut();
+        routing.budget.earn(settings.retries.budget);
+        let id = settings.request_id.then(|| request_id(view, trusted, &mut routing.rng));
+        (id, worker.is_logged(&mut routing.rng))
+    };
+    let mut message = worker.buffers.take();
+    let outgoing = Outgoing {
+        buffer,
+        head,
+        target: view.target,
+        route: settings,
+        peer: downstream.peer.ip(),
+        peer_text: downstream.peer_text(),
+        trusted,
+        upgrade,
+        request_id: request_id.as_ref().map(RequestId::text),
+    };
+    outgoing.write(&mut message);
+    let mut body = Body::of_request(head.body);
+    let rest = &buffer[head.length..];
+    let mut aside = worker.buffers.take();
+    let passed = body.pass(rest, &mut aside);
+    let refusal = match passed {
+        Err(error) => Some(Answer::closing(400, error)),
+        Ok(_) if settings.max_body.is_some_and(|most| body.data_bytes() > most) => {
+            Some(Answer::closing(413, "the request body is larger than this route allows"))
+        }
+        Ok(passed) => {
+            message.extend_from_slice(&rest[..passed.direct]);
+            message.extend_from_slice(&aside);
+            None
+        }
+    };
+    worker.buffers.give(aside);
+    if let Some(refusal) = refusal {
+        worker.buffers.give(message);
+        return (Begin::Answer(refusal, Some(account)), buffer.len());
+    }
+    if logged {
+        account.record = Some(Box::new(record(downstream, view, &table, route, arm, pool, request_id.as_ref())));
+    }
+    let method = head.method.of(buffer);
+    let traits = Traits {
+        is_head: method == b"HEAD",
+        is_idempotent: matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
+        is_http11: head.is_http11,
+        keeps_alive: head.keeps_alive(),
+        expects_continue: head.expects_continue,
+        upgrades: upgrade.is_some(),
+    };
+    let read = head.length + passed.map_or(0, |passed| passed.read);
+    (Begin::Forward(Request { table, route, arm, pool, lease, message, body, traits, request_id, account }), read)
+}
+
+/// The id of a request: what a trusted peer calls it, or a new one.
+fn request_id(view: &View<'_>, trusted: bool, rng: &mut fastrand::Rng) -> RequestId {
+    let sent = if trusted { view.header("x-request-id", 0) } else { None };
+    sent.and_then(RequestId::believed).unwrap_or_else(|| RequestId::new(rng))
+}
+
+/// Where a redirect leads: the request's own URL with the parts that the route replaces.
+fn redirect(route: &config::Route, target: &Target<'_>) -> Answer {
+    let config::Action::Redirect(redirect) = &route.action else {
+        unreachable!("a table says that a route redirects only if its settings do")
+    };
+    let mut location = Vec::new();
+    location.extend_from_slice(redirect.scheme.as_deref().unwrap_or("http").as_bytes());
+    location.extend_from_slice(b"://");
+    match (&redirect.host, &redirect.scheme) {
+        (Some(host), _) => location.extend_from_slice(host.as_bytes()),
+        // Another scheme has another default port: the one that the client used would be wrong.
+        (None, Some(_)) => location.extend_from_slice(target.host.as_bytes()),
+        (None, None) => location.extend_from_slice(target.authority),
+    }
+    match &redirect.path {
+        Some(path) => location.extend_from_slice(path.as_bytes()),
+        None => {
+            location.extend_from_slice(if *target.path == *b"*" { b"/" } else { &target.path });
+            if let Some(query) = target.query {
+                location.push(b'?');
+                location.extend_from_slice(query);
+            }
+        }
+    }
+    Answer { location: Some(location), ..Answer::problem(redirect.status, "") }
+}
+
+/// The access log's record of a request, as far as it is known before the response.
+#[cold]
+fn record(
+    downstream: &Downstream,
+    view: &View<'_>,
+    table: &Table,
+    route: usize,
+    arm: Option<(usize, usize)>,
+    pool: usize,
+    id: Option<&RequestId>,
+) -> Record {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let header = |name: &str| view.header(name, 0).map(text).unwrap_or_default();
+    let _ = (downstream, table, route, arm, pool, id, header("referer"));
+    todo!("the log's record")
+}

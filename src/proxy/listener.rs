@@ -1,0 +1,175 @@
+//! Listening sockets, one for each worker, and the loop that accepts on one.
+
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use super::{
+    connection,
+    worker::{Phase, ProxyError, Worker},
+};
+use crate::config::Listener;
+
+/// Connections that the kernel holds for a worker that has not accepted them yet.
+const BACKLOG: i32 = 4096;
+/// How long accepting pauses when descriptors are used up or the cap on connections is reached.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The sockets of one listener.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// The address that they are bound to.
+    pub(super) address: SocketAddr,
+    /// One for each worker.
+    pub(super) sockets: Vec<std::net::TcpListener>,
+}
+
+/// One worker's socket of a listener.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// The listener's settings.
+    pub(super) settings: Arc<Listener>,
+    /// The socket.
+    pub(super) socket: std::net::TcpListener,
+    /// Connections of the listener that are open, over all workers.
+    pub(super) open: Arc<AtomicUsize>,
+}
+
+/// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out.
+pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Sockets, ProxyError> {
+    let failed = |error| ProxyError::Bind { name: settings.name.to_string(), address: settings.address, error };
+    if settings.address.port() != 0 {
+        // With SO_REUSEPORT, a second instance would silently take a share of the first one's connections.
+        Socket::new(Domain::for_address(settings.address), Type::STREAM, Some(Protocol::TCP))
+            .and_then(|probe| {
+                probe.set_reuse_address(true)?;
+                probe.bind(&settings.address.into())
+            })
+            .map_err(failed)?;
+    }
+    let mut address = settings.address;
+    let mut sockets = Vec::new();
+    for _ in 0..workers {
+        let socket = open(address).map_err(failed)?;
+        address = socket.local_addr().map_err(failed)?;
+        sockets.push(socket);
+    }
+    Ok(Sockets { address, sockets })
+}
+
+fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit it, which saves a system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the worker drains. Then what the kernel has queued is still accepted, and the socket is closed.
+pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::Receiver<Phase>) {
+    let listener = match TcpListener::from_std(bound.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(listener = %bound.settings.name, %error, "a socket can't be watched; it is closed");
+            return;
+        }
+    };
+    let listener = listener;
+    let settings = Rc::new(bound.settings);
+    loop {
+        if bound.open.load(Ordering::Relaxed) >= settings.max_connections {
+            tokio::time::sleep(PAUSE).await;
+            if *phases.borrow() >= Phase::Draining {
+                return;
+            }
+            continue;
+        }
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = phases.wait_for(|phase| *phase >= Phase::Draining) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => begin(&worker, &settings, &bound.open, stream, peer),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(listener = %settings.name, %error, "accepting pauses");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    // The kernel has completed these handshakes already: dropping the socket now would reset them.
+    while let Ok(Some((stream, peer))) = accept_queued(&listener) {
+        begin(&worker, &settings, &bound.open, stream, peer);
+    }
+}
+
+/// A connection that is queued already, if there is one.
+fn accept_queued(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    match listener.poll_accept(&mut cx) {
+        std::task::Poll::Ready(accepted) => accepted.map(Some),
+        std::task::Poll::Pending => Ok(None),
+    }
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    settings: &Rc<Arc<Listener>>,
+    open: &Arc<AtomicUsize>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let counted = Counted::new(worker, open);
+    let (worker, settings) = (Rc::clone(worker), Rc::clone(settings));
+    tokio::task::spawn_local(async move {
+        connection::serve(worker, settings, stream, peer).await;
+        drop(counted);
+    });
+}
+
+/// An error that concerns the connection that was to be accepted, not the socket (see accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Counts a connection as long as it lives.
+#[derive(Debug)]
+struct Counted {
+    worker: Rc<Worker>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(worker: &Rc<Worker>, open: &Arc<AtomicUsize>) -> Self {
+        worker.counts.accepted.add(1);
+        worker.counts.connections.add(1);
+        open.fetch_add(1, Ordering::Relaxed);
+        Self { worker: Rc::clone(worker), open: Arc::clone(open) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.worker.counts.connections.subtract(1);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,178 @@
+//! Writes the head that an upstream gets.
+//!
+//! Invariant: what the connection's hop alone concerns is gone, the framing is ours, and nothing that a client claims
+//! about itself passes unless it comes from a trusted proxy.
+
+use std::net::IpAddr;
+
+use super::target::Target;
+use crate::{
+    config,
+    wire::{
+        emit,
+        fields::{Field, Known},
+        request::{RequestBody, RequestHead},
+    },
+};
+
+/// What the head is written from.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    /// The bytes that the head was parsed from.
+    pub(super) buffer: &'a [u8],
+    /// The client's head.
+    pub(super) head: &'a RequestHead,
+    /// What it addresses.
+    pub(super) target: &'a Target<'a>,
+    /// The route's settings.
+    pub(super) route: &'a config::Route,
+    /// The peer's address.
+    pub(super) peer: IpAddr,
+    /// The peer's address as text.
+    pub(super) peer_text: &'a [u8],
+    /// Whether the peer's account of its client is believed.
+    pub(super) trusted: bool,
+    /// The protocol to upgrade to, if the client asked for one that the route allows.
+    pub(super) upgrade: Option<&'a [u8]>,
+    /// The request's id, if the route sends one.
+    pub(super) request_id: Option<&'a [u8]>,
+}
+
+impl Outgoing<'_> {
+    /// Writes the whole head with its empty line.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head.method.of(self.buffer));
+        out.push(b' ');
+        self.write_target(out);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if self.head.host.is_none() {
+            emit::line(out, b"Host", self.target.authority);
+        }
+        emit::fields(out, self.buffer, &self.head.fields.lines, |field| self.passes(field));
+        if let RequestBody::Length(length) = self.head.body {
+            emit::content_length(out, length);
+        }
+        self.write_forwarding(out);
+        if let Some(id) = self.request_id {
+            emit::line(out, b"X-Request-Id", id);
+        }
+        out.extend_from_slice(&self.route.request_headers.lines);
+        if self.head.body == RequestBody::Chunked {
+            out.extend_from_slice(emit::CHUNKED);
+        }
+        match self.upgrade {
+            Some(protocol) => {
+                out.extend_from_slice(b"Connection: Upgrade\r\n");
+                emit::line(out, b"Upgrade", protocol);
+            }
+            None if self.head.takes_trailers => out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n"),
+            None => {}
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_target(&self, out: &mut Vec<u8>) {
+        let path = &*self.target.path;
+        match (&self.route.rewrite_prefix, &self.route.matches.path) {
+            (Some(replacement), config::PathPattern::Prefix(prefix)) if path != b"*" => {
+                let rest = &path[prefix.len()..];
+                out.extend_from_slice(replacement.as_bytes());
+                out.extend_from_slice(if replacement.is_empty() && rest.is_empty() { b"/" } else { rest });
+            }
+            _ => out.extend_from_slice(path),
+        }
+        if let Some(query) = self.target.query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+    }
+
+    /// Whether a field goes on as it came.
+    #[inline]
+    fn passes(&self, field: &Field) -> bool {
+        let passes = match field.known {
+            Known::Other | Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
+            Known::Expect => self.head.expects_continue,
+            Known::XRequestId => self.request_id.is_none(),
+            Known::XForwardedOther => self.trusted,
+            Known::XForwardedProto | Known::XForwardedHost => self.trusted,
+            // A trusted proxy's list is kept, and written anew with its address at the end.
+            Known::XForwardedFor => false,
+            Known::Forwarded => self.trusted && !self.route.forwarded,
+            Known::Connection
+            | Known::ContentLength
+            | Known::Http2Settings
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::TransferEncoding
+            | Known::Upgrade => false,
+        };
+        passes
+            && !self.head.fields.is_nominated(self.buffer, field.name)
+            && !is_dropped(&self.route.request_headers, field.name.of(self.buffer))
+    }
+
+    /// Writes who the client is, and that the request came through here.
+    fn write_forwarding(&self, out: &mut Vec<u8>) {
+        let edits = &self.route.request_headers;
+        let ours = |name: &str| edits.drop.is_empty() || !is_dropped(edits, name.as_bytes());
+        if ours("x-forwarded-for") {
+            out.extend_from_slice(b"X-Forwarded-For: ");
+            self.write_list(out, Known::XForwardedFor);
+            out.extend_from_slice(self.peer_text);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !self.is_believed(Known::XForwardedProto) && ours("x-forwarded-proto") {
+            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        }
+        if !self.is_believed(Known::XForwardedHost) && ours("x-forwarded-host") {
+            emit::line(out, b"X-Forwarded-Host", self.target.authority);
+        }
+        if self.route.forwarded {
+            self.write_forwarded(out);
+        }
+        if ours("via") {
+            let via: &[u8] =
+                if self.head.is_http11 { b"Via: 1.1 switchback\r\n" } else { b"Via: 1.0 switchback\r\n" };
+            out.extend_from_slice(via);
+        }
+    }
+
+    /// Writes the values of a list field that a trusted peer sent, each with a comma behind it.
+    fn write_list(&self, out: &mut Vec<u8>, known: Known) {
+        if !self.trusted {
+            return;
+        }
+        for field in self.head.fields.lines.iter().filter(|field| field.known == known) {
+            if field.value.start < field.value.end && !self.head.fields.is_nominated(self.buffer, field.name) {
+                out.extend_from_slice(field.value.of(self.buffer));
+                out.extend_from_slice(b", ");
+            }
+        }
+    }
+
+    /// Whether a trusted peer has sent a field that stands for ours.
+    fn is_believed(&self, known: Known) -> bool {
+        let sent = |field: &Field| field.known == known && !self.head.fields.is_nominated(self.buffer, field.name);
+        self.trusted && self.head.fields.lines.iter().any(sent)
+    }
+
+    /// Writes `Forwarded` (RFC 7239), after what trusted proxies wrote in it.
+    fn write_forwarded(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Forwarded: ");
+        self.write_list(out, Known::Forwarded);
+        // Addresses of IPv6 stand in brackets and quotes, and so does a host with a port (RFC 7239 4 and 6).
+        let (open, close): (&[u8], &[u8]) =
+            if self.peer.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+        for part in [open, self.peer_text, close, b";host=\"", self.target.authority, b"\";proto=http\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+}
+
+/// Whether a route's edits drop a field.
+#[inline]
+pub(super) fn is_dropped(edits: &config::HeaderEdits, name: &[u8]) -> bool {
+    !edits.drop.is_empty() && edits.drop.iter().any(|dropped| name.eq_ignore_ascii_case(dropped.as_bytes()))
+}

@@ -1,0 +1,113 @@
+//! Writes the head that a client gets of an upstream's response.
+
+use super::request_head::is_dropped;
+use crate::{
+    config,
+    wire::{
+        body::{Body, Target},
+        emit,
+        fields::{Field, Known},
+        response::ResponseHead,
+    },
+};
+
+/// What becomes of the client's connection after the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It stays, and an HTTP/1.1 client knows without being told.
+    Stays,
+    /// It stays, and an HTTP/1.0 client must be told.
+    StaysAndSaysSo,
+    /// It is closed.
+    Closes,
+}
+
+/// What the head is written from.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    /// The bytes that the head was parsed from.
+    pub(super) buffer: &'a [u8],
+    /// The upstream's head.
+    pub(super) head: &'a ResponseHead,
+    /// The route's edits.
+    pub(super) edits: &'a config::HeaderEdits,
+}
+
+impl Incoming<'_> {
+    /// Writes a final response's head with its empty line.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        body: &Body,
+        afterwards: Afterwards,
+        date: &[u8],
+        request_id: Option<&[u8]>,
+    ) {
+        self.write_line(out);
+        emit::fields(out, self.buffer, &self.head.fields.lines, |field| {
+            self.passes(field) && !(request_id.is_some() && field.known == Known::XRequestId)
+        });
+        // On an answer to HEAD and on a 304 the length frames nothing, but says what a GET would get.
+        match self.head.content_length {
+            Some(length) if self.head.status != 204 => emit::content_length(out, length),
+            _ if body.target() == Target::Chunked => out.extend_from_slice(emit::CHUNKED),
+            _ => {}
+        }
+        // RFC 9110 6.6.1: a recipient with a clock adds the date that an origin without one left out.
+        if !self.head.has_date {
+            emit::line(out, b"Date", date);
+        }
+        if let Some(id) = request_id {
+            emit::line(out, b"X-Request-Id", id);
+        }
+        out.extend_from_slice(&self.edits.lines);
+        match afterwards {
+            Afterwards::Stays => {}
+            Afterwards::StaysAndSaysSo => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Afterwards::Closes => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes an interim response (1xx) with its empty line.
+    pub(super) fn write_interim(&self, out: &mut Vec<u8>) {
+        self.write_line(out);
+        emit::fields(out, self.buffer, &self.head.fields.lines, |field| self.passes(field));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the head of a 101, which ends HTTP on this connection.
+    pub(super) fn write_upgrade(&self, out: &mut Vec<u8>) {
+        self.write_line(out);
+        emit::fields(out, self.buffer, &self.head.fields.lines, |field| {
+            field.known == Known::Upgrade || self.passes(field)
+        });
+        out.extend_from_slice(&self.edits.lines);
+        out.extend_from_slice(b"Connection: Upgrade\r\n\r\n");
+    }
+
+    fn write_line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        emit::decimal(out, u64::from(self.head.status));
+        out.push(b' ');
+        out.extend_from_slice(self.head.reason.of(self.buffer));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    #[inline]
+    fn passes(&self, field: &Field) -> bool {
+        let belongs_to_the_hop = matches!(
+            field.known,
+            Known::Connection
+                | Known::ContentLength
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::Te
+                | Known::TransferEncoding
+                | Known::Upgrade
+        );
+        !belongs_to_the_hop
+            && !self.head.fields.is_nominated(self.buffer, field.name)
+            && !is_dropped(self.edits, field.name.of(self.buffer))
+    }
+}
