@@ -9,10 +9,14 @@ mod chooser;
 pub mod explain;
 pub mod live;
 mod matcher;
+#[cfg(test)]
+mod matcher_tests;
 mod path_tree;
 mod predicates;
 pub mod request_view;
 pub mod select;
+#[cfg(test)]
+mod select_tests;
 mod split_key;
 pub mod table;
 #[cfg(test)]
