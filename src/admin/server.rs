@@ -1,0 +1,160 @@
+//! Accepts the connections of the admin API and ends them.
+//!
+//! Invariant: no client can hold more than its connection, and that one only for a bounded time: heads, bodies and
+//! unread answers have limits, and so has the number of connections.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_io_timeout::TimeoutStream;
+
+use super::{
+    router::{Admin, router},
+    socket::Socket,
+};
+
+/// What clients of the admin API may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; over it, accepting pauses.
+    pub connections: usize,
+    /// From the beginning of a connection, or of the wait for its next request, to the end of a head.
+    pub head_timeout: Duration,
+    /// The longest time in which a client that is being answered takes no byte.
+    pub write_timeout: Duration,
+    /// How long requests in flight may take when the server stops.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // People, scripts, probes and a scraper or two: far fewer in practice, far more would be a loop.
+            connections: 256,
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The largest head; nothing that calls this API comes near.
+const MAX_HEAD: usize = 64 * 1024;
+/// How long accepting pauses after an error such as running out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a connection came in over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A loopback address.
+    Tcp,
+    /// A unix socket.
+    Unix,
+}
+
+/// Serves the admin API until `stop` is set or dropped, and then until what is in flight has ended or
+/// `limits.stop_timeout` is over.
+pub async fn serve(
+    socket: Socket,
+    admin: Arc<Admin>,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    let ending = stop.clone();
+    // The file is removed when this ends, after the last connection has.
+    let _file;
+    match socket {
+        Socket::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let router = router(admin, Transport::Tcp);
+            let accept = async || Ok(listener.accept().await?.0);
+            accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
+        }
+        Socket::Unix(listener, file) => {
+            _file = file;
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            let router = router(admin, Transport::Unix);
+            let accept = async || Ok(listener.accept().await?.0);
+            accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
+        }
+    }
+    let end_all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.stop_timeout, end_all).await.is_err() {
+        tracing::warn!("admin calls were cut because they outlasted the stop");
+    }
+    Ok(())
+}
+
+async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stop: &mut watch::Receiver<bool>,
+    accept: impl AsyncFn() -> io::Result<S>,
+    router: Router,
+    limits: Limits,
+    ending: &watch::Receiver<bool>,
+    connections: &mut JoinSet<()>,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (place, accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            next = next => next,
+            // Collects what has ended, so that the set does not grow.
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok(stream) => {
+                let serving = connection(stream, router.clone(), limits, ending.clone());
+                connections.spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin API could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends, or, once the server stops, until its request in flight has.
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    limits: Limits,
+    mut ending: watch::Receiver<bool>,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        result = serving.as_mut() => result,
+        _ = ending.wait_for(|stop| *stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        // A client's doing (it went away, or was too slow): of interest only to who looks for it.
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
