@@ -129,8 +129,11 @@ impl Object {
             match value.as_u64() {
                 Some(weight) => weights.push((pool, weight)),
                 None => faults.push(
-                    Fault::at(pointer_to(&pool), format!("the weight {} is not a whole number", short(&value)))
-                        .allowing([WEIGHTS_ALLOWED]),
+                    Fault::at(
+                        pointer_to(&pool),
+                        format!("the weight {} is not a whole number", short(&value)),
+                    )
+                    .allowing([WEIGHTS_ALLOWED]),
                 ),
             }
         }

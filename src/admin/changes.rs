@@ -143,8 +143,11 @@ fn in_flight(admin: &Admin, weights: &Weights) -> BTreeMap<Name, u64> {
     let table = &admin.control.snapshot().table;
     let idle = weights.iter().filter(|(_, weight)| *weight == 0).map(|(pool, _)| pool);
     idle.map(|pool| {
-        let endpoints =
-            table.pools.iter().filter(|compiled| compiled.settings.name == *pool).flat_map(|pool| &pool.endpoints);
+        let endpoints = table
+            .pools
+            .iter()
+            .filter(|compiled| compiled.settings.name == *pool)
+            .flat_map(|pool| &pool.endpoints);
         (pool.clone(), endpoints.map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum())
     })
     .collect()

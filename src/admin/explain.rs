@@ -45,9 +45,8 @@ pub async fn explain(
     request: Request<Body>,
 ) -> Result<Json<Explanation>, Problem> {
     query::none(request.uri())?;
-    let members = body::object(request)
-        .await?
-        .members(["method", "scheme", "host", "path", "headers", "client"])?;
+    let members =
+        body::object(request).await?.members(["method", "scheme", "host", "path", "headers", "client"])?;
     let imagined = Imagined::read(members)?;
     Ok(Json(explain::explain(&admin.control.snapshot().table, &imagined)))
 }
@@ -62,7 +61,9 @@ impl Imagined {
         }
         let scheme = text("scheme", scheme, "http", faults);
         if !matches!(scheme.as_str(), "http" | "https") {
-            faults.push(Fault::at("/scheme", "the scheme is not one of those allowed").allowing(["http", "https"]));
+            faults.push(
+                Fault::at("/scheme", "the scheme is not one of those allowed").allowing(["http", "https"]),
+            );
         }
         let host = normal_host(&text("host", host, "", faults), faults);
         let (path, query) = normal_path(&text("path", path, "/", faults), faults);
@@ -200,7 +201,9 @@ mod tests {
 
     fn read(body: Value) -> Result<Imagined, Problem> {
         let Value::Object(mut members) = body else { panic!("a test's body is an object") };
-        Imagined::read(["method", "scheme", "host", "path", "headers", "client"].map(|name| members.remove(name)))
+        Imagined::read(
+            ["method", "scheme", "host", "path", "headers", "client"].map(|name| members.remove(name)),
+        )
     }
 
     #[test]

@@ -35,7 +35,8 @@ fn check(transport: Transport, uri: &Uri, headers: &HeaderMap) -> Result<(), Pro
         }
     }
     if let Some(origin) = only(headers, header::ORIGIN.as_str()).map_err(|()| foreign_origin())? {
-        let own = origin.strip_prefix("http://").zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host));
+        let own =
+            origin.strip_prefix("http://").zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host));
         if !own {
             return Err(foreign_origin());
         }
@@ -68,7 +69,9 @@ fn is_own_host(host: &str) -> bool {
     }
     let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
     name.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() && address.is_ipv6() == name.starts_with('['))
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback() && address.is_ipv6() == name.starts_with('['))
 }
 
 fn foreign_host() -> Problem {
@@ -95,12 +98,26 @@ mod tests {
 
     #[test]
     fn its_own_hosts_are_the_loopback_s_names() {
-        for own in ["localhost", "LocalHost:9900", "127.0.0.1", "127.0.0.1:1", "127.8.9.1", "[::1]", "[::1]:9900"] {
+        for own in
+            ["localhost", "LocalHost:9900", "127.0.0.1", "127.0.0.1:1", "127.8.9.1", "[::1]", "[::1]:9900"]
+        {
             assert!(is_own_host(own), "{own}");
         }
         for foreign in [
-            "", ":", ":80", "evil.example", "localhost.evil.example", "localhost:9900x", "127.0.0.1.evil.example",
-            "10.0.0.1", "0.0.0.0", "[::]", "[127.0.0.1]", "::1", "user@localhost", "localhost, localhost",
+            "",
+            ":",
+            ":80",
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:9900x",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::]",
+            "[127.0.0.1]",
+            "::1",
+            "user@localhost",
+            "localhost, localhost",
         ] {
             assert!(!is_own_host(foreign), "{foreign}");
         }

@@ -202,12 +202,18 @@ fn workers(admin: &Admin, text: &mut Text) {
         .sample(&[], sum(|counts| counts.accepted.value()));
     text.gauge("switchback_connections_open", "Downstream connections that are open.")
         .sample(&[], sum(|counts| counts.connections.value()));
-    text.counter("switchback_requests_refused_total", "Requests refused before they had a route: malformed, too large or too slow.")
-        .sample(&[], sum(|counts| counts.refused.value()));
+    text.counter(
+        "switchback_requests_refused_total",
+        "Requests refused before they had a route: malformed, too large or too slow.",
+    )
+    .sample(&[], sum(|counts| counts.refused.value()));
     text.counter("switchback_requests_unrouted_total", "Requests that no route took.")
         .sample(&[], sum(|counts| counts.unrouted.value()));
-    text.counter("switchback_access_log_dropped_total", "Access log records dropped because the queue was full.")
-        .sample(&[], sum(|counts| counts.log_dropped.value()));
+    text.counter(
+        "switchback_access_log_dropped_total",
+        "Access log records dropped because the queue was full.",
+    )
+    .sample(&[], sum(|counts| counts.log_dropped.value()));
     let mut family = text.gauge(
         "switchback_worker_table_generation",
         "The generation of the routing table that a worker used last.",

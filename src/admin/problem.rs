@@ -147,9 +147,8 @@ impl From<ControlError> for Problem {
         let detail = error.to_string();
         match error {
             ControlError::Refused(refusal) => refusal.into(),
-            ControlError::Busy => {
-                Self::new(BUSY, "busy", "Too many changes at once", detail).with_header(header::RETRY_AFTER, "1")
-            }
+            ControlError::Busy => Self::new(BUSY, "busy", "Too many changes at once", detail)
+                .with_header(header::RETRY_AFTER, "1"),
             ControlError::Stopped => {
                 Self::new(BUSY, "stopping", "Stopping", detail).with_header(header::RETRY_AFTER, "5")
             }

@@ -37,20 +37,31 @@ impl ChangeQuery {
             }
         }
         let [dry_run, wait, timeout] = values;
-        let dry_run = one_of("dry_run", dry_run.as_deref(), &[("true", true), ("", true), ("false", false)], &mut faults);
+        let dry_run = one_of(
+            "dry_run",
+            dry_run.as_deref(),
+            &[("true", true), ("", true), ("false", false)],
+            &mut faults,
+        );
         let wait = one_of("wait", wait.as_deref(), &[("drained", true)], &mut faults);
         let limit = timeout.as_deref().map_or(WAIT, |text| bounded(text, &mut faults));
         if timeout.is_some() && !wait && faults.is_empty() {
             faults.push(Fault::parameter("timeout", "timeout needs wait=drained"));
         }
-        if faults.is_empty() { Ok(Self { dry_run, wait: wait.then_some(limit) }) } else { Err(Problem::invalid_query(faults)) }
+        if faults.is_empty() {
+            Ok(Self { dry_run, wait: wait.then_some(limit) })
+        } else {
+            Err(Problem::invalid_query(faults))
+        }
     }
 }
 
 /// Refuses any query, for the calls that take none.
 pub fn none(uri: &Uri) -> Result<(), Problem> {
-    let faults: Vec<_> =
-        pairs(uri)?.into_iter().map(|(name, _)| Fault::parameter(name, "the call takes no parameters")).collect();
+    let faults: Vec<_> = pairs(uri)?
+        .into_iter()
+        .map(|(name, _)| Fault::parameter(name, "the call takes no parameters"))
+        .collect();
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid_query(faults)) }
 }
 

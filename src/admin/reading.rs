@@ -154,7 +154,12 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .map(|listener| Listener { name: listener.name.clone(), address: listener.address.to_string() })
             .collect(),
         routes: routes(table, series),
-        splits: table.splits.iter().take(MAX_LISTED).map(|split| split_view(split, &snapshot, series)).collect(),
+        splits: table
+            .splits
+            .iter()
+            .take(MAX_LISTED)
+            .map(|split| split_view(split, &snapshot, series))
+            .collect(),
         pools: table.pools.iter().take(MAX_LISTED).map(|pool| pool_view(pool, table, series)).collect(),
         totals: BTreeMap::from([
             ("listeners", listeners.len()),
@@ -170,7 +175,8 @@ pub async fn splits(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_j
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let series = admin.control.series();
-    let views: Vec<_> = snapshot.table.splits.iter().map(|split| split_view(split, &snapshot, series)).collect();
+    let views: Vec<_> =
+        snapshot.table.splits.iter().map(|split| split_view(split, &snapshot, series)).collect();
     Ok(Json(serde_json::json!({ "splits": views })))
 }
 
@@ -239,7 +245,8 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
     let history = snapshot.state.history(name.as_str()).expect("a table's splits are those of its state");
     let revision = history.current();
     let at_change = snapshot.taken_at_change(name.as_str());
-    let (mut since_start, mut since_change, mut in_flight) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut since_start, mut since_change, mut in_flight) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (place, (pool, _)) in revision.weights.iter().enumerate() {
         let counts = series.counts(&Key::Split(name.clone(), pool.clone()));
         let before = at_change.get(place).copied().unwrap_or(0);

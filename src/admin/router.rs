@@ -78,8 +78,13 @@ async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
 async fn not_found(request: Request<Body>) -> Problem {
     let path: String = request.uri().path().chars().take(80).collect();
     let fault = Fault { detail: "no call has this path".into(), ..Fault::default() }.allowing(PATHS);
-    Problem::new(StatusCode::NOT_FOUND, "unknown-path", "No such path", format!("there is nothing at {path:?}"))
-        .with_faults(vec![fault])
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown-path",
+        "No such path",
+        format!("there is nothing at {path:?}"),
+    )
+    .with_faults(vec![fault])
 }
 
 /// The router adds the `Allow` field.

@@ -110,7 +110,7 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             (place, accept().await)
         };
         let (place, accepted) = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(stop) => return,
             next = next => next,
             // Collects what has ended, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
@@ -148,7 +148,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut serving = std::pin::pin!(serving);
     let result = tokio::select! {
         result = serving.as_mut() => result,
-        _ = ending.wait_for(|stop| *stop) => {
+        () = stopped(&mut ending) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -157,4 +157,10 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         // A client's doing (it went away, or was too slow): of interest only to who looks for it.
         tracing::debug!(%error, "an admin connection ended");
     }
+}
+
+/// Ends when the server is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that nobody is left who could set it, which means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -95,7 +95,9 @@ impl Socket {
     pub fn unix(path: &Path) -> Result<Self, BindError> {
         let failed = |source| BindError::Path { path: path.to_owned(), source };
         match fs::symlink_metadata(path) {
-            Ok(there) if !there.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(BindError::NotASocket(path.to_owned()));
+            }
             Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::InUse(path.to_owned())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn long_lines_are_cut_and_control_characters_are_not_printed() {
         let text = format!("{}\u{1b}[2J{}", "a".repeat(500), "b".repeat(500));
-        let shown = Source::new("a.toml", &text).diagnostic(500..503, String::new(), "m".into(), None).to_string();
+        let shown =
+            Source::new("a.toml", &text).diagnostic(500..503, String::new(), "m".into(), None).to_string();
         assert!(!shown.contains('\u{1b}') && shown.len() < 400, "{shown}");
         assert!(shown.contains("\u{FFFD}[2Jb"), "{shown}");
     }
