@@ -1,6 +1,7 @@
 //! Pure values and pure logic. Nothing here does I/O, reads a clock, draws a random number of its own, or knows
 //! tokio: time and randomness are passed in.
 
+pub mod bucket;
 pub mod host;
 pub mod live_state;
 pub mod name;

@@ -1,18 +1,135 @@
 //! Compiles a table.
+//!
+//! Invariant: nothing of the new generation can be seen before the whole of it is done, and what did not change is
+//! shared with the previous one, by identity. A worker's place in a split's sequence survives by that.
 
-use super::table::Table;
-use crate::{config::Config, model::live_state::LiveState, telemetry, upstream};
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    matcher::Matcher,
+    table::{Arm, Pool, Route, Split, Table, Target},
+};
+use crate::{
+    config::{Action, Config},
+    model::{bucket, live_state::LiveState, name::Name},
+    telemetry::registry::{Key, Registry as Series},
+    upstream::{balance::Balancer, registry::Registry},
+};
 
 /// Compiles the table of a generation. Parts that did not change since `previous` are shared with it, so that a
-/// change of weights costs nothing in the number of routes.
+/// change of weights compiles no route anew: all it does for each is to compare one pointer.
 pub fn build(
     generation: u64,
     config: &Config,
     state: &LiveState,
-    endpoints: &mut upstream::registry::Registry,
-    series: &telemetry::registry::Registry,
+    endpoints: &mut Registry,
+    series: &Series,
     previous: Option<&Table>,
 ) -> Table {
-    let _ = (generation, config, state, endpoints, series, previous);
-    todo!()
+    let pools = pools(config, endpoints, series, previous);
+    let pool_index = by_name(config.pools.iter().map(|pool| &pool.name));
+    let splits = splits(config, state, &pool_index, series, previous);
+    let (routes, matcher) = match previous.filter(|previous| same_routes(config, previous)) {
+        Some(previous) => (Arc::clone(&previous.routes), Arc::clone(&previous.matcher)),
+        None => {
+            let routes = routes(config, &pool_index, series);
+            let matcher = Arc::new(Matcher::new(&routes));
+            (routes, matcher)
+        }
+    };
+    Table { generation, routes, splits, pools, matcher }
+}
+
+fn by_name<'a>(names: impl Iterator<Item = &'a Name>) -> HashMap<&'a Name, usize> {
+    names.zip(0..).collect()
+}
+
+fn pools(
+    config: &Config,
+    endpoints: &mut Registry,
+    series: &Series,
+    previous: Option<&Table>,
+) -> Vec<Arc<Pool>> {
+    let before = previous.map(|table| by_name(table.pools.iter().map(|pool| &pool.settings.name)));
+    let compile = |settings: &Arc<crate::config::Pool>| {
+        let same = previous.zip(before.as_ref()).and_then(|(table, index)| {
+            let pool = &table.pools[*index.get(&settings.name)?];
+            Arc::ptr_eq(&pool.settings, settings).then(|| Arc::clone(pool))
+        });
+        same.unwrap_or_else(|| {
+            let endpoints: Vec<_> = settings
+                .endpoints
+                .iter()
+                .map(|endpoint| {
+                    (endpoints.endpoint(&settings.name, endpoint.address, series), endpoint.weight)
+                })
+                .collect();
+            let balancer = Balancer::new(&endpoints);
+            let slot = series.declare(&Key::Pool(settings.name.clone()));
+            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, balancer })
+        })
+    };
+    config.pools.iter().map(compile).collect()
+}
+
+fn splits(
+    config: &Config,
+    state: &LiveState,
+    pools: &HashMap<&Name, usize>,
+    series: &Series,
+    previous: Option<&Table>,
+) -> Vec<Arc<Split>> {
+    let before = previous.map(|table| by_name(table.splits.iter().map(|split| &split.settings.name)));
+    let compile = |settings: &Arc<crate::config::Split>| {
+        let weights = state.weights.get(&settings.name).expect("the live state has every declared split");
+        let arm = |(pool, weight): (&Name, u32)| Arm {
+            pool: *pools.get(pool).expect("weights name declared pools only"),
+            weight,
+            slot: series.declare(&Key::Split(settings.name.clone(), pool.clone())),
+            seed: bucket::seed(&settings.name, pool),
+        };
+        let arms: Vec<Arm> = weights.iter().map(arm).collect();
+        let same = previous.zip(before.as_ref()).and_then(|(table, index)| {
+            let split = &table.splits[*index.get(&settings.name)?];
+            (Arc::ptr_eq(&split.settings, settings) && split.arms == arms).then(|| Arc::clone(split))
+        });
+        same.unwrap_or_else(|| Arc::new(Split { settings: Arc::clone(settings), arms }))
+    };
+    config.splits.iter().map(compile).collect()
+}
+
+/// Whether the previous table's routes are those of this file and their indices still mean the same.
+fn same_routes(config: &Config, previous: &Table) -> bool {
+    fn same<'a>(
+        a: impl ExactSizeIterator<Item = &'a Name>,
+        b: impl ExactSizeIterator<Item = &'a Name>,
+    ) -> bool {
+        a.len() == b.len() && a.eq(b)
+    }
+    config.routes.len() == previous.routes.len()
+        && config.routes.iter().zip(&*previous.routes).all(|(new, old)| Arc::ptr_eq(new, &old.settings))
+        && same(
+            config.pools.iter().map(|pool| &pool.name),
+            previous.pools.iter().map(|pool| &pool.settings.name),
+        )
+        && same(
+            config.splits.iter().map(|split| &split.name),
+            previous.splits.iter().map(|split| &split.settings.name),
+        )
+}
+
+fn routes(config: &Config, pools: &HashMap<&Name, usize>, series: &Series) -> Arc<[Route]> {
+    let splits = by_name(config.splits.iter().map(|split| &split.name));
+    let compile = |settings: &Arc<crate::config::Route>| Route {
+        target: match &settings.action {
+            Action::Split(name) => {
+                Target::Split(*splits.get(name).expect("routes name declared splits only"))
+            }
+            Action::Pool(name) => Target::Pool(*pools.get(name).expect("routes name declared pools only")),
+            Action::Redirect(_) => Target::Redirect,
+        },
+        slot: series.declare(&Key::Route(settings.name.clone())),
+        settings: Arc::clone(settings),
+    };
+    config.routes.iter().map(compile).collect()
 }

@@ -5,8 +5,19 @@
 //! act, and [`explain::explain`] tells the same story in words without taking part in it.
 
 pub mod build;
+mod chooser;
 pub mod explain;
 pub mod live;
+mod matcher;
+#[cfg(test)]
+mod matcher_tests;
+mod path_tree;
+mod predicates;
 pub mod request_view;
 pub mod select;
+#[cfg(test)]
+mod select_tests;
+mod split_key;
 pub mod table;
+#[cfg(test)]
+mod testing;

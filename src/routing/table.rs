@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{config, telemetry::registry::Slot, upstream::endpoint::Endpoint};
+use super::{matcher::Matcher, request_view::RequestView};
+use crate::{
+    config,
+    telemetry::registry::Slot,
+    upstream::{balance::Balancer, endpoint::Endpoint},
+};
 
 /// One generation of the routing table.
 #[derive(Debug)]
@@ -15,6 +20,8 @@ pub struct Table {
     pub splits: Vec<Arc<Split>>,
     /// The pools, in the file's order.
     pub pools: Vec<Arc<Pool>>,
+    /// The routes' matches, compiled; shared as the routes are.
+    pub(super) matcher: Arc<Matcher>,
 }
 
 /// A compiled route.
@@ -57,6 +64,8 @@ pub struct Arm {
     pub weight: u32,
     /// The series of this pool in this split.
     pub slot: Slot,
+    /// What makes the pool's order of keys its own: see [`crate::model::bucket::seed`].
+    pub seed: u64,
 }
 
 /// A compiled pool.
@@ -68,4 +77,21 @@ pub struct Pool {
     pub endpoints: Vec<(Arc<Endpoint>, u32)>,
     /// Its series.
     pub slot: Slot,
+    /// Draws among its endpoints.
+    pub(super) balancer: Balancer,
+}
+
+impl Table {
+    /// The first route that takes a request: an index into [`Table::routes`].
+    #[inline]
+    pub fn find(&self, request: &impl RequestView) -> Option<usize> {
+        self.matcher.find(&self.routes, request)
+    }
+}
+
+impl Pool {
+    /// Whether any endpoint would take a new request.
+    pub fn is_available(&self) -> bool {
+        self.endpoints.iter().any(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.is_available())
+    }
 }
