@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     http::{HeaderMap, Request, StatusCode, header},
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -60,15 +60,14 @@ pub async fn optional_object(request: Request<Body>) -> Result<Option<Object>, P
 }
 
 async fn bytes(body: Body) -> Result<axum::body::Bytes, Problem> {
+    // What announces too much is refused before it is read.
+    if body.size_hint().lower() > MAX_BYTES as u64 {
+        return Err(too_large());
+    }
     let read = tokio::time::timeout(READ_WITHIN, axum::body::to_bytes(body, MAX_BYTES)).await;
     match read {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_over_limit(&error) => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            "The body is too large",
-            format!("a body has at most {MAX_BYTES} bytes"),
-        )),
+        Ok(Err(error)) if is_over_limit(&error) => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "body-cut",
@@ -82,6 +81,15 @@ async fn bytes(body: Body) -> Result<axum::body::Bytes, Problem> {
             format!("a body is to arrive within {} s", READ_WITHIN.as_secs()),
         )),
     }
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        "The body is too large",
+        format!("a body has at most {MAX_BYTES} bytes"),
+    )
 }
 
 fn is_over_limit(error: &axum::Error) -> bool {

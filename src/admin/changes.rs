@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     body::{self, refuse_any, short},
     problem::{Fault, Problem},
-    query::ChangeQuery,
+    query::{ChangeQuery, Named},
     router::Admin,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub struct Answer {
 /// `PUT /v1/splits/{split}/weights`.
 pub async fn weights(
     State(admin): State<Admin>,
-    Path(split): Path<String>,
+    Named(split): Named,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), false)?;
@@ -56,7 +56,7 @@ pub async fn weights(
 /// `POST /v1/splits/{split}/switch`.
 pub async fn switch(
     State(admin): State<Admin>,
-    Path(split): Path<String>,
+    Named(split): Named,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), true)?;
@@ -72,7 +72,7 @@ pub async fn switch(
 /// `POST /v1/splits/{split}/rollback`; its body may be empty.
 pub async fn rollback(
     State(admin): State<Admin>,
-    Path(split): Path<String>,
+    Named(split): Named,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), false)?;

@@ -1,9 +1,12 @@
-//! Reads the query of a call. A parameter that the call does not know is refused by name: a mistyped `dry_run`
+//! Reads what a call says in its URL: the name in its path, and its query. A parameter that the call does not know is refused by name: a mistyped `dry_run`
 //! must not become a change.
 
 use std::time::Duration;
 
-use axum::http::Uri;
+use axum::{
+    extract::{FromRequestParts, Path},
+    http::{StatusCode, Uri, request::Parts},
+};
 
 use super::problem::{Fault, Problem};
 
@@ -11,6 +14,21 @@ use super::problem::{Fault, Problem};
 const WAIT: Duration = Duration::from_secs(30);
 /// The longest wait.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+
+/// The name in a call's path.
+#[derive(Debug)]
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "invalid-path", "The path is not valid", error.body_text())
+        })?;
+        Ok(Self(name))
+    }
+}
 
 /// The query of a call that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

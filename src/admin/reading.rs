@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::Uri,
-};
+use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
-use super::{problem::Problem, query, router::Admin};
+use super::{
+    problem::Problem,
+    query::{self, Named},
+    router::Admin,
+};
 use crate::{
     control::{
         command::{Kind, Origin},
@@ -183,7 +183,7 @@ pub async fn splits(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_j
 /// One split.
 pub async fn split(
     State(admin): State<Admin>,
-    Path(name): Path<String>,
+    Named(name): Named,
     uri: Uri,
 ) -> Result<Json<SplitView>, Problem> {
     query::none(&uri)?;
@@ -208,7 +208,7 @@ pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_js
 /// One pool.
 pub async fn pool(
     State(admin): State<Admin>,
-    Path(name): Path<String>,
+    Named(name): Named,
     uri: Uri,
 ) -> Result<Json<PoolView>, Problem> {
     query::none(&uri)?;

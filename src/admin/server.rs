@@ -3,19 +3,18 @@
 //! Invariant: no client can hold more than its connection, and that one only for a bounded time: heads, bodies and
 //! unread answers have limits, and so has the number of connections.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
 
 use super::{
     router::{Admin, router},
@@ -42,7 +41,7 @@ impl Default for Limits {
             connections: 256,
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
-            stop_timeout: Duration::from_secs(1),
+            stop_timeout: Duration::from_secs(2),
         }
     }
 }
@@ -51,6 +50,10 @@ impl Default for Limits {
 const MAX_HEAD: usize = 64 * 1024;
 /// How long accepting pauses after an error such as running out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long, and for how many bytes, a closed connection waits for the client to close it too.
+const MAX_LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER_BYTES: usize = 16 << 20;
 
 /// What a connection came in over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,23 +143,43 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
-    let serving = hyper::server::conn::http1::Builder::new()
+    let service = service_fn(move |request| Box::pin(router.clone().oneshot(request)));
+    let mut serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
-    let mut serving = std::pin::pin!(serving);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let result = tokio::select! {
-        result = serving.as_mut() => result,
+        result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
         () = stopped(&mut ending) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            Pin::new(&mut serving).graceful_shutdown();
+            poll_fn(|context| serving.poll_without_shutdown(context)).await
         }
     };
     if let Err(error) = result {
         // A client's doing (it went away, or was too slow): of interest only to who looks for it.
         tracing::debug!(%error, "an admin connection ended");
     }
+    linger(serving.into_parts().io.into_inner()).await;
+}
+
+/// Closes a connection such that the client can read its answer: closing one on which bytes lie unread, such as the
+/// rest of a body that was too large, resets it and takes the answer with it (RFC 9112, 9.6).
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut unread = [0; 16 * 1024];
+    let end = async {
+        stream.shutdown().await?;
+        let mut left = MAX_LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut unread).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whether the client closed, went away or went on: the connection is over.
+    let _ = tokio::time::timeout(MAX_LINGER, end).await;
 }
 
 /// Ends when the server is to stop.
