@@ -1,1 +1,447 @@
 //! Why a request would go where it goes, step by step.
+//!
+//! Invariant: it takes no part. It claims nothing, draws nothing and counts nothing; it reads the same compiled table
+//! by the same matcher and the same buckets, so that it cannot tell another story than [`super::select`] acts out.
+
+use std::{net::SocketAddr, ops::ControlFlow};
+
+use serde::Serialize;
+
+use super::{
+    matcher::HostRank,
+    predicates::{self, Lacking},
+    request_view::RequestView,
+    select::bucketed,
+    split_key::{ClientKey, key_of},
+    table::{Arm, Pool, Route, Split, Table, Target},
+};
+use crate::{
+    config::{HostPattern, PathPattern, SplitKey, WhenUnavailable},
+    model::name::Name,
+};
+
+/// How many routes that nearly took a request are told of.
+const MAX_NEAR: usize = 20;
+
+/// What a request would get, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The number of the table that decides.
+    pub generation: u64,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// The route that takes it.
+    pub route: Option<Name>,
+    /// The split that the route names.
+    pub split: Option<Name>,
+    /// The pool, if it is certain: the route names it, a key decides it, or no other one can be drawn.
+    pub pool: Option<Name>,
+    /// The endpoint, if it is certain: the pool is, and has one that takes requests.
+    pub endpoint: Option<SocketAddr>,
+    /// The split's pools, and the share of new requests without a key that each gets now.
+    pub pools: Vec<PoolShare>,
+    /// The endpoints of the pools that the request may get.
+    pub endpoints: Vec<Candidate>,
+    /// The story, in order.
+    pub steps: Vec<String>,
+}
+
+/// How a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is sent to an endpoint.
+    Forward,
+    /// Switchback answers it with a redirect.
+    Redirect,
+    /// No route takes it: 404.
+    NoRoute,
+    /// Its route takes it, but nobody is there to answer: 503.
+    Unavailable,
+}
+
+/// A pool's part in a split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PoolShare {
+    /// The pool.
+    pub pool: Name,
+    /// The weight in force.
+    pub weight: u32,
+    /// Whether any of its endpoints takes requests.
+    pub available: bool,
+    /// The share of drawn requests that it gets now, what others can't take included; from 0 to 1.
+    pub share: f64,
+}
+
+/// An endpoint that may get the request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Candidate {
+    /// Its pool.
+    pub pool: Name,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its weight in its pool.
+    pub weight: u32,
+    /// Whether it takes requests: it has a weight, is well and is not draining.
+    pub available: bool,
+    /// Whether it is draining.
+    pub draining: bool,
+    /// Requests in flight.
+    pub in_flight: u64,
+}
+
+/// Tells what a request would get from a table, and why.
+pub fn explain(table: &Table, request: &impl RequestView) -> Explanation {
+    let mut story = Explanation {
+        generation: table.generation,
+        outcome: Outcome::NoRoute,
+        route: None,
+        split: None,
+        pool: None,
+        endpoint: None,
+        pools: Vec::new(),
+        endpoints: Vec::new(),
+        steps: vec![format!("generation {} of the routing table decides", table.generation)],
+    };
+    let Some(route) = story.tell_route(table, request) else { return story };
+    story.route = Some(route.settings.name.clone());
+    match route.target {
+        Target::Redirect => {
+            story.outcome = Outcome::Redirect;
+            story.say(format!("route {} answers with a redirect by itself", route.settings.name));
+        }
+        Target::Pool(pool) => {
+            story
+                .say(format!("route {} names pool {}", route.settings.name, table.pools[pool].settings.name));
+            story.tell_endpoints(&[&*table.pools[pool]], true);
+        }
+        Target::Split(split) => story.tell_split(table, &table.splits[split], request),
+    }
+    story
+}
+
+impl Explanation {
+    fn say(&mut self, step: String) {
+        self.steps.push(step);
+    }
+
+    /// Finds the route, and says which ones nearly took the request.
+    fn tell_route<'a>(&mut self, table: &'a Table, request: &impl RequestView) -> Option<&'a Route> {
+        let (host, path) = (request.host(), request.path());
+        let mut near = 0;
+        let found = table.matcher.visit(&table.routes, host, path, |rank, index| {
+            let route = &table.routes[index];
+            let Some(lacking) = predicates::lacking(&route.settings.matches, request) else {
+                return ControlFlow::Break((rank, route));
+            };
+            near += 1;
+            if near <= MAX_NEAR {
+                let lacking = describe_lacking(lacking, route);
+                self.say(format!("route {} takes this host and path, but {lacking}", route.settings.name));
+            }
+            ControlFlow::Continue(())
+        });
+        if near > MAX_NEAR {
+            self.say(format!("{} more routes take this host and path, but ask for more", near - MAX_NEAR));
+        }
+        let Some((rank, route)) = found.break_value() else {
+            self.tell_no_route(table, request, near);
+            return None;
+        };
+        let host = match rank {
+            HostRank::Exact => format!("its host is {host}"),
+            HostRank::Wildcard(suffix) => format!("its host is *{suffix}"),
+            HostRank::Any => "it takes every host".to_owned(),
+        };
+        let path = match &route.settings.matches.path {
+            PathPattern::Exact(text) => format!("its path is {text} exactly"),
+            PathPattern::Prefix(text) if text.is_empty() => "it takes every path".to_owned(),
+            PathPattern::Prefix(text) => format!("its path is {text} and all below it"),
+        };
+        self.say(format!("route {} takes the request: {host}, {path}", route.settings.name));
+        Some(route)
+    }
+
+    fn tell_no_route(&mut self, table: &Table, request: &impl RequestView, near: usize) {
+        let host = request.host();
+        let of_host = |route: &&Route| takes_host(&route.settings.matches.hosts, host);
+        if near == 0 {
+            let mut others = table.routes.iter().filter(of_host).peekable();
+            if others.peek().is_none() {
+                self.say(format!("no route takes the host {host:?}"));
+            }
+            for route in others.by_ref().take(MAX_NEAR) {
+                let path = match &route.settings.matches.path {
+                    PathPattern::Exact(text) => format!("{text} exactly"),
+                    PathPattern::Prefix(text) => format!("{text} and what is below it"),
+                };
+                self.say(format!("route {} takes this host, but only the path {path}", route.settings.name));
+            }
+            let more = others.count();
+            if more > 0 {
+                self.say(format!("{more} more routes take this host, but other paths"));
+            }
+        }
+        self.say("no route takes the request: it is answered with 404".to_owned());
+    }
+
+    fn tell_split(&mut self, table: &Table, split: &Split, request: &impl RequestView) {
+        self.split = Some(split.settings.name.clone());
+        self.pools = shares(table, split);
+        let weights: Vec<_> =
+            self.pools.iter().map(|pool| format!("{} {}", pool.pool, pool.weight)).collect();
+        self.say(format!("split {} shares by the weights {}", split.settings.name, weights.join(", ")));
+        let mut client = ClientKey::default();
+        let key = split.settings.key.as_ref();
+        match key.and_then(|key| key_of(key, request, &mut client)) {
+            Some(value) => self.tell_bucketed(table, split, value),
+            None => {
+                if let Some(key) = key {
+                    self.say(format!("the request has no {}, so it is drawn", describe_key(key)));
+                }
+                self.tell_drawn(table, split);
+            }
+        }
+    }
+
+    fn tell_bucketed(&mut self, table: &Table, split: &Split, key: &[u8]) {
+        let pool_of = |arm: usize| &*table.pools[split.arms[arm].pool];
+        let belongs = bucketed(split, table, key, |_| true).expect("a split's weights have a sum above 0");
+        let what = describe_key(split.settings.key.as_ref().expect("the request's key was taken by it"));
+        self.say(format!("its {what} belongs to pool {}", pool_of(belongs).settings.name));
+        if pool_of(belongs).is_available() || split.settings.when_unavailable == WhenUnavailable::Fail {
+            return self.tell_endpoints(&[pool_of(belongs)], true);
+        }
+        self.say(format!("pool {} has no available endpoint", pool_of(belongs).settings.name));
+        match bucketed(split, table, key, |arm| pool_of(arm).is_available()) {
+            Some(next) => {
+                self.say(format!("the key's next best is pool {}", pool_of(next).settings.name));
+                self.tell_endpoints(&[pool_of(next)], true);
+            }
+            None => self.tell_endpoints(&[], true),
+        }
+    }
+
+    fn tell_drawn(&mut self, table: &Table, split: &Split) {
+        let fails = split.settings.when_unavailable == WhenUnavailable::Fail;
+        let shares = self.pools.clone();
+        let mut pools = Vec::new();
+        for (share, arm) in shares.iter().zip(&split.arms) {
+            let pool = &share.pool;
+            if share.weight == 0 {
+                self.say(format!("pool {pool} has weight 0 and gets no new request"));
+            } else if share.available {
+                self.say(format!("pool {pool} is drawn for {:.2} % of the requests", share.share * 100.0));
+                pools.push(&*table.pools[arm.pool]);
+            } else {
+                let then = if fails { "its share is answered with 503" } else { "the others take its share" };
+                self.say(format!("pool {pool} has no available endpoint: {then}"));
+            }
+        }
+        // A share that is answered with 503 leaves it open whether the only pool left is drawn.
+        let certain = shares.iter().any(|pool| pool.share == 1.0);
+        self.tell_endpoints(&pools, certain);
+    }
+
+    /// Ends the story with the pools that the request may get; `certain` if it can only be the one that is given.
+    fn tell_endpoints(&mut self, pools: &[&Pool], certain: bool) {
+        self.endpoints = pools.iter().copied().flat_map(candidates).collect();
+        if let [pool] = pools
+            && certain
+        {
+            self.pool = Some(pool.settings.name.clone());
+        }
+        let available = self.endpoints.iter().filter(|endpoint| endpoint.available);
+        let available: Vec<SocketAddr> = available.map(|endpoint| endpoint.address).collect();
+        for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.available) {
+            let why = match endpoint {
+                Candidate { weight: 0, .. } => "has weight 0",
+                Candidate { draining: true, .. } => "is draining",
+                _ => "is not healthy",
+            };
+            self.steps.push(format!("endpoint {} of pool {} {why}", endpoint.address, endpoint.pool));
+        }
+        self.outcome = if available.is_empty() { Outcome::Unavailable } else { Outcome::Forward };
+        self.say(match available[..] {
+            [] => "no endpoint is available: the request is answered with 503".to_owned(),
+            [only] => format!("endpoint {only} is the only one that is available"),
+            _ => format!("{} endpoints are available; the balance picks one", available.len()),
+        });
+        if let ([only], Some(_)) = (&available[..], &self.pool) {
+            self.endpoint = Some(*only);
+        }
+    }
+}
+
+/// What each pool of a split gets of the drawn requests, as things are now.
+fn shares(table: &Table, split: &Split) -> Vec<PoolShare> {
+    let is_available = |arm: &Arm| table.pools[arm.pool].is_available();
+    // What is passed on goes by the weights, so the shares are those of a split without the unavailable pools.
+    let takes_part =
+        |arm: &&Arm| split.settings.when_unavailable == WhenUnavailable::Fail || is_available(arm);
+    let sum: u64 = split.arms.iter().filter(takes_part).map(|arm| u64::from(arm.weight)).sum();
+    let share = |arm: &Arm| {
+        let available = is_available(arm);
+        let share = if available && arm.weight > 0 { f64::from(arm.weight) / sum as f64 } else { 0.0 };
+        PoolShare { pool: table.pools[arm.pool].settings.name.clone(), weight: arm.weight, available, share }
+    };
+    split.arms.iter().map(share).collect()
+}
+
+fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
+    pool.endpoints.iter().map(|(endpoint, weight)| Candidate {
+        pool: pool.settings.name.clone(),
+        address: endpoint.address,
+        weight: *weight,
+        available: *weight > 0 && endpoint.occupancy.is_available(),
+        draining: endpoint.occupancy.is_draining(),
+        in_flight: endpoint.occupancy.in_flight(),
+    })
+}
+
+fn takes_host(patterns: &[HostPattern], host: &str) -> bool {
+    patterns.is_empty()
+        || patterns.iter().any(|pattern| match pattern {
+            HostPattern::Exact(own) => **own == *host,
+            HostPattern::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+        })
+}
+
+fn describe_lacking(lacking: Lacking<'_>, route: &Route) -> String {
+    match lacking {
+        Lacking::Method => {
+            format!("its method is not one of {}", route.settings.matches.methods.join(", "))
+        }
+        Lacking::Header(name, value) => format!("its field {name} is not {value:?}"),
+        Lacking::Query(name, value) => format!("its query parameter {name:?} is not {value:?}"),
+    }
+}
+
+fn describe_key(key: &SplitKey) -> String {
+    match key {
+        SplitKey::Cookie(name) => format!("cookie {name}"),
+        SplitKey::Header(name) => format!("field {name}"),
+        SplitKey::ClientIp => "client address".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{config::Action, routing::testing::*};
+
+    fn shop() -> Bench {
+        let mut config = config(&[("blue", &[1, 1]), ("green", &[1])]);
+        let both = [("blue", 95), ("green", 5)];
+        config.splits = vec![
+            split("shop", &both, None, WhenUnavailable::PassOn),
+            split("keyed", &both, Some(SplitKey::Cookie("user".into())), WhenUnavailable::PassOn),
+            split("strict", &both, None, WhenUnavailable::Fail),
+        ];
+        let mut testers = matches(&["shop.example.com"], "/");
+        testers.headers.push(("canary".into(), "true".into()));
+        config.routes = [
+            route("shop", matches(&["shop.example.com"], "/"), Action::Split(name("shop"))),
+            route("testers", testers, Action::Pool(name("green"))),
+            route("keyed", matches(&["*.example.com"], "/k"), Action::Split(name("keyed"))),
+            route("strict", matches(&[], "=/strict"), Action::Split(name("strict"))),
+        ]
+        .map(Arc::new)
+        .to_vec();
+        Bench::new(config)
+    }
+
+    fn told(story: &Explanation, text: &str) -> bool {
+        story.steps.iter().any(|step| step.contains(text))
+    }
+
+    #[test]
+    fn a_drawn_request_has_shares_and_what_nearly_took_it() {
+        let mut bench = shop();
+        let request = get("shop.example.com", "/x");
+        let story = explain(&bench.table, &request);
+        assert_eq!((story.outcome, story.route.clone()), (Outcome::Forward, Some(name("shop"))));
+        assert_eq!(
+            (story.split.clone(), story.pool.clone(), story.endpoint),
+            (Some(name("shop")), None, None)
+        );
+        let shares: Vec<_> = story.pools.iter().map(|pool| (pool.weight, pool.share)).collect();
+        assert_eq!(shares, [(95, 0.95), (5, 0.05)]);
+        assert_eq!(story.endpoints.len(), 3);
+        assert!(told(&story, "route testers takes this host and path, but its field canary is not \"true\""));
+
+        bench.set_healthy("blue", false);
+        let story = explain(&bench.table, &request);
+        assert_eq!(story.pool, Some(name("green")));
+        assert_eq!(story.endpoint, Some(bench.table.pools[1].endpoints[0].0.address));
+        assert!(told(&story, "the others take its share"));
+        bench.set_healthy("green", false);
+        assert_eq!(explain(&bench.table, &request).outcome, Outcome::Unavailable);
+        bench.set_healthy("green", true);
+        bench.set_healthy("blue", true);
+
+        bench.set("shop", &[("blue", 1), ("green", 0)]);
+        let story = explain(&bench.table, &request);
+        assert_eq!((story.generation, story.pool.clone(), story.endpoint), (2, Some(name("blue")), None));
+        assert!(told(&story, "pool green has weight 0"));
+    }
+
+    #[test]
+    fn a_share_that_fails_leaves_the_pool_uncertain() {
+        let bench = shop();
+        bench.set_healthy("blue", false);
+        let story = explain(&bench.table, &get("any", "/strict"));
+        assert_eq!((story.outcome, story.pool.clone()), (Outcome::Forward, None));
+        assert_eq!(story.pools[1].share, 0.05);
+        assert!(told(&story, "its share is answered with 503"));
+    }
+
+    #[test]
+    fn a_key_and_a_named_pool_make_it_certain_and_selections_agree() {
+        let mut bench = shop();
+        for user in 0..200 {
+            let request = get("k.example.com", "/k").with("cookie", &format!("user={user}"));
+            let story = explain(&bench.table, &request);
+            assert_eq!(story.pool.as_ref().map(Name::as_str), bench.pool(&request));
+            bench.set_healthy("green", false);
+            let story = explain(&bench.table, &request);
+            assert_eq!(story.pool.as_ref().map(Name::as_str), bench.pool(&request));
+            bench.set_healthy("green", true);
+        }
+        let story = explain(&bench.table, &get("shop.example.com", "/").with("canary", "true"));
+        assert_eq!((story.split.clone(), story.pool.clone()), (None, Some(name("green"))));
+        assert!(story.endpoint.is_some());
+    }
+
+    #[test]
+    fn a_request_that_no_route_takes_is_told_why() {
+        let bench = shop();
+        let story = explain(&bench.table, &get("other", "/"));
+        assert_eq!((story.outcome, story.route.clone()), (Outcome::NoRoute, None));
+        assert!(told(&story, "route strict takes this host, but only the path /strict exactly"));
+        let text = serde_json::to_string(&story).unwrap();
+        assert!(
+            text.contains(r#""outcome":"no_route","route":null,"split":null,"pool":null,"endpoint":null"#)
+        );
+    }
+
+    #[test]
+    fn it_takes_no_part() {
+        let mut bench = shop();
+        let request = get("shop.example.com", "/");
+        let before: Vec<_> = (0..10).map(|_| bench.pool(&request).map(str::to_owned)).collect();
+        let mut bench = shop();
+        let after: Vec<_> = (0..10)
+            .map(|_| {
+                explain(&bench.table, &request);
+                bench.pool(&request).map(str::to_owned)
+            })
+            .collect();
+        assert_eq!(before, after);
+        let in_flight =
+            |(endpoint, _): &(Arc<crate::upstream::endpoint::Endpoint>, u32)| endpoint.occupancy.in_flight();
+        assert_eq!(bench.table.pools[0].endpoints.iter().map(in_flight).sum::<u64>(), 0);
+    }
+}

@@ -1,0 +1,95 @@
+//! The claim against the drain bit, in every order that the memory model permits.
+//!
+//! Run with `RUSTFLAGS="--cfg switchback_loom" cargo test --release --test loom --target-dir target/loom`; without
+//! that flag this file is empty, as the atomics are then the real ones.
+#![cfg(switchback_loom)]
+
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+};
+use switchback::upstream::occupancy::Occupancy;
+
+/// Once somebody has seen "drained", no claim succeeds, and none that succeeded is still held.
+#[test]
+fn drained_is_final() {
+    loom::model(|| {
+        let occupancy = Arc::new(Occupancy::default());
+        // Said by the drainer with a stronger order than the code under test uses, so that it hides nothing.
+        let drained = Arc::new(AtomicBool::new(false));
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (occupancy, drained) = (Arc::clone(&occupancy), Arc::clone(&drained));
+                thread::spawn(move || {
+                    let drained_before = drained.load(SeqCst);
+                    if occupancy.claim() {
+                        assert!(!drained_before, "a claim succeeded after the endpoint had been seen drained");
+                        assert!(!drained.load(SeqCst), "the endpoint was seen drained while a claim was held");
+                        occupancy.release();
+                    }
+                })
+            })
+            .collect();
+        occupancy.drain();
+        if occupancy.is_drained() {
+            drained.store(true, SeqCst);
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert_eq!(occupancy.in_flight(), 0);
+        assert!(occupancy.is_drained());
+    });
+}
+
+/// The count that a drainer is answered covers every claim that succeeds: nobody is cut who was not seen.
+#[test]
+fn every_claim_is_seen_by_the_drainer_or_refused() {
+    loom::model(|| {
+        let occupancy = Arc::new(Occupancy::default());
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let occupancy = Arc::clone(&occupancy);
+                thread::spawn(move || occupancy.claim())
+            })
+            .collect();
+        let seen = occupancy.drain();
+        let claimed = workers.into_iter().map(|worker| u64::from(worker.join().unwrap())).sum::<u64>();
+        assert!(seen >= claimed, "{claimed} claims, {seen} seen");
+        assert_eq!(occupancy.in_flight(), claimed);
+        assert_eq!(occupancy.is_drained(), claimed == 0);
+    });
+}
+
+/// Undraining lets claims through again; whatever the order, the count ends at 0 and the bits as they were set last.
+#[test]
+fn an_undrained_endpoint_takes_requests_again() {
+    loom::model(|| {
+        let occupancy = Arc::new(Occupancy::default());
+        occupancy.drain();
+        let worker = {
+            let occupancy = Arc::clone(&occupancy);
+            thread::spawn(move || {
+                if occupancy.claim() {
+                    occupancy.release();
+                }
+            })
+        };
+        let prober = {
+            let occupancy = Arc::clone(&occupancy);
+            thread::spawn(move || occupancy.set_healthy(false))
+        };
+        occupancy.undrain();
+        worker.join().unwrap();
+        prober.join().unwrap();
+        assert_eq!((occupancy.in_flight(), occupancy.is_draining()), (0, false));
+        assert!(!occupancy.is_available(), "the health bit was not lost");
+        assert!(occupancy.claim());
+        occupancy.release();
+        occupancy.set_healthy(true);
+        assert!(occupancy.is_available());
+    });
+}
