@@ -102,11 +102,6 @@ impl<'t> Source<'t> {
         self.starts.partition_point(|start| *start <= offset) - 1
     }
 
-    /// The text of a span; empty if the span is none of this text.
-    pub(super) fn slice(&self, span: &Range<usize>) -> &'t str {
-        self.text.get(span.clone()).unwrap_or_default()
-    }
-
     /// A diagnostic about a span of this text.
     pub(super) fn diagnostic(
         &self,
@@ -167,7 +162,6 @@ mod tests {
     fn a_place_is_shown_with_its_line_and_a_marker() {
         let source = Source::new("a.toml", "x = 1\ny = \"ä\" # z\r\n");
         let span = 10..14;
-        assert_eq!(source.slice(&span), "\"ä\"");
         let shown = source.diagnostic(span, "/y".into(), "wrong".into(), Some("right".into())).to_string();
         assert_eq!(
             shown,

@@ -3,30 +3,76 @@
 //! Nothing after this layer checks a value of the file again. Only [`load`] and [`parse`] make a [`Config`], so
 //! every name in it refers to something that is declared in it.
 
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path, sync::OnceLock};
 
+use serde::Deserialize;
+
+pub mod defaults;
 mod diagnostic;
+mod later;
+mod lower;
 mod pointer;
 mod problems;
+mod raw;
+mod schema;
 mod settings;
+mod shape;
+mod spanned;
+mod suggest;
+mod units;
 
 pub use diagnostic::{Diagnostic, Warning};
 pub use problems::ConfigErrors;
+pub use schema::schema;
 pub use settings::*;
 
-/// Reads and checks a file.
+/// Reads and checks a file of at most [`defaults::MAX_FILE_BYTES`].
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    let _ = path;
-    todo!()
+    let name = path.display().to_string();
+    let refused = |message: String, help: Option<&str>| {
+        ConfigErrors::whole_file(&name, message, help.map(str::to_owned))
+    };
+    let unreadable = |error: std::io::Error| refused(format!("the file can't be read: {error}"), None);
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // Reading stops at the limit, whatever the file's size is said to be: it may be a pipe, or grow.
+    file.take(defaults::MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > defaults::MAX_FILE_BYTES {
+        let message = format!("the file is larger than {} MiB", defaults::MAX_FILE_BYTES >> 20);
+        return Err(refused(message, None));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line =
+            1 + memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count();
+        refused(
+            format!("line {line} is not UTF-8"),
+            Some("TOML files are UTF-8; save the file in that encoding"),
+        )
+    })?;
+    parse(&name, &text)
 }
 
 /// Checks the text of a file. `file_name` is what diagnostics call it. Every error of the text is in the answer.
 pub fn parse(file_name: &str, text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    let _ = (file_name, text);
-    todo!()
-}
-
-/// The JSON Schema of the file, for editors.
-pub fn schema() -> serde_json::Value {
-    todo!()
+    static SCHEMA: OnceLock<serde_json::Value> = OnceLock::new();
+    if text.len() as u64 > defaults::MAX_FILE_BYTES {
+        let message = format!("the text is larger than {} MiB", defaults::MAX_FILE_BYTES >> 20);
+        return Err(ConfigErrors::whole_file(file_name, message, None));
+    }
+    let mut problems = problems::Problems::new(diagnostic::Source::new(file_name, text));
+    let (mut document, syntax_errors) = toml::de::DeTable::parse_recoverable(text);
+    for error in syntax_errors {
+        problems.syntax(error.span().unwrap_or(0..0), error.message().to_owned());
+    }
+    shape::check(&mut document, SCHEMA.get_or_init(schema), &mut problems);
+    let config = match raw::File::deserialize(toml::de::Deserializer::from(document)) {
+        Ok(file) => Some(lower::lower(&file, &mut problems)),
+        // The document has the mirror's shape by now, so this is a fault of ours; it is still no reason to panic.
+        Err(error) => {
+            let at = pointer::Pointer::Root;
+            problems.error(&error.span().unwrap_or(0..0), &at, error.message(), None);
+            None
+        }
+    };
+    problems.conclude(config)
 }

@@ -112,6 +112,32 @@ impl<'t> Problems<'t> {
         }
     }
 
+    /// An error about a name (`of` a kind) that nothing declares. It is left out where what declares it may just not
+    /// have been understood: the kind's table, that entry of it, or a top-level key that is unknown.
+    pub(super) fn unresolved(
+        &mut self,
+        span: &Range<usize>,
+        at: &Pointer<'_>,
+        of: (&str, &str),
+        message: String,
+        help: impl FnOnce() -> Option<String>,
+    ) {
+        // Finding what was meant costs more than anything else here, so it is not done for what nobody will see.
+        if self.errors.len() == MAX_ERRORS {
+            self.omitted += 1;
+            return;
+        }
+        let root = Pointer::Root;
+        let (kind, name) = of;
+        let kind = root.key(kind);
+        let declaration = kind.key(name).to_string();
+        let may_be_lost =
+            |error: &Diagnostic| error.pointer == declaration || error.pointer.rfind('/') == Some(0);
+        if self.unreadable.is_empty() && !self.errors.iter().any(|(_, error)| may_be_lost(error)) {
+            self.push(span.clone(), at.to_string(), message, help());
+        }
+    }
+
     /// Something that is allowed and may surprise.
     pub(super) fn warning(
         &mut self,
@@ -125,11 +151,6 @@ impl<'t> Problems<'t> {
                 self.source.diagnostic(span.clone(), at.to_string(), message.into(), help.into());
             self.warnings.push((span.start, diagnostic));
         }
-    }
-
-    /// Whether the file could be read whole, so that what is not in the document is not in the file.
-    pub(super) fn is_readable(&self) -> bool {
-        self.unreadable.is_empty()
     }
 
     /// `value` with the warnings, if nothing was wrong; else every error.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Du
 
 use ipnet::IpNet;
 
+pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
 use crate::model::{name::Name, weights::Weights};
 
 /// A whole configuration in which every reference resolves.
@@ -164,7 +165,7 @@ pub struct Route {
 }
 
 /// Which requests a route takes. All of its parts must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteMatch {
     /// Any of these; empty is every host.
     pub hosts: Vec<HostPattern>,
@@ -179,7 +180,7 @@ pub struct RouteMatch {
 }
 
 /// A host that a route takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// This host: lower case, without port, IPv6 in brackets.
     Exact(Box<str>),
@@ -188,7 +189,7 @@ pub enum HostPattern {
 }
 
 /// A path that a route takes, normalised as request paths are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// This path alone.
     Exact(Box<str>),
@@ -237,65 +238,6 @@ pub struct HeaderEdits {
     pub drop: Vec<Box<str>>,
     /// Whole lines, `Name: value\r\n`, of `set` and then `add`.
     pub lines: Box<[u8]>,
-}
-
-/// The access log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AccessLog {
-    /// The file; `-` is the standard output.
-    pub path: PathBuf,
-    /// How a line looks.
-    pub format: AccessLogFormat,
-    /// The share of requests that is logged, above 0 and at most 1.
-    pub sample: f64,
-}
-
-/// How a line of the access log looks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Text with `{field}` in it, parsed.
-    Template(Vec<LogPiece>),
-}
-
-/// A piece of an access log template.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogPiece {
-    /// Copied as it is.
-    Text(Box<str>),
-    /// Replaced by a field of the record.
-    Field(LogField),
-}
-
-/// A field of the access log. The names in JSON and in templates are these in snake case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the plain meaning of its name; docs/access-log.md has units")]
-pub enum LogField {
-    Time,
-    Listener,
-    Client,
-    Method,
-    Scheme,
-    Host,
-    Path,
-    Query,
-    Version,
-    Status,
-    Route,
-    Split,
-    Pool,
-    Endpoint,
-    Attempts,
-    Generation,
-    RequestId,
-    UserAgent,
-    Referer,
-    BytesReceived,
-    BytesSent,
-    FirstByteSeconds,
-    DurationSeconds,
-    Outcome,
 }
 
 /// How the process stops on SIGTERM: readiness fails at once, listeners close after `delay`, and what is in flight

@@ -3,6 +3,7 @@
 
 pub mod bucket;
 pub mod host;
+pub mod access_log;
 pub mod live_state;
 pub mod name;
 pub mod path;

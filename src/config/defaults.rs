@@ -1,0 +1,108 @@
+//! Every default and every limit of the file, each with its reason. No other file has a default of its own.
+
+use std::time::Duration;
+
+use super::settings::{Balance, WhenUnavailable};
+
+// --- listeners
+
+/// With a few KiB for an idle connection, what a small machine carries; well under common limits on open files once
+/// raised, and a bound on what a flood of connections can take.
+pub const MAX_CONNECTIONS: usize = 100_000;
+/// A head is a packet or two; a client that takes longer is broken or means harm.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than the 60 s after which common load balancers in front close a connection, so that they close first and
+/// no request meets a connection that is being closed.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A silence, not a total: slow uploads go on, stalled ones end.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// As for bodies: a client that takes no byte for so long has gone.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+// --- pools
+
+/// The better choice wherever requests or endpoints differ in cost, and no worse where they don't.
+pub const BALANCE: Balance = Balance::LeastRequest;
+/// One retransmission of the first packet (1 s) still fits in.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Below the 5 s after which Node.js closes an idle connection, the shortest of the common application servers: who
+/// closes last sends requests into closed connections.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// For each endpoint and worker: enough for bursts of a busy endpoint, few enough files for many endpoints.
+pub const MAX_IDLE: usize = 256;
+/// Endpoints of a pool are alike unless the file says otherwise.
+pub const ENDPOINT_WEIGHT: u32 = 1;
+
+// --- splits
+
+/// A release must not fail requests that another version can serve.
+pub const WHEN_UNAVAILABLE: WhenUnavailable = WhenUnavailable::PassOn;
+
+// --- routes
+
+/// Every host's whole path.
+pub const PATH: &str = "/";
+/// What people wait for at most; streams say "off".
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// The first retry meets another endpoint; the second covers a restart of that one. More only multiplies load.
+pub const RETRY_ATTEMPTS: u32 = 2;
+/// A fifth more load at worst when everything fails.
+pub const RETRY_BUDGET: f64 = 0.2;
+/// Redirects that can be taken back: a permanent one stays in browsers.
+pub const REDIRECT_STATUS: u16 = 302;
+/// The upgrade that browsers use. `h2c` is never one.
+pub const UPGRADES: &[&str] = &["websocket"];
+
+// --- access log
+
+/// Every request: a log with gaps surprises.
+pub const SAMPLE: f64 = 1.0;
+
+// --- shutdown
+
+/// Time for one round of a load balancer's readiness probe to see that readiness has failed would be better, but a
+/// stop on a developer's machine should not wait for it; behind a load balancer, set it.
+pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
+/// Under the 30 s after which Kubernetes and systemd kill commonly, so that what is left is cut in order.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);
+
+// --- limits
+
+/// The largest file. 100,000 routes of 200 to 400 bytes are 20 to 40 MiB.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// More threads than any machine has cores are a slip of the keyboard.
+pub const MAX_WORKERS: u64 = 1024;
+/// Listeners: each is a socket in each worker.
+pub const MAX_LISTENERS: usize = 1_000;
+/// Pools and splits: each has its series in the metrics.
+pub const MAX_POOLS: usize = 20_000;
+/// Splits; see [`MAX_POOLS`].
+pub const MAX_SPLITS: usize = 20_000;
+/// Endpoints of a pool: a draw looks at two, but a table holds them all.
+pub const MAX_ENDPOINTS: usize = 10_000;
+/// Routes: twice what the look-up is measured with.
+pub const MAX_ROUTES: usize = 200_000;
+/// Hosts of a route.
+pub const MAX_HOSTS: usize = 1_000;
+/// Methods, header matches, query matches and upgrades of a route, each: they are tried one after the other.
+pub const MAX_MATCHES: usize = 32;
+/// Networks of `trusted_proxies`: they are tried one after the other for each connection.
+pub const MAX_TRUSTED_PROXIES: usize = 1_000;
+/// Header edits of a route in one direction; a head has at most 100 fields.
+pub const MAX_HEADER_EDITS: usize = 100;
+/// A path pattern or a header value, in bytes; a request's target may have 8 KiB.
+pub const MAX_TEXT_BYTES: usize = 4096;
+/// The most attempts of one request after the first.
+pub const MAX_RETRY_ATTEMPTS: u64 = 10;
+/// An access log template, in bytes.
+pub const MAX_TEMPLATE_BYTES: usize = 4096;
+/// The most connections a listener may be given.
+pub const MAX_MAX_CONNECTIONS: u64 = 10_000_000;
+/// The most idle connections to an endpoint for each worker.
+pub const MAX_MAX_IDLE: u64 = 65_536;
+/// The shortest timeout: under it a sound peer on the same machine would be cut off.
+pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+/// The longest timeout: a longer one is meant as none, and a day bounds what a forgotten connection holds.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest `max_body`: 1 PiB.
+pub const MAX_BODY_BYTES: u64 = 1 << 50;

@@ -1,0 +1,97 @@
+//! Listeners.
+
+use ipnet::IpNet;
+
+use super::{Seen, host, limit, value};
+use crate::config::{
+    defaults, pointer::Pointer, problems::Problems, raw, settings::Listener, shape::shortened,
+    spanned::Spanned,
+};
+
+pub(super) fn all(
+    raw: &[Spanned<raw::Listener>],
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<Listener> {
+    limit(raw, defaults::MAX_LISTENERS, |listener| listener.span.clone(), at, problems);
+    let (mut names, mut addresses) = (Seen::default(), Seen::default());
+    let mut listeners = Vec::new();
+    for (index, raw) in raw.iter().enumerate() {
+        let at = at.index(index);
+        let Some(listener) = one(raw, &at, problems) else { continue };
+        let (name, listen) = (raw.name.as_ref(), raw.listen.as_ref());
+        if let Some(text) = name {
+            let what = format!("the listener \"{}\"", listener.name);
+            names.is_new(listener.name.clone(), &what, &text.span, &at.key("name"), problems);
+        }
+        // Port 0 is another port each time.
+        if let Some(text) = listen.filter(|_| listener.address.port() != 0) {
+            let what = format!("the address {}", listener.address);
+            addresses.is_new(listener.address, &what, &text.span, &at.key("listen"), problems);
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<Listener> {
+    let name = raw.name.as_ref().and_then(|text| value::name(text, &at.key("name"), problems));
+    let address = raw.listen.as_ref().and_then(|text| value::address(text, &at.key("listen"), problems));
+    let trusted_proxies = networks(&raw.trusted_proxies, &at.key("trusted_proxies"), problems);
+    let default_host =
+        raw.default_host.as_ref().and_then(|text| host::exact(text, &at.key("default_host"), problems));
+    let timeout =
+        |text, default, key: &str, problems: &mut _| value::timeout(text, default, &at.key(key), problems);
+    let head = timeout(&raw.head_timeout, defaults::HEAD_TIMEOUT, "head_timeout", problems);
+    let keep_alive =
+        timeout(&raw.keep_alive_timeout, defaults::KEEP_ALIVE_TIMEOUT, "keep_alive_timeout", problems);
+    let body = timeout(&raw.body_timeout, defaults::BODY_TIMEOUT, "body_timeout", problems);
+    let write = timeout(&raw.write_timeout, defaults::WRITE_TIMEOUT, "write_timeout", problems);
+    let max_connections = value::count(
+        &raw.max_connections,
+        1..=defaults::MAX_MAX_CONNECTIONS,
+        defaults::MAX_CONNECTIONS,
+        &at.key("max_connections"),
+        problems,
+    );
+    Some(Listener {
+        name: name?,
+        address: address?,
+        trusted_proxies,
+        default_host,
+        allow_underscores: raw
+            .underscores
+            .as_ref()
+            .is_some_and(|choice| matches!(choice.value, raw::Underscores::Allow)),
+        max_connections,
+        head_timeout: head,
+        keep_alive_timeout: keep_alive,
+        body_timeout: body,
+        write_timeout: write,
+    })
+}
+
+fn networks(raw: &[Spanned<String>], at: &Pointer<'_>, problems: &mut Problems<'_>) -> Vec<IpNet> {
+    limit(raw, defaults::MAX_TRUSTED_PROXIES, |text| text.span.clone(), at, problems);
+    let mut networks = Vec::new();
+    for (index, text) in raw.iter().enumerate() {
+        // A single address is a network of one.
+        let parsed = text
+            .parse::<IpNet>()
+            .or_else(|error| text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| error));
+        match parsed {
+            Ok(network) if network.trunc() != network => {
+                let message = format!("\"{}\" has bits set beyond its prefix", shortened(text));
+                let help = format!("did you mean \"{}\"?", network.trunc());
+                problems.error(&text.span, &at.index(index), message, help);
+            }
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                let message = format!("\"{}\" is no network", shortened(text));
+                let help = "an address and the length of its prefix, such as \"10.0.0.0/8\"".to_owned();
+                problems.error(&text.span, &at.index(index), message, help);
+            }
+        }
+    }
+    networks
+}

@@ -1,0 +1,189 @@
+//! From what is written to what is meant: lowers the raw mirror into the validated [`Config`], once.
+//!
+//! Every function here reports what is wrong and goes on with what is left, so that one reading finds everything.
+//! What they answer counts only if nothing was reported.
+
+mod access_log;
+mod action;
+mod headers;
+mod host;
+mod listener;
+mod path;
+mod pool;
+mod route;
+mod split;
+mod value;
+
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::{
+    defaults,
+    pointer::Pointer,
+    problems::Problems,
+    raw,
+    settings::{AdminAddress, Config, Shutdown},
+    spanned::{Entries, Spanned},
+};
+
+/// Lowers a file.
+pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
+    let root = Pointer::Root;
+    let workers = file.workers.as_ref().and_then(|workers| {
+        let count = value::within(workers, 1..=defaults::MAX_WORKERS, &root.key("workers"), problems)?;
+        NonZeroUsize::new(usize::try_from(count).ok()?)
+    });
+    let admin = file.admin.as_ref().and_then(|raw| admin(raw, &root.key("admin"), problems));
+    let listeners = listener::all(&file.listener, &root.key("listener"), problems);
+    let pools = pool::all(&file.pool, &file.listener, &root.key("pool"), problems);
+    let declared = Declared { pools: Names::of("pool", &file.pool), splits: Names::of("split", &file.split) };
+    let splits = split::all(&file.split, &declared.pools, &root.key("split"), problems);
+    let routes = route::all(&file.route, &declared, &root.key("route"), problems);
+    let access_log =
+        file.access_log.as_ref().and_then(|raw| access_log::settings(raw, &root.key("access_log"), problems));
+    Config {
+        workers,
+        admin,
+        state: file.state.as_ref().and_then(|raw| state(raw, &root.key("state"), problems)),
+        listeners: listeners.into_iter().map(Arc::new).collect(),
+        pools: pools.into_iter().map(Arc::new).collect(),
+        splits: splits.into_iter().map(Arc::new).collect(),
+        routes: routes.into_iter().map(Arc::new).collect(),
+        access_log,
+        shutdown: shutdown(file.shutdown.as_ref(), &root.key("shutdown"), problems),
+    }
+}
+
+fn admin(raw: &Spanned<raw::Admin>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<AdminAddress> {
+    let listen = raw.listen.as_ref()?;
+    let at = at.key("listen");
+    if let Some(path) = listen.strip_prefix("unix:") {
+        // The longest path that a socket address of Linux can hold, with its last zero byte.
+        const MAX_SOCKET_PATH: usize = 107;
+        if path.is_empty() || path.len() > MAX_SOCKET_PATH || path.contains('\0') {
+            let help = format!("\"unix:\" and the path of a socket, up to {MAX_SOCKET_PATH} bytes");
+            problems.error(&listen.span, &at, "not the path of a unix socket", help);
+            return None;
+        }
+        return Some(AdminAddress::Unix(PathBuf::from(path)));
+    }
+    let address = value::address(listen, &at, problems)?;
+    if !address.ip().is_loopback() {
+        problems.error(
+            &listen.span,
+            &at,
+            "the admin API listens on a loopback address or a unix socket alone",
+            "whoever reaches it can move all traffic, and authentication is not in this version; write \
+             \"127.0.0.1:9900\" or \"unix:/run/switchback/admin.sock\""
+                .to_owned(),
+        );
+        return None;
+    }
+    Some(AdminAddress::Loopback(address))
+}
+
+fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<String> {
+    let path = raw.path.as_ref()?;
+    let at = at.key("path");
+    if path.is_empty() {
+        problems.error(&path.span, &at, "the path is empty", "a file, or \":memory:\"".to_owned());
+        return None;
+    }
+    if path.as_str() != ":memory:" {
+        let help =
+            "this version keeps them in memory: a restart begins with the weights of the file".to_owned();
+        problems.warning(&path.span, &at, "live changes are not durable yet", help);
+    }
+    Some(path.value.clone())
+}
+
+fn shutdown(raw: Option<&Spanned<raw::Shutdown>>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Shutdown {
+    let mut shutdown = Shutdown { delay: defaults::SHUTDOWN_DELAY, deadline: defaults::SHUTDOWN_DEADLINE };
+    if let Some(raw) = raw {
+        shutdown.delay = value::pause(&raw.delay, shutdown.delay, &at.key("delay"), problems);
+        shutdown.deadline = value::pause(&raw.deadline, shutdown.deadline, &at.key("deadline"), problems);
+    }
+    shutdown
+}
+
+/// The names that routes and splits may refer to.
+#[derive(Debug)]
+struct Declared<'f> {
+    pools: Names<'f>,
+    splits: Names<'f>,
+}
+
+/// The names of a kind, in the file's order.
+#[derive(Debug)]
+struct Names<'f> {
+    kind: &'static str,
+    listed: Vec<&'f str>,
+    set: HashSet<&'f str>,
+}
+
+impl<'f> Names<'f> {
+    fn of<T>(kind: &'static str, entries: &'f Entries<T>) -> Self {
+        let listed: Vec<_> = entries.iter().map(|(name, _)| name.as_str()).collect();
+        Self { kind, set: listed.iter().copied().collect(), listed }
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.set.contains(name)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'f str> + Clone + '_ {
+        self.listed.iter().copied()
+    }
+}
+
+/// Reports a list or table that has more entries than its limit; `span` is that of the first one over it.
+fn limit<T>(
+    entries: &[T],
+    most: usize,
+    span: impl Fn(&T) -> std::ops::Range<usize>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) {
+    if let Some(first) = entries.get(most) {
+        let message = format!("{} entries are too many", entries.len());
+        problems.error(&span(first), at, message, format!("at most {most}"));
+    }
+}
+
+/// Remembers where names and addresses were first given, to report the second time.
+#[derive(Debug)]
+struct Seen<K>(HashMap<K, usize>);
+
+impl<K> Default for Seen<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: std::hash::Hash + Eq> Seen<K> {
+    /// Whether it is new; else an error is reported that says where it was first given.
+    fn is_new(
+        &mut self,
+        key: K,
+        what: &str,
+        span: &std::ops::Range<usize>,
+        at: &Pointer<'_>,
+        problems: &mut Problems<'_>,
+    ) -> bool {
+        if let Some(first) = self.0.get(&key) {
+            let line = problems.source().line_of(*first) + 1;
+            problems.error(span, at, format!("{what} is given twice"), format!("first in line {line}"));
+            return false;
+        }
+        self.0.insert(key, span.start);
+        true
+    }
+}
