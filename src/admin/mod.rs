@@ -1,1 +1,18 @@
-//! The admin HTTP API over `control`.
+//! The admin HTTP API: JSON over `control`, and what probes and scrapers read.
+//!
+//! Invariant: nothing here changes anything by itself. A change becomes a [`crate::control::command::Command`], and
+//! what is wrong with a call becomes a status in one place, [`problem`]. Bodies, waits, connections and the time
+//! that each may take are bounded: see [`server::Limits`].
+
+mod body;
+mod changes;
+mod explain;
+mod guard;
+mod health;
+pub mod metrics;
+pub mod problem;
+mod query;
+mod reading;
+pub mod router;
+pub mod server;
+pub mod socket;

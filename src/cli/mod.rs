@@ -1,6 +1,49 @@
-//! The command line.
+//! The command line: starts an instance, checks a file, or calls a running instance's admin API.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.
+
+mod arguments;
+mod calls;
+mod client;
+mod output;
+mod start;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It was refused or went wrong: exit code 1. The text says everything.
+    #[error("{0}")]
+    Failed(String),
+    /// The arguments make no sense together: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answers there: exit code 3.
+    #[error("{0}")]
+    NotReachable(String),
+}
 
 /// Runs the command line and answers the process' exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    // Wrong usage ends here, with 2; so do --help and --version, with 0.
+    let Arguments { connection, command } = Arguments::parse();
+    let json = connection.json;
+    let result = match command {
+        Command::Run { config } => start::run(&config),
+        Command::Check { config } => start::check(&config, json),
+        Command::Schema => start::schema(),
+        Command::Demo => start::demo(),
+        Command::Call(call) => calls::call(&connection, call),
+    };
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    output::complain(&failure, json);
+    ExitCode::from(match failure {
+        Failure::Failed(_) => 1,
+        Failure::Usage(_) => 2,
+        Failure::NotReachable(_) => 3,
+    })
 }

@@ -1,1 +1,13 @@
-//! The control plane: commands, the state they change, and the one task that applies them.
+//! The control plane: what may change while Switchback serves, and the one task that changes it.
+//!
+//! [`state::State::apply`] decides what a [`command::Command`] does, purely. The [`controller`] is the only writer:
+//! it applies, compiles and publishes, in that order, one command after the other. Nothing here runs on a worker of
+//! the data plane, and nothing here knows HTTP.
+
+pub mod command;
+pub mod controller;
+pub mod history;
+pub mod lifecycle;
+pub mod refusal;
+pub mod state;
+pub mod tally;

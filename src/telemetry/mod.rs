@@ -5,5 +5,7 @@
 
 pub mod counter;
 pub mod histogram;
+pub mod process;
+pub mod prometheus;
 pub mod registry;
 pub mod traffic;

@@ -93,4 +93,9 @@ impl TrafficCounts {
     pub fn requests(&self) -> u64 {
         self.by_class.iter().sum()
     }
+
+    /// Requests that have begun, however they ended or will: what a realised share is made of.
+    pub fn taken(&self) -> u64 {
+        self.requests() + self.aborted + self.in_flight
+    }
 }

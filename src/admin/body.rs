@@ -1,0 +1,209 @@
+//! Reads the JSON body of a call: bounded in size and time, with every fault of it named by a JSON pointer.
+
+use std::{fmt, time::Duration};
+
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::problem::{Fault, Problem, pointer_to};
+
+/// The largest body.
+pub const MAX_BYTES: usize = 1 << 20;
+/// How long a client may take to send it.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// The most faults that an answer lists.
+const MAX_FAULTS: usize = 32;
+/// What a weight may be.
+pub(super) const WEIGHTS_ALLOWED: &str = "a whole number from 0 to 1000000";
+
+/// The members of a JSON object, in order, with repeated ones kept, so that they can be refused: a document whose
+/// meaning depends on which of two values wins is a mistake.
+#[derive(Debug, Default)]
+pub struct Object(Vec<(String, Value)>);
+
+/// Reads a body that holds one JSON object.
+pub async fn object(request: Request<Body>) -> Result<Object, Problem> {
+    optional_object(request).await?.ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "no-body", "A body is needed", "the call takes a JSON object")
+            .with_faults(vec![Fault::at("", "the body is empty")])
+    })
+}
+
+/// Reads a body that may be empty.
+pub async fn optional_object(request: Request<Body>) -> Result<Option<Object>, Problem> {
+    let (head, body) = request.into_parts();
+    let bytes = bytes(body).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if !is_json(&head.headers) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-json",
+            "The body is not JSON",
+            "send the body with Content-Type: application/json",
+        ));
+    }
+    match serde_json::from_slice::<Object>(&bytes) {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_data() => Err(Problem::invalid(vec![Fault::at("", error.to_string())])),
+        Err(error) => {
+            let detail = format!("the body is not valid JSON: {error}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON", detail.clone())
+                .with_faults(vec![Fault::at("", detail)]))
+        }
+    }
+}
+
+async fn bytes(body: Body) -> Result<axum::body::Bytes, Problem> {
+    // What announces too much is refused before it is read.
+    if body.size_hint().lower() > MAX_BYTES as u64 {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(READ_WITHIN, axum::body::to_bytes(body, MAX_BYTES)).await;
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_over_limit(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body-cut",
+            "The body is cut",
+            "the body ended before its announced end",
+        )),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body-too-slow",
+            "The body is too slow",
+            format!("a body is to arrive within {} s", READ_WITHIN.as_secs()),
+        )),
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        "The body is too large",
+        format!("a body has at most {MAX_BYTES} bytes"),
+    )
+}
+
+fn is_over_limit(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether the one `Content-Type` is JSON in UTF-8, which is what JSON is in (RFC 8259 8.1).
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else { return false };
+    let Ok(text) = only.to_str() else { return false };
+    text.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+impl Object {
+    /// Takes the members of the `allowed` names and refuses the others and repeated ones by name.
+    pub fn members<const N: usize>(self, allowed: [&str; N]) -> Result<[Option<Value>; N], Problem> {
+        let mut values = [const { None }; N];
+        let mut faults = Vec::new();
+        for (name, value) in self.0 {
+            match allowed.iter().position(|allowed| *allowed == name) {
+                None => faults.push(Fault::at(pointer_to(&name), "there is no such field").allowing(allowed)),
+                Some(place) if values[place].is_some() => {
+                    faults.push(Fault::at(pointer_to(&name), "the field is named twice"));
+                }
+                Some(place) => values[place] = Some(value),
+            }
+        }
+        refuse_any(faults)?;
+        Ok(values)
+    }
+
+    /// All members as weights; which pools and weights are allowed is the split's matter.
+    pub fn weights(self) -> Result<Vec<(String, u64)>, Problem> {
+        let mut faults = Vec::new();
+        let mut weights = Vec::with_capacity(self.0.len());
+        for (pool, value) in self.0 {
+            match value.as_u64() {
+                Some(weight) => weights.push((pool, weight)),
+                None => faults.push(
+                    Fault::at(
+                        pointer_to(&pool),
+                        format!("the weight {} is not a whole number", short(&value)),
+                    )
+                    .allowing([WEIGHTS_ALLOWED]),
+                ),
+            }
+        }
+        refuse_any(faults)?;
+        Ok(weights)
+    }
+}
+
+/// Refuses, if there is anything to refuse.
+pub fn refuse_any(mut faults: Vec<Fault>) -> Result<(), Problem> {
+    faults.truncate(MAX_FAULTS);
+    if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
+}
+
+/// A value for an error message, which must not repeat a megabyte back.
+pub fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_type_is_json_with_any_parameter_and_nothing_else() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            headers
+        };
+        for good in ["application/json", "Application/JSON; charset=utf-8"] {
+            assert!(is_json(&with(good)), "{good}");
+        }
+        for bad in ["text/plain", "application/jsonp", "text/json", "", "application/x-www-form-urlencoded"] {
+            assert!(!is_json(&with(bad)), "{bad}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

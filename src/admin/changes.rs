@@ -1,0 +1,154 @@
+//! The calls that change something.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Request, State},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    body::{self, refuse_any, short},
+    problem::{Fault, Problem},
+    query::{ChangeQuery, Named},
+    router::Admin,
+};
+use crate::{
+    control::command::{Change, Command, Kind, Origin},
+    model::{name::Name, weights::Weights},
+};
+
+/// How often a wait looks whether the requests in flight have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The answer to a change.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    revision: u64,
+    changed: bool,
+    dry_run: bool,
+    kind: Kind,
+    split: Name,
+    weights: Weights,
+    previous: Weights,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drained: Option<bool>,
+    /// Requests in flight, when the wait ended, on each pool that takes no new traffic of the split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight: Option<BTreeMap<Name, u64>>,
+}
+
+/// `PUT /v1/splits/{split}/weights`.
+pub async fn weights(
+    State(admin): State<Admin>,
+    Named(split): Named,
+    request: Request<Body>,
+) -> Result<Json<Answer>, Problem> {
+    let query = ChangeQuery::parse(request.uri(), false)?;
+    let weights = body::object(request).await?.weights()?;
+    change(&admin, Command::SetWeights { split, weights }, query).await
+}
+
+/// `POST /v1/splits/{split}/switch`.
+pub async fn switch(
+    State(admin): State<Admin>,
+    Named(split): Named,
+    request: Request<Body>,
+) -> Result<Json<Answer>, Problem> {
+    let query = ChangeQuery::parse(request.uri(), true)?;
+    let [to] = body::object(request).await?.members(["to"])?;
+    let to = match to {
+        Some(Value::String(pool)) => pool,
+        Some(other) => return wrong("/to", format!("{} is not the name of a pool", short(&other))),
+        None => return wrong("/to", "the pool to switch to is missing".into()),
+    };
+    change(&admin, Command::Switch { split, to }, query).await
+}
+
+/// `POST /v1/splits/{split}/rollback`; its body may be empty.
+pub async fn rollback(
+    State(admin): State<Admin>,
+    Named(split): Named,
+    request: Request<Body>,
+) -> Result<Json<Answer>, Problem> {
+    let query = ChangeQuery::parse(request.uri(), false)?;
+    let [revision] = body::optional_object(request).await?.unwrap_or_default().members(["revision"])?;
+    let to_revision = match &revision {
+        None => None,
+        Some(number) => match number.as_u64() {
+            Some(number) => Some(number),
+            None => return wrong("/revision", format!("{} is not the number of a revision", short(number))),
+        },
+    };
+    change(&admin, Command::Rollback { split, to_revision }, query).await
+}
+
+fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
+    refuse_any(vec![Fault::at(pointer, detail)]).map(|()| unreachable!("there is a fault"))
+}
+
+/// Makes a change, or says what it would do, and waits where that was asked for.
+async fn change(admin: &Admin, command: Command, query: ChangeQuery) -> Result<Json<Answer>, Problem> {
+    if query.dry_run {
+        return Ok(Json(answer(admin.control.preview(&command, Origin::Admin)?, true)));
+    }
+    let change = admin.control.change(command, Origin::Admin).await?;
+    let mut answer = answer(change, false);
+    if let Some(limit) = query.wait {
+        let left = drained(admin, &answer.weights, limit).await;
+        answer.drained = Some(left.values().all(|in_flight| *in_flight == 0));
+        answer.in_flight = Some(left);
+    }
+    Ok(Json(answer))
+}
+
+fn answer(change: Change, dry_run: bool) -> Answer {
+    Answer {
+        revision: change.revision,
+        changed: change.changed(),
+        dry_run,
+        kind: change.kind,
+        split: change.split,
+        weights: change.after,
+        previous: change.before,
+        at: humantime::format_rfc3339_millis(change.at).to_string(),
+        drained: None,
+        in_flight: None,
+    }
+}
+
+/// Waits until nothing is in flight on the pools whose weight is 0, and answers what is left there.
+///
+/// It takes two looks in a row: a worker may have chosen by the old table in the instant before the new one was
+/// published, and claim its endpoint just after the first look.
+async fn drained(admin: &Admin, weights: &Weights, limit: Duration) -> BTreeMap<Name, u64> {
+    let end = tokio::time::Instant::now() + limit;
+    let mut empty_before = false;
+    loop {
+        let left = in_flight(admin, weights);
+        let empty = left.values().all(|in_flight| *in_flight == 0);
+        if (empty && empty_before) || tokio::time::Instant::now() >= end {
+            return left;
+        }
+        empty_before = empty;
+        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + LOOK_EVERY)).await;
+    }
+}
+
+fn in_flight(admin: &Admin, weights: &Weights) -> BTreeMap<Name, u64> {
+    let table = &admin.control.snapshot().table;
+    let idle = weights.iter().filter(|(_, weight)| *weight == 0).map(|(pool, _)| pool);
+    idle.map(|pool| {
+        let endpoints = table
+            .pools
+            .iter()
+            .filter(|compiled| compiled.settings.name == *pool)
+            .flat_map(|pool| &pool.endpoints);
+        (pool.clone(), endpoints.map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum())
+    })
+    .collect()
+}

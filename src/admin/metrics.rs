@@ -1,0 +1,260 @@
+//! Which metrics there are. Each is described in `docs/metrics.md`, and `tests/admin_api.rs` keeps the two alike.
+
+use std::collections::BTreeMap;
+
+use super::{
+    reading::{CLASSES, shares},
+    router::Admin,
+};
+use crate::{
+    model::name::Name,
+    telemetry::{
+        process::ProcessFigures,
+        prometheus::{Labels, Text},
+        registry::{Key, WorkerCounts},
+        traffic::TrafficCounts,
+    },
+};
+
+/// The most series of one scope that are rendered, those with most requests first. A scraper would choke on more,
+/// and rendering them would hold up the control plane.
+const MAX_SERIES: usize = 2_000;
+
+/// What requests are counted by.
+struct Scope {
+    name: &'static str,
+    labels: &'static [&'static str],
+    series: Vec<(Vec<String>, TrafficCounts)>,
+    omitted: usize,
+}
+
+/// The text of all metrics.
+pub fn render(admin: &Admin) -> String {
+    let mut text = Text::default();
+    let scopes = scopes(admin.control.series().all());
+    for scope in &scopes {
+        requests(scope, &mut text);
+        times(scope, &mut text);
+        volumes(scope, &mut text);
+    }
+    let [_, splits, _, endpoints] = &scopes;
+    split_shares(admin, splits, &mut text);
+    upstream(endpoints, &mut text);
+    let mut omitted = text.gauge(
+        "switchback_series_omitted",
+        "Series that are left out of this answer because their scope has too many.",
+    );
+    for scope in &scopes {
+        omitted.sample(&[("scope", scope.name)], scope.omitted);
+    }
+    workers(admin, &mut text);
+    control(admin, &mut text);
+    process(&mut text);
+    text.finish()
+}
+
+/// The series by scope: routes, pools within splits, pools, endpoints.
+fn scopes(all: Vec<(Key, TrafficCounts)>) -> [Scope; 4] {
+    let scope = |name, labels| Scope { name, labels, series: Vec::new(), omitted: 0 };
+    let mut scopes = [
+        scope("route", &["route"][..]),
+        scope("split", &["split", "pool"]),
+        scope("pool", &["pool"]),
+        scope("endpoint", &["pool", "endpoint"]),
+    ];
+    for (key, counts) in all {
+        let (place, values) = match key {
+            Key::Route(route) => (0, vec![route.to_string()]),
+            Key::Split(split, pool) => (1, vec![split.to_string(), pool.to_string()]),
+            Key::Pool(pool) => (2, vec![pool.to_string()]),
+            Key::Endpoint(pool, address) => (3, vec![pool.to_string(), address.to_string()]),
+        };
+        scopes[place].series.push((values, counts));
+    }
+    for scope in &mut scopes {
+        if scope.series.len() > MAX_SERIES {
+            scope.omitted = scope.series.len() - MAX_SERIES;
+            scope.series.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.taken()));
+            scope.series.truncate(MAX_SERIES);
+        }
+    }
+    scopes
+}
+
+impl Scope {
+    /// Calls with each series' labels and counts.
+    fn each(&self, mut with: impl FnMut(Labels<'_>, &TrafficCounts)) {
+        for (values, counts) in &self.series {
+            let values = values.iter().map(String::as_str);
+            let labels: Vec<_> = self.labels.iter().copied().zip(values).collect();
+            with(&labels, counts);
+        }
+    }
+
+    fn metric(&self, name: &str) -> String {
+        format!("switchback_{}_{name}", self.name)
+    }
+
+    fn counter(&self, name: &str, help: &str, text: &mut Text, value: impl Fn(&TrafficCounts) -> u64) {
+        let name = self.metric(name);
+        let mut family = text.counter(&name, help);
+        self.each(|labels, counts| {
+            family.sample(labels, value(counts));
+        });
+    }
+}
+
+fn requests(scope: &Scope, text: &mut Text) {
+    let name = scope.metric("requests_total");
+    let mut family = text.counter(&name, "Requests that have been answered, by class of the status code.");
+    scope.each(|labels, counts| {
+        for (class, count) in CLASSES.iter().zip(counts.by_class) {
+            let labels: Vec<_> = labels.iter().copied().chain([("code_class", *class)]).collect();
+            family.sample(&labels, count);
+        }
+    });
+    scope.counter(
+        "requests_aborted_total",
+        "Requests that ended without a status: the client went away, or no response could begin.",
+        text,
+        |counts| counts.aborted,
+    );
+    let name = scope.metric("requests_in_flight");
+    let mut family = text.gauge(&name, "Requests in flight.");
+    scope.each(|labels, counts| {
+        family.sample(labels, counts.in_flight);
+    });
+}
+
+fn times(scope: &Scope, text: &mut Text) {
+    let name = scope.metric("first_byte_seconds");
+    let mut family = text.histogram(&name, "From the request's head to the response's head.");
+    // A histogram is two dozen lines: what has never had a request gets none until it has.
+    let used = |counts: &TrafficCounts| counts.requests() > 0;
+    scope.each(|labels, counts| {
+        if used(counts) {
+            family.counts(labels, &counts.first_byte);
+        }
+    });
+    let name = scope.metric("request_duration_seconds");
+    let mut family = text.histogram(&name, "From the request's head to the response's last byte.");
+    scope.each(|labels, counts| {
+        if used(counts) {
+            family.counts(labels, &counts.duration);
+        }
+    });
+}
+
+fn volumes(scope: &Scope, text: &mut Text) {
+    let received = "Bytes of request bodies, and what clients sent through tunnels.";
+    scope.counter("received_bytes_total", received, text, |counts| counts.bytes_received);
+    let sent = "Bytes of response bodies, and what upstreams sent through tunnels.";
+    scope.counter("sent_bytes_total", sent, text, |counts| counts.bytes_sent);
+    scope.counter("retries_total", "Attempts after a request's first.", text, |counts| counts.retries);
+}
+
+/// Set and realised shares of each pool in each split.
+fn split_shares(admin: &Admin, splits: &Scope, text: &mut Text) {
+    let drawn = "Draws of a split that fell on a pool, whether or not it was available.";
+    splits.counter("draws_total", drawn, text, |counts| counts.drawn);
+    let snapshot = admin.control.snapshot();
+    let mut set = Vec::new();
+    let mut realised = Vec::new();
+    for (split, weights) in snapshot.state.live().weights.iter().take(MAX_SERIES) {
+        let at_change = snapshot.taken_at_change(split.as_str());
+        let mut taken: BTreeMap<Name, u64> = BTreeMap::new();
+        for (place, (pool, weight)) in weights.iter().enumerate() {
+            let counts = admin.control.series().counts(&Key::Split(split.clone(), pool.clone()));
+            let before = at_change.get(place).copied().unwrap_or(0);
+            taken.insert(pool.clone(), counts.taken().saturating_sub(before));
+            set.push((split, pool, weight));
+        }
+        realised.extend(shares(&taken).into_iter().map(|(pool, share)| (split, pool, share)));
+    }
+    let mut family = text.gauge("switchback_split_weight", "The weight in force of a pool in a split.");
+    for (split, pool, weight) in set {
+        family.sample(&[("split", split.as_str()), ("pool", pool.as_str())], weight);
+    }
+    let mut family = text.gauge(
+        "switchback_split_realised_share_ratio",
+        "A pool's share of its split's requests since the split's weights last changed.",
+    );
+    for (split, pool, share) in realised {
+        family.sample(&[("split", split.as_str()), ("pool", pool.as_str())], share);
+    }
+}
+
+/// What only endpoints have; sum over them for a pool.
+fn upstream(endpoints: &Scope, text: &mut Text) {
+    endpoints.counter("connects_total", "Upstream connections opened.", text, |counts| counts.connects);
+    let reuses = "Requests over an upstream connection that had served one before.";
+    endpoints.counter("connection_reuses_total", reuses, text, |counts| counts.reuses);
+    let failures = "Upstream connections that could not be opened.";
+    endpoints.counter("connect_failures_total", failures, text, |counts| counts.connect_failures);
+    let failures = "Attempts that failed on an open upstream connection: reset, cut or malformed.";
+    endpoints.counter("attempt_failures_total", failures, text, |counts| counts.attempt_failures);
+}
+
+fn workers(admin: &Admin, text: &mut Text) {
+    let workers = admin.control.series().workers();
+    let sum = |value: fn(&WorkerCounts) -> u64| workers.iter().map(|counts| value(counts)).sum::<u64>();
+    text.counter("switchback_connections_accepted_total", "Downstream connections accepted.")
+        .sample(&[], sum(|counts| counts.accepted.value()));
+    text.gauge("switchback_connections_open", "Downstream connections that are open.")
+        .sample(&[], sum(|counts| counts.connections.value()));
+    text.counter(
+        "switchback_requests_refused_total",
+        "Requests refused before they had a route: malformed, too large or too slow.",
+    )
+    .sample(&[], sum(|counts| counts.refused.value()));
+    text.counter("switchback_requests_unrouted_total", "Requests that no route took.")
+        .sample(&[], sum(|counts| counts.unrouted.value()));
+    text.counter(
+        "switchback_access_log_dropped_total",
+        "Access log records dropped because the queue was full.",
+    )
+    .sample(&[], sum(|counts| counts.log_dropped.value()));
+    let mut family = text.gauge(
+        "switchback_worker_table_generation",
+        "The generation of the routing table that a worker used last.",
+    );
+    for (number, counts) in workers.iter().enumerate() {
+        family.sample(&[("worker", &number.to_string())], counts.generation.value());
+    }
+}
+
+fn control(admin: &Admin, text: &mut Text) {
+    let snapshot = admin.control.snapshot();
+    text.gauge("switchback_table_generation", "The generation of the routing table in force.")
+        .sample(&[], snapshot.table.generation);
+    text.gauge("switchback_revision", "The newest revision of the live state.")
+        .sample(&[], snapshot.state.revision());
+    let mut family =
+        text.counter("switchback_changes_total", "Changes asked for, by kind and by what became of them.");
+    for (kind, result, count) in admin.control.tally().all() {
+        family.sample(&[("kind", kind), ("result", result)], count);
+    }
+    text.gauge("switchback_build_info", "Always 1; the version is in the label.")
+        .sample(&[("version", admin.version)], 1);
+}
+
+fn process(text: &mut Text) {
+    let figures = ProcessFigures::now();
+    if let Some(seconds) = figures.cpu_seconds {
+        let help = "User and system processor time of all threads.";
+        text.counter("process_cpu_seconds_total", help).sample(&[], seconds);
+    }
+    if let Some(bytes) = figures.resident_bytes {
+        text.gauge("process_resident_memory_bytes", "Resident memory.").sample(&[], bytes);
+    }
+    if let Some(count) = figures.open_fds {
+        text.gauge("process_open_fds", "Open file descriptors.").sample(&[], count);
+    }
+    if let Some(count) = figures.max_fds {
+        text.gauge("process_max_fds", "The limit on open file descriptors.").sample(&[], count);
+    }
+    if let Some(seconds) = figures.start_time {
+        text.gauge("process_start_time_seconds", "When the process started, in seconds since 1970.")
+            .sample(&[], seconds);
+    }
+}

@@ -1,0 +1,223 @@
+//! What the admin API answers when it does not do what it was asked: `application/problem+json` (RFC 9457).
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::control::{
+    controller::ControlError,
+    refusal::{Refusal, Unknown, WeightFault},
+};
+
+/// One thing that is wrong with a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// A JSON pointer (RFC 6901) into the body to what is wrong; empty is the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The query parameter that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// What is wrong with it.
+    pub detail: String,
+    /// What could stand there instead.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    /// The allowed value that was probably meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub did_you_mean: Option<String>,
+}
+
+/// A refused call. The first of its faults is shown at the top level too, for clients that read only one.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    faults: Vec<Fault>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Fault {
+    /// Something wrong in the body.
+    pub fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: Some(pointer.into()), detail: detail.into(), ..Self::default() }
+    }
+
+    /// Something wrong in the query.
+    pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { parameter: Some(name.into()), detail: detail.into(), ..Self::default() }
+    }
+
+    /// Says what could stand there instead.
+    #[must_use]
+    pub fn allowing<T: ToString>(mut self, allowed: impl IntoIterator<Item = T>) -> Self {
+        self.allowed = allowed.into_iter().map(|value| value.to_string()).collect();
+        self
+    }
+
+    fn unknown(pointer: Option<String>, what: &str, unknown: &Unknown) -> Self {
+        Self {
+            pointer,
+            parameter: None,
+            detail: format!("{what} {unknown}"),
+            allowed: unknown.known.iter().map(ToString::to_string).collect(),
+            did_you_mean: unknown.nearest.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem without faults of its own. `kind` is the end of its type, a word that scripts can rely on.
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { status, kind, title, detail: detail.into(), faults: Vec::new(), headers: Vec::new() }
+    }
+
+    /// A body that is JSON but not what the call takes: 422.
+    pub fn invalid(faults: Vec<Fault>) -> Self {
+        Self::of_faults(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not valid", faults)
+    }
+
+    /// A query that the call does not take: 400.
+    pub fn invalid_query(faults: Vec<Fault>) -> Self {
+        Self::of_faults(StatusCode::BAD_REQUEST, "invalid-query", "The query is not valid", faults)
+    }
+
+    /// A thing named in the path that is not there: 404.
+    pub fn not_found(kind: &'static str, title: &'static str, what: &str, unknown: &Unknown) -> Self {
+        Self::of_faults(StatusCode::NOT_FOUND, kind, title, vec![Fault::unknown(None, what, unknown)])
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Adds faults.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    fn of_faults(status: StatusCode, kind: &'static str, title: &'static str, faults: Vec<Fault>) -> Self {
+        let detail = faults.iter().map(|fault| fault.detail.as_str()).collect::<Vec<_>>().join("; ");
+        Self::new(status, kind, title, detail).with_faults(faults)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        const STATUS: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+        match &refusal {
+            Refusal::Split(unknown) => {
+                Self::not_found("unknown-split", "No such split", "there is no split", unknown)
+            }
+            Refusal::Pool(unknown) => {
+                let fault = Fault::unknown(Some("/to".into()), "the split has no pool", unknown);
+                Self::of_faults(STATUS, "unknown-pool", "No such pool in the split", vec![fault])
+            }
+            Refusal::Weights(faults) => {
+                let faults = faults.iter().map(weight_fault).collect();
+                Self::of_faults(STATUS, "invalid-weights", "The weights are not valid", faults)
+            }
+            Refusal::Revision { oldest, newest, .. } => {
+                let fault =
+                    Fault::at("/revision", refusal.to_string()).allowing([format!("{oldest} to {newest}")]);
+                Self::of_faults(STATUS, "unknown-revision", "No such revision", vec![fault])
+            }
+        }
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = error.to_string();
+        match error {
+            ControlError::Refused(refusal) => refusal.into(),
+            ControlError::Busy => Self::new(BUSY, "busy", "Too many changes at once", detail)
+                .with_header(header::RETRY_AFTER, "1"),
+            ControlError::Stopped => {
+                Self::new(BUSY, "stopping", "Stopping", detail).with_header(header::RETRY_AFTER, "5")
+            }
+            ControlError::Failed => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", "A fault in Switchback", detail)
+            }
+        }
+    }
+}
+
+fn weight_fault(fault: &WeightFault) -> Fault {
+    let detail = fault.to_string();
+    match fault {
+        WeightFault::Pool(unknown) => {
+            Fault::unknown(Some(pointer_to(&unknown.name)), "the split has no pool", unknown)
+        }
+        WeightFault::Repeated(pool) => Fault::at(pointer_to(pool.as_str()), detail),
+        WeightFault::TooLarge(pool, _) => {
+            Fault::at(pointer_to(pool.as_str()), detail).allowing([super::body::WEIGHTS_ALLOWED])
+        }
+        WeightFault::AllZero => Fault::at("", detail),
+    }
+}
+
+/// The JSON pointer to a member of the top-level object.
+pub(super) fn pointer_to(member: &str) -> String {
+    format!("/{}", member.replace('~', "~0").replace('/', "~1"))
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    first: Option<First<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+#[derive(Serialize)]
+struct First<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allowed: &'a [String],
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = Document {
+            r#type: format!("urn:switchback:problem:{}", self.kind),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            first: self.faults.first().map(|fault| First {
+                pointer: fault.pointer.as_deref(),
+                parameter: fault.parameter.as_deref(),
+                allowed: &fault.allowed,
+            }),
+            errors: &self.faults,
+        };
+        let mut response = (self.status, Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.headers);
+        response
+    }
+}

@@ -1,0 +1,336 @@
+//! The calls that only read: the live state beside what was counted.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use axum::{Json, extract::State, http::Uri};
+use serde::Serialize;
+
+use super::{
+    problem::Problem,
+    query::{self, Named},
+    router::Admin,
+};
+use crate::{
+    control::{
+        command::{Kind, Origin},
+        controller::Snapshot,
+        lifecycle::Phase,
+        refusal::Unknown,
+    },
+    model::{name::Name, weights::Weights},
+    routing::table::{Pool, Split, Table, Target},
+    telemetry::{
+        registry::{Key, Registry},
+        traffic::TrafficCounts,
+    },
+};
+
+/// The most entries of each list in `status`; the lists of their own are whole.
+const MAX_LISTED: usize = 1_000;
+
+/// `GET /v1/status`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    version: &'static str,
+    phase: Phase,
+    uptime_seconds: f64,
+    generation: u64,
+    revision: u64,
+    /// Whether changes survive a restart.
+    durable: bool,
+    workers: Vec<Worker>,
+    listeners: Vec<Listener>,
+    routes: Vec<Route>,
+    splits: Vec<SplitView>,
+    pools: Vec<PoolView>,
+    /// How many there are of each; the lists end at 1,000.
+    totals: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Worker {
+    generation: u64,
+    connections: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Listener {
+    name: Name,
+    address: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Route {
+    name: Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<Name>,
+    redirect: bool,
+    requests: Requests,
+}
+
+/// A split: what is set and what came of it.
+#[derive(Debug, Serialize)]
+pub struct SplitView {
+    name: Name,
+    weights: Weights,
+    /// The realised share of each pool since the weights last changed; 0 for all while there was no request.
+    share: BTreeMap<Name, f64>,
+    /// The requests that it was realised with.
+    requests: BTreeMap<Name, u64>,
+    since_start: Realised,
+    in_flight: BTreeMap<Name, u64>,
+    revision: u64,
+    changed_at: String,
+    changed_by: Origin,
+    change: Kind,
+}
+
+#[derive(Debug, Serialize)]
+struct Realised {
+    share: BTreeMap<Name, f64>,
+    requests: BTreeMap<Name, u64>,
+}
+
+/// A pool and its endpoints.
+#[derive(Debug, Serialize)]
+pub struct PoolView {
+    name: Name,
+    /// Endpoints that take requests now.
+    available: usize,
+    in_flight: u64,
+    requests: Requests,
+    /// The splits that it is a pool of, with its weight in each.
+    splits: BTreeMap<Name, u32>,
+    endpoints: Vec<EndpointView>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointView {
+    address: String,
+    weight: u32,
+    state: &'static str,
+    in_flight: u64,
+    requests: Requests,
+}
+
+/// Requests since the start that have ended, by status class.
+#[derive(Debug, Serialize)]
+struct Requests {
+    total: u64,
+    #[serde(flatten)]
+    by_class: BTreeMap<&'static str, u64>,
+    aborted: u64,
+}
+
+/// The names of the status classes, in the order of [`TrafficCounts::by_class`].
+pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The whole picture.
+pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>, Problem> {
+    query::none(&uri)?;
+    let snapshot = admin.control.snapshot();
+    let (table, series) = (&snapshot.table, admin.control.series());
+    let listeners = &snapshot.config.listeners;
+    Ok(Json(Status {
+        version: admin.version,
+        phase: admin.lifecycle.phase(),
+        uptime_seconds: admin.started.elapsed().as_secs_f64(),
+        generation: table.generation,
+        revision: snapshot.state.revision(),
+        durable: false,
+        workers: series
+            .workers()
+            .iter()
+            .map(|counts| Worker {
+                generation: counts.generation.value(),
+                connections: counts.connections.value(),
+            })
+            .collect(),
+        listeners: listeners
+            .iter()
+            .take(MAX_LISTED)
+            .map(|listener| Listener { name: listener.name.clone(), address: listener.address.to_string() })
+            .collect(),
+        routes: routes(table, series),
+        splits: table
+            .splits
+            .iter()
+            .take(MAX_LISTED)
+            .map(|split| split_view(split, &snapshot, series))
+            .collect(),
+        pools: table.pools.iter().take(MAX_LISTED).map(|pool| pool_view(pool, table, series)).collect(),
+        totals: BTreeMap::from([
+            ("listeners", listeners.len()),
+            ("routes", table.routes.len()),
+            ("splits", table.splits.len()),
+            ("pools", table.pools.len()),
+        ]),
+    }))
+}
+
+/// All splits.
+pub async fn splits(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
+    query::none(&uri)?;
+    let snapshot = admin.control.snapshot();
+    let series = admin.control.series();
+    let views: Vec<_> =
+        snapshot.table.splits.iter().map(|split| split_view(split, &snapshot, series)).collect();
+    Ok(Json(serde_json::json!({ "splits": views })))
+}
+
+/// One split.
+pub async fn split(
+    State(admin): State<Admin>,
+    Named(name): Named,
+    uri: Uri,
+) -> Result<Json<SplitView>, Problem> {
+    query::none(&uri)?;
+    let snapshot = admin.control.snapshot();
+    let splits = &snapshot.table.splits;
+    let Some(split) = splits.iter().find(|split| split.settings.name.as_str() == name) else {
+        let unknown = Unknown::new(&name, splits.iter().map(|split| &split.settings.name));
+        return Err(Problem::not_found("unknown-split", "No such split", "there is no split", &unknown));
+    };
+    Ok(Json(split_view(split, &snapshot, admin.control.series())))
+}
+
+/// All pools.
+pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
+    query::none(&uri)?;
+    let table = &admin.control.snapshot().table;
+    let series = admin.control.series();
+    let views: Vec<_> = table.pools.iter().map(|pool| pool_view(pool, table, series)).collect();
+    Ok(Json(serde_json::json!({ "pools": views })))
+}
+
+/// One pool.
+pub async fn pool(
+    State(admin): State<Admin>,
+    Named(name): Named,
+    uri: Uri,
+) -> Result<Json<PoolView>, Problem> {
+    query::none(&uri)?;
+    let table = &admin.control.snapshot().table;
+    let Some(pool) = table.pools.iter().find(|pool| pool.settings.name.as_str() == name) else {
+        let unknown = Unknown::new(&name, table.pools.iter().map(|pool| &pool.settings.name));
+        return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
+    };
+    Ok(Json(pool_view(pool, table, admin.control.series())))
+}
+
+fn routes(table: &Table, series: &Registry) -> Vec<Route> {
+    let view = |route: &crate::routing::table::Route| {
+        let name = route.settings.name.clone();
+        Route {
+            split: match route.target {
+                Target::Split(split) => Some(table.splits[split].settings.name.clone()),
+                _ => None,
+            },
+            pool: match route.target {
+                Target::Pool(pool) => Some(table.pools[pool].settings.name.clone()),
+                _ => None,
+            },
+            redirect: route.target == Target::Redirect,
+            requests: requests(&series.counts(&Key::Route(name.clone()))),
+            name,
+        }
+    };
+    table.routes.iter().take(MAX_LISTED).map(view).collect()
+}
+
+fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitView {
+    let name = &split.settings.name;
+    let history = snapshot.state.history(name.as_str()).expect("a table's splits are those of its state");
+    let revision = history.current();
+    let at_change = snapshot.taken_at_change(name.as_str());
+    let (mut since_start, mut since_change, mut in_flight) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (place, (pool, _)) in revision.weights.iter().enumerate() {
+        let counts = series.counts(&Key::Split(name.clone(), pool.clone()));
+        let before = at_change.get(place).copied().unwrap_or(0);
+        // Workers go on counting while this reads, so a sum may be a little behind one that was read earlier.
+        since_change.insert(pool.clone(), counts.taken().saturating_sub(before));
+        since_start.insert(pool.clone(), counts.taken());
+        in_flight.insert(pool.clone(), counts.in_flight);
+    }
+    SplitView {
+        name: name.clone(),
+        weights: revision.weights.clone(),
+        share: shares(&since_change),
+        requests: since_change,
+        since_start: Realised { share: shares(&since_start), requests: since_start },
+        in_flight,
+        revision: revision.number,
+        changed_at: timestamp(revision.at),
+        changed_by: revision.origin,
+        change: revision.kind,
+    }
+}
+
+/// Each pool's share of the requests; 0 for all if there were none.
+pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
+    let sum = requests.values().sum::<u64>().max(1) as f64;
+    requests.iter().map(|(pool, count)| (pool.clone(), *count as f64 / sum)).collect()
+}
+
+fn pool_view(pool: &Pool, table: &Table, series: &Registry) -> PoolView {
+    let name = &pool.settings.name;
+    let weight_in = |split: &Split| {
+        let arm = split.arms.iter().find(|arm| table.pools[arm.pool].settings.name == *name)?;
+        Some((split.settings.name.clone(), arm.weight))
+    };
+    PoolView {
+        name: name.clone(),
+        available: pool
+            .endpoints
+            .iter()
+            .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.is_available())
+            .count(),
+        in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
+        requests: requests(&series.counts(&Key::Pool(name.clone()))),
+        splits: table.splits.iter().filter_map(|split| weight_in(split)).collect(),
+        endpoints: pool
+            .endpoints
+            .iter()
+            .map(|(endpoint, weight)| EndpointView {
+                address: endpoint.address.to_string(),
+                weight: *weight,
+                state: match &endpoint.occupancy {
+                    occupancy if occupancy.is_draining() => "draining",
+                    occupancy if occupancy.is_available() => "available",
+                    _ => "unhealthy",
+                },
+                in_flight: endpoint.occupancy.in_flight(),
+                requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
+            })
+            .collect(),
+    }
+}
+
+fn requests(counts: &TrafficCounts) -> Requests {
+    Requests {
+        total: counts.requests(),
+        by_class: CLASSES.into_iter().zip(counts.by_class).collect(),
+        aborted: counts.aborted,
+    }
+}
+
+fn timestamp(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_one_or_are_all_zero() {
+        let count = |blue, green| {
+            BTreeMap::from([(Name::new("blue").unwrap(), blue), (Name::new("green").unwrap(), green)])
+        };
+        assert_eq!(shares(&count(3, 1)).values().copied().collect::<Vec<_>>(), [0.75, 0.25]);
+        assert_eq!(shares(&count(0, 0)).values().copied().collect::<Vec<_>>(), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,189 @@
+//! Accepts the connections of the admin API and ends them.
+//!
+//! Invariant: no client can hold more than its connection, and that one only for a bounded time: heads, bodies and
+//! unread answers have limits, and so has the number of connections.
+
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
+
+use super::{
+    router::{Admin, router},
+    socket::Socket,
+};
+
+/// What clients of the admin API may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; over it, accepting pauses.
+    pub connections: usize,
+    /// From the beginning of a connection, or of the wait for its next request, to the end of a head.
+    pub head_timeout: Duration,
+    /// The longest time in which a client that is being answered takes no byte.
+    pub write_timeout: Duration,
+    /// How long requests in flight may take when the server stops.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // People, scripts, probes and a scraper or two: far fewer in practice, far more would be a loop.
+            connections: 256,
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The largest head; nothing that calls this API comes near.
+const MAX_HEAD: usize = 64 * 1024;
+/// How long accepting pauses after an error such as running out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long, and for how many bytes, a closed connection waits for the client to close it too.
+const MAX_LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER_BYTES: usize = 16 << 20;
+
+/// What a connection came in over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A loopback address.
+    Tcp,
+    /// A unix socket.
+    Unix,
+}
+
+/// Serves the admin API until `stop` is set or dropped, and then until what is in flight has ended or
+/// `limits.stop_timeout` is over.
+pub async fn serve(
+    socket: Socket,
+    admin: Arc<Admin>,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    let ending = stop.clone();
+    // The file is removed when this ends, after the last connection has.
+    let _file;
+    match socket {
+        Socket::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let router = router(admin, Transport::Tcp);
+            let accept = async || Ok(listener.accept().await?.0);
+            accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
+        }
+        Socket::Unix(listener, file) => {
+            _file = file;
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            let router = router(admin, Transport::Unix);
+            let accept = async || Ok(listener.accept().await?.0);
+            accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
+        }
+    }
+    let end_all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.stop_timeout, end_all).await.is_err() {
+        tracing::warn!("admin calls were cut because they outlasted the stop");
+    }
+    Ok(())
+}
+
+async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stop: &mut watch::Receiver<bool>,
+    accept: impl AsyncFn() -> io::Result<S>,
+    router: Router,
+    limits: Limits,
+    ending: &watch::Receiver<bool>,
+    connections: &mut JoinSet<()>,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (place, accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = stopped(stop) => return,
+            next = next => next,
+            // Collects what has ended, so that the set does not grow.
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok(stream) => {
+                let serving = connection(stream, router.clone(), limits, ending.clone());
+                connections.spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin API could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends, or, once the server stops, until its request in flight has.
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    limits: Limits,
+    mut ending: watch::Receiver<bool>,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
+    let service = service_fn(move |request| Box::pin(router.clone().oneshot(request)));
+    let mut serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let result = tokio::select! {
+        result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
+        () = stopped(&mut ending) => {
+            Pin::new(&mut serving).graceful_shutdown();
+            poll_fn(|context| serving.poll_without_shutdown(context)).await
+        }
+    };
+    if let Err(error) = result {
+        // A client's doing (it went away, or was too slow): of interest only to who looks for it.
+        tracing::debug!(%error, "an admin connection ended");
+    }
+    linger(serving.into_parts().io.into_inner()).await;
+}
+
+/// Closes a connection such that the client can read its answer: closing one on which bytes lie unread, such as the
+/// rest of a body that was too large, resets it and takes the answer with it (RFC 9112, 9.6).
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut unread = [0; 16 * 1024];
+    let end = async {
+        stream.shutdown().await?;
+        let mut left = MAX_LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut unread).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whether the client closed, went away or went on: the connection is over.
+    let _ = tokio::time::timeout(MAX_LINGER, end).await;
+}
+
+/// Ends when the server is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that nobody is left who could set it, which means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

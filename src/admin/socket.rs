@@ -1,0 +1,147 @@
+//! Where the admin API is reached: a loopback address, or a unix socket that only its owner may open.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// A listening socket of the admin API, not yet part of a runtime.
+#[derive(Debug)]
+pub enum Socket {
+    /// On an address.
+    Tcp(TcpListener),
+    /// On a path.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Where the admin API is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// An address.
+    Tcp(SocketAddr),
+    /// A path.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The file of a unix socket; it is removed with this, unless another process has put its own in its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+/// Why the admin API can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, or not ours.
+    #[error("the admin API can't listen on {address}: {source}{}", hint(source))]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process answers on the socket.
+    #[error("the admin API can't listen on {}: another process answers there", .0.display())]
+    InUse(PathBuf),
+    /// A file is there that is no socket, so it is not ours to remove.
+    #[error("the admin API can't listen on {}: a file that is not a socket is there", .0.display())]
+    NotASocket(PathBuf),
+    /// The socket could not be made.
+    #[error("the admin API can't listen on {}: {source}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (is another instance running? [admin] listen sets another address)",
+        _ => "",
+    }
+}
+
+impl Socket {
+    /// Listens on an address; port 0 takes any.
+    pub fn tcp(address: SocketAddr) -> Result<Self, BindError> {
+        let bind = || {
+            // The standard library sets SO_REUSEADDR, so a restart need not wait for old connections.
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(Self::Tcp(listener))
+        };
+        bind().map_err(|source| BindError::Address { address, source })
+    }
+
+    /// Listens on a path. A socket that a dead process left there is replaced.
+    pub fn unix(path: &Path) -> Result<Self, BindError> {
+        let failed = |source| BindError::Path { path: path.to_owned(), source };
+        match fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(BindError::NotASocket(path.to_owned()));
+            }
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::InUse(path.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let (listener, inode) = bind_privately(path).map_err(failed)?;
+        Ok(Self::Unix(listener, SocketFile { path: path.to_owned(), inode }))
+    }
+
+    /// Where it is reached.
+    pub fn bound(&self) -> io::Result<Bound> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Bound::Tcp),
+            Self::Unix(_, file) => Ok(Bound::Unix(file.path.clone())),
+        }
+    }
+}
+
+/// Makes the socket in a folder that nobody else can enter, gives it its permissions and only then moves it to its
+/// place: so there is no moment at which another user could open it, and a stale one is replaced in one step.
+fn bind_privately(path: &Path) -> io::Result<(UnixListener, u64)> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let private = parent.join(format!(".sb{:x}-{number:x}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&private)?;
+    let made = (|| {
+        let at = private.join("s");
+        let listener = UnixListener::bind(&at)?;
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        let inode = fs::symlink_metadata(&at)?.ino();
+        fs::rename(&at, path)?;
+        Ok((listener, inode))
+    })();
+    // Whatever became of the socket, the folder is not needed any more.
+    let _ = fs::remove_dir_all(&private);
+    made
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What may be written on the command line, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::model::weights::Weights;
+
+const EXAMPLES: &str = "\
+Try it:
+  switchback demo                                two sample apps, a split and the admin API
+
+Serve:
+  switchback check -c switchback.toml            say everything that is wrong with a file
+  switchback run -c switchback.toml              serve
+
+Release:
+  switchback status                              what is in force, and what came of it
+  switchback weights shop blue=90 green=10       10 % of new traffic to green
+  switchback switch shop green --wait            all of it, and wait until blue is idle
+  switchback rollback shop                       back to before the release
+  switchback explain http://shop.example.com/    why a request goes where it goes
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.";
+
+/// A layer-7 reverse proxy for releases: move live traffic between versions, and switch back in one call.
+#[derive(Debug, Parser)]
+#[command(name = "switchback", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which instance is called, and how its answer is shown.
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// The admin API of the instance: http://HOST:PORT or unix:PATH
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SWITCHBACK_ADMIN",
+        default_value = "http://127.0.0.1:9900"
+    )]
+    pub admin: String,
+    /// A token to show to the admin API
+    #[arg(long, global = true, value_name = "TOKEN", env = "SWITCHBACK_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Print JSON, for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve what a file declares, until SIGTERM or SIGINT
+    #[command(after_help = "Example:\n  switchback run -c switchback.toml")]
+    Run {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a file and say everything that is wrong with it
+    #[command(after_help = "Example:\n  switchback check -c switchback.toml && echo good")]
+    Check {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    #[command(after_help = "Example:\n  switchback schema > switchback.schema.json")]
+    Schema,
+    /// Start two sample apps, a split in front of them and the admin API, with nothing to set up
+    Demo,
+    #[command(flatten)]
+    Call(Call),
+}
+
+/// The commands that call a running instance.
+#[derive(Debug, Subcommand)]
+pub enum Call {
+    /// Show what is in force and what came of it
+    #[command(after_help = "Examples:\n  switchback status\n  switchback status --json | jq .splits")]
+    Status,
+    /// Set the weights of a split; a pool that is not named gets 0
+    #[command(after_help = "Example:\n  switchback weights shop blue=90 green=10")]
+    Weights {
+        /// The split
+        split: String,
+        /// Pools with their weights
+        #[arg(required = true, value_name = "POOL=WEIGHT", value_parser = weight)]
+        weights: Vec<(String, u64)>,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// Send all new traffic of a split to one pool
+    #[command(
+        after_help = "Examples:\n  switchback switch shop green\n  switchback switch shop green --wait --timeout 2m"
+    )]
+    Switch {
+        /// The split
+        split: String,
+        /// The pool that takes it
+        pool: String,
+        /// Wait until nothing is in flight on the split's other pools; exit code 1 if that takes too long
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait, at most 10m
+        #[arg(long, value_name = "DURATION", default_value = "30s", requires = "wait", value_parser = humantime::parse_duration)]
+        timeout: std::time::Duration,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// Go back to the weights before the last release; repeating it changes nothing
+    #[command(
+        after_help = "Examples:\n  switchback rollback shop\n  switchback rollback shop --to-revision 3"
+    )]
+    Rollback {
+        /// The split
+        split: String,
+        /// Go back to the weights of this revision instead
+        #[arg(long, value_name = "N")]
+        to_revision: Option<u64>,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// Say where a request would go, and why, without sending it
+    #[command(
+        after_help = "Example:\n  switchback explain http://shop.example.com/cart?x=1 -X POST -H 'canary: true'"
+    )]
+    Explain {
+        /// The URL of the request
+        url: String,
+        /// A header of the request; may be repeated
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+        headers: Vec<(String, String)>,
+        /// Its method
+        #[arg(short = 'X', long, default_value = "GET")]
+        method: String,
+    },
+    /// Ask whether the instance is ready, for container health checks
+    #[command(after_help = "Example (Dockerfile):\n  HEALTHCHECK CMD [\"/switchback\", \"health\"]")]
+    Health {
+        /// Ask only whether the process works, not whether it takes traffic
+        #[arg(long)]
+        live: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DryRun {
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+fn weight(text: &str) -> Result<(String, u64), String> {
+    let max = Weights::MAX;
+    let (pool, weight) = text.split_once('=').ok_or("write it as POOL=WEIGHT, such as green=10")?;
+    let weight = weight.parse().ok().filter(|weight| *weight <= u64::from(max));
+    let weight = weight.ok_or_else(|| format!("a weight is a whole number from 0 to {max}"))?;
+    if pool.is_empty() { Err("the name of the pool is missing".into()) } else { Ok((pool.into(), weight)) }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().into(), value.trim().into())),
+        _ => Err("write it as 'name: value'".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn weights_and_headers_are_read_strictly() {
+        assert_eq!(weight("green=10"), Ok(("green".into(), 10)));
+        for bad in ["green", "green=", "green=-1", "green=1.5", "=1", "green=1000001", "green=10%"] {
+            assert!(weight(bad).is_err(), "{bad}");
+        }
+        assert_eq!(header("Canary: true:1"), Ok(("Canary".into(), "true:1".into())));
+        assert!(header("canary").is_err() && header(": x").is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! The commands that call a running instance.
+
+use std::{fmt::Write, time::Duration};
+
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Failure,
+    arguments::{self, Connection, DryRun},
+    client::{self, Answer},
+    output,
+};
+
+/// Makes a call and prints its answer.
+pub fn call(connection: &Connection, call: arguments::Call) -> Result<(), Failure> {
+    match call {
+        arguments::Call::Status => {
+            let status = expect_success(get(connection, "/v1/status")?)?;
+            output::print(connection.json, &status, output::status);
+        }
+        arguments::Call::Weights { split, weights, dry_run } => {
+            let path = format!("/v1/splits/{}/weights{}", encode(&split), query(&dry_run, None));
+            let answer = send(connection, Method::PUT, &path, Some(set(weights)?), Duration::ZERO)?;
+            output::print(connection.json, &expect_success(answer)?, output::change);
+        }
+        arguments::Call::Switch { split, pool, wait, timeout, dry_run } => {
+            let wait = wait.then_some(timeout);
+            let path = format!("/v1/splits/{}/switch{}", encode(&split), query(&dry_run, wait));
+            let body = json!({ "to": pool });
+            let answer = send(connection, Method::POST, &path, Some(body), wait.unwrap_or_default())?;
+            let change = expect_success(answer)?;
+            output::print(connection.json, &change, output::change);
+            if change["drained"] == json!(false) {
+                return Err(Failure::Failed(format!(
+                    "the switch is in force, but requests are still in flight: {}",
+                    output::pairs(&change["in_flight"])
+                )));
+            }
+        }
+        arguments::Call::Rollback { split, to_revision, dry_run } => {
+            let path = format!("/v1/splits/{}/rollback{}", encode(&split), query(&dry_run, None));
+            let body = to_revision.map(|revision| json!({ "revision": revision }));
+            let answer = send(connection, Method::POST, &path, body, Duration::ZERO)?;
+            output::print(connection.json, &expect_success(answer)?, output::change);
+        }
+        arguments::Call::Explain { url, headers, method } => {
+            let body = imagined(&url, headers, &method)?;
+            let answer = send(connection, Method::POST, "/v1/explain", Some(body), Duration::ZERO)?;
+            output::print(connection.json, &expect_success(answer)?, output::explanation);
+        }
+        arguments::Call::Health { live } => {
+            let answer = get(connection, if live { "/livez" } else { "/readyz" })?;
+            let well = answer.status == 200;
+            output::print(connection.json, &answer.body, |_| {
+                format!("{}\n", if well { "ok" } else { "not ok" })
+            });
+            if !well {
+                let why = if live { "the instance does not work" } else { "the instance is not ready" };
+                return Err(Failure::Failed(why.into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn get(connection: &Connection, path: &str) -> Result<Answer, Failure> {
+    send(connection, Method::GET, path, None, Duration::ZERO)
+}
+
+fn send(
+    connection: &Connection,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+    wait: Duration,
+) -> Result<Answer, Failure> {
+    client::send(connection, client::Call { method, path, body, wait })
+}
+
+/// The body of a success; a refusal becomes a failure that says all of it.
+fn expect_success(answer: Answer) -> Result<Value, Failure> {
+    if (200..300).contains(&answer.status) {
+        return Ok(answer.body);
+    }
+    Err(Failure::Failed(output::problem(answer.status, &answer.body)))
+}
+
+fn set(weights: Vec<(String, u64)>) -> Result<Value, Failure> {
+    let mut set = Map::new();
+    for (pool, weight) in weights {
+        if set.insert(pool.clone(), json!(weight)).is_some() {
+            return Err(Failure::Usage(format!("pool {pool:?} is named twice")));
+        }
+    }
+    Ok(Value::Object(set))
+}
+
+fn query(dry_run: &DryRun, wait: Option<Duration>) -> String {
+    let mut parameters = Vec::new();
+    if dry_run.dry_run {
+        parameters.push("dry_run=true".to_owned());
+    }
+    if let Some(limit) = wait {
+        parameters.push(format!("wait=drained&timeout={}ms", limit.as_millis()));
+    }
+    if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
+}
+
+/// What `explain` is asked about.
+fn imagined(url: &str, headers: Vec<(String, String)>, method: &str) -> Result<Value, Failure> {
+    let wrong = || Failure::Usage(format!("{url:?} is not a URL such as http://shop.example.com/cart"));
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let rest = rest.split('#').next().unwrap_or_default();
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(at);
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let mut fields = Map::new();
+    for (name, value) in headers {
+        let lines = fields.entry(name.to_ascii_lowercase()).or_insert_with(|| json!([]));
+        lines.as_array_mut().expect("each was made a list above").push(json!(value));
+    }
+    // A Host header is what the request is routed by, as it would be for a client that sends it.
+    let host = match fields.remove("host") {
+        Some(lines) => lines[0].clone(),
+        None => json!(host),
+    };
+    Ok(json!({ "method": method, "scheme": scheme, "host": host, "path": path, "headers": fields }))
+}
+
+/// A name as one segment of a path.
+fn encode(name: &str) -> String {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'~')
+            || (byte == b'.' && name.len() > 2)
+        {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("writing to a String can't fail");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_as_a_client_would() {
+        let of = |url: &str| {
+            let body =
+                imagined(url, vec![("A".into(), "1".into()), ("a".into(), "2".into())], "GET").unwrap();
+            assert_eq!(body["headers"], json!({"a": ["1", "2"]}));
+            [&body["scheme"], &body["host"], &body["path"]].map(|part| part.as_str().unwrap().to_owned())
+        };
+        assert_eq!(of("http://a.b:80/c?d#e"), ["http", "a.b:80", "/c?d"]);
+        assert_eq!(of("https://a.b"), ["https", "a.b", "/"]);
+        assert_eq!(of("http://a.b?c"), ["http", "a.b", "/?c"]);
+        assert!(imagined("/x", Vec::new(), "GET").is_err());
+        let named = imagined("http://1.2.3.4/", vec![("Host".into(), "a.b".into())], "GET").unwrap();
+        assert_eq!(named["host"], json!("a.b"));
+    }
+
+    #[test]
+    fn a_name_can_t_leave_its_segment() {
+        assert_eq!(encode("shop_eu-1.2"), "shop_eu-1.2");
+        assert_eq!(encode("../a?b"), "..%2Fa%3Fb");
+        assert_eq!(encode(".."), "%2E%2E");
+    }
+}

@@ -1,0 +1,217 @@
+//! What people and scripts are shown.
+//!
+//! Results go to the standard output, complaints to the standard error. Text that came from an instance is shown
+//! without control characters: a name in an answer must not be able to move the cursor of a terminal.
+
+use std::{
+    fmt::Write as _,
+    io::{Write, stderr, stdout},
+};
+
+use serde_json::{Value, json};
+
+use super::Failure;
+
+/// Prints an answer as JSON or as `human` words it.
+pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
+    let text = if as_json { format!("{answer:#}\n") } else { harmless(&human(answer)) };
+    // A reader that went away (`| head`) has seen what it wanted.
+    let _ = stdout().write_all(text.as_bytes());
+}
+
+/// Says why a command failed.
+pub fn complain(failure: &Failure, as_json: bool) {
+    let text = if as_json {
+        format!("{}\n", json!({ "error": failure.to_string() }))
+    } else {
+        format!("{}\n", harmless(failure.to_string().trim_end()))
+    };
+    let _ = stderr().write_all(text.as_bytes());
+}
+
+/// A change, in words.
+pub fn change(answer: &Value) -> String {
+    let split = text(&answer["split"]);
+    let mut words = match (answer["changed"] == json!(true), answer["dry_run"] == json!(true)) {
+        (true, false) => {
+            format!(
+                "{split}: {} (was {}), revision {}\n",
+                pairs(&answer["weights"]),
+                pairs(&answer["previous"]),
+                answer["revision"]
+            )
+        }
+        (true, true) => {
+            format!("{split} would be {} (is {})\n", pairs(&answer["weights"]), pairs(&answer["previous"]))
+        }
+        (false, _) => format!("{split}: nothing to change, it is at {}\n", pairs(&answer["weights"])),
+    };
+    if answer["drained"] == json!(true) {
+        words.push_str("nothing is in flight on the other pools\n");
+    }
+    words
+}
+
+/// `blue=90 green=10`.
+pub fn pairs(object: &Value) -> String {
+    let members = object.as_object().into_iter().flatten();
+    members.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A refusal, in words.
+pub fn problem(status: u16, problem: &Value) -> String {
+    let mut words = match problem["detail"].as_str() {
+        Some(detail) => detail.to_owned(),
+        None => format!("the instance answered with status {status}"),
+    };
+    for error in problem["errors"].as_array().into_iter().flatten() {
+        if let Some(allowed) = error["allowed"].as_array() {
+            let allowed: Vec<_> = allowed.iter().map(text).collect();
+            let _ = write!(words, "\n  allowed: {}", allowed.join(", "));
+        }
+    }
+    words
+}
+
+/// What `explain` answers, in words.
+pub fn explanation(answer: &Value) -> String {
+    let mut rows = Vec::new();
+    for part in ["outcome", "route", "split", "pool", "endpoint"] {
+        if !answer[part].is_null() {
+            rows.push(vec![part.to_owned(), text(&answer[part])]);
+        }
+    }
+    let mut words = table(&[], &rows);
+    for (number, step) in answer["steps"].as_array().into_iter().flatten().enumerate() {
+        let _ = writeln!(words, "{:>3}. {}", number + 1, text(step));
+    }
+    words
+}
+
+/// The whole picture, in tables.
+pub fn status(status: &Value) -> String {
+    let mut words = format!(
+        "Switchback {}, {}, up {:.0} s, generation {}, revision {}{}\n",
+        text(&status["version"]),
+        text(&status["phase"]),
+        status["uptime_seconds"].as_f64().unwrap_or_default(),
+        status["generation"],
+        status["revision"],
+        if status["durable"] == json!(true) { "" } else { " (changes are not durable in this version)" },
+    );
+    words.push('\n');
+    words.push_str(&splits(&status["splits"]));
+    words.push('\n');
+    words.push_str(&endpoints(&status["pools"]));
+    words.push('\n');
+    words.push_str(&routes(&status["routes"]));
+    words
+}
+
+fn splits(splits: &Value) -> String {
+    let mut rows = Vec::new();
+    for split in list(splits) {
+        for (pool, weight) in split["weights"].as_object().into_iter().flatten() {
+            rows.push(vec![
+                text(&split["name"]),
+                pool.clone(),
+                weight.to_string(),
+                format!("{:.1} %", split["share"][pool].as_f64().unwrap_or_default() * 100.0),
+                split["requests"][pool].to_string(),
+                split["in_flight"][pool].to_string(),
+            ]);
+        }
+    }
+    table(&["SPLIT", "POOL", "WEIGHT", "REALISED", "REQUESTS", "IN FLIGHT"], &rows)
+}
+
+fn endpoints(pools: &Value) -> String {
+    let mut rows = Vec::new();
+    for pool in list(pools) {
+        for endpoint in list(&pool["endpoints"]) {
+            rows.push(vec![
+                text(&pool["name"]),
+                text(&endpoint["address"]),
+                text(&endpoint["state"]),
+                endpoint["in_flight"].to_string(),
+                endpoint["requests"]["total"].to_string(),
+                endpoint["requests"]["5xx"].to_string(),
+            ]);
+        }
+        if pool["endpoints"].as_array().is_some_and(Vec::is_empty) {
+            rows.push([&text(&pool["name"]), "(none)", "", "", "", ""].map(str::to_owned).to_vec());
+        }
+    }
+    table(&["POOL", "ENDPOINT", "STATE", "IN FLIGHT", "REQUESTS", "5XX"], &rows)
+}
+
+fn routes(routes: &Value) -> String {
+    let rows: Vec<_> = list(routes)
+        .map(|route| {
+            let target = match (&route["split"], &route["pool"]) {
+                (Value::String(split), _) => format!("split {split}"),
+                (_, Value::String(pool)) => format!("pool {pool}"),
+                _ => "redirect".to_owned(),
+            };
+            vec![text(&route["name"]), target, route["requests"]["total"].to_string()]
+        })
+        .collect();
+    table(&["ROUTE", "TARGET", "REQUESTS"], &rows)
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Columns as wide as their widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head: Vec<String> = head.iter().map(ToString::to_string).collect();
+    let lines = || std::iter::once(&head).filter(|head| !head.is_empty()).chain(rows);
+    let columns = lines().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            lines().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for line in lines() {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    text
+}
+
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|character| if character.is_control() && character != '\n' { '\u{fffd}' } else { character })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_said_in_one_line() {
+        let mut answer = json!({
+            "split": "shop", "changed": true, "dry_run": false, "revision": 3,
+            "weights": {"blue": 90, "green": 10}, "previous": {"blue": 95, "green": 5},
+        });
+        assert_eq!(change(&answer), "shop: blue=90 green=10 (was blue=95 green=5), revision 3\n");
+        answer["dry_run"] = json!(true);
+        assert_eq!(change(&answer), "shop would be blue=90 green=10 (is blue=95 green=5)\n");
+        answer["changed"] = json!(false);
+        assert_eq!(change(&answer), "shop: nothing to change, it is at blue=90 green=10\n");
+    }
+
+    #[test]
+    fn columns_are_aligned_and_control_characters_are_not_passed_on() {
+        let rows = [vec!["a".to_owned(), "bcd".to_owned()], vec!["efgh".to_owned(), "i".to_owned()]];
+        assert_eq!(table(&["X", "Y"], &rows), "X     Y\na     bcd\nefgh  i\n");
+        assert_eq!(harmless("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\n");
+    }
+}

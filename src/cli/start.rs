@@ -1,0 +1,59 @@
+//! The commands that work on a file, and those that serve.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Failure, output};
+use crate::{
+    app,
+    config::{self, Config},
+};
+
+/// Serves what a file declares.
+pub fn run(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    app::run(config, app::RunOptions::default()).map_err(|error| Failure::Failed(format!("{error:#}")))
+}
+
+/// Serves the demo.
+pub fn demo() -> Result<(), Failure> {
+    app::demo::run().map_err(|error| Failure::Failed(format!("{error:#}")))
+}
+
+/// Says everything that is wrong with a file.
+pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
+    let config = load(file)?;
+    let found = json!({
+        "file": file.display().to_string(),
+        "listeners": config.listeners.len(),
+        "routes": config.routes.len(),
+        "splits": config.splits.len(),
+        "pools": config.pools.len(),
+    });
+    output::print(as_json, &found, |found| {
+        format!(
+            "{} is good: {} listeners, {} routes, {} splits, {} pools\n",
+            file.display(),
+            found["listeners"],
+            found["routes"],
+            found["splits"],
+            found["pools"]
+        )
+    });
+    Ok(())
+}
+
+/// Prints the schema of the file.
+pub fn schema() -> Result<(), Failure> {
+    output::print(true, &config::schema(), |_| String::new());
+    Ok(())
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    let (config, warnings) = config::load(file).map_err(|errors| Failure::Failed(errors.render()))?;
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
+    Ok(config)
+}

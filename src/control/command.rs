@@ -1,0 +1,105 @@
+//! What can be asked of the control plane.
+
+use std::time::SystemTime;
+
+use crate::model::{name::Name, weights::Weights};
+
+/// A wish to change the live state.
+///
+/// Names are as the caller wrote them: [`super::state::State::apply`] resolves them, so that what is wrong with a
+/// command is found, and said, in one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Puts a whole set of weights in force. A pool of the split that is not named gets 0.
+    SetWeights {
+        /// The split.
+        split: String,
+        /// Pools with their weights.
+        weights: Vec<(String, u64)>,
+    },
+    /// Sends all new traffic to one pool: weight 100 for it, 0 for the others.
+    Switch {
+        /// The split.
+        split: String,
+        /// The pool.
+        to: String,
+    },
+    /// Goes back to earlier weights.
+    Rollback {
+        /// The split.
+        split: String,
+        /// The revision whose weights come back; without it, those before the last rise
+        /// (see [`super::history::History::before_last_rise`]).
+        to_revision: Option<u64>,
+    },
+}
+
+/// What made a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The weights that the file declares, at the start.
+    Declared,
+    /// [`Command::SetWeights`].
+    Weights,
+    /// [`Command::Switch`].
+    Switch,
+    /// [`Command::Rollback`].
+    Rollback,
+}
+
+/// Where a change came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The configuration file.
+    File,
+    /// The admin API.
+    Admin,
+}
+
+/// What a command did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The revision that holds the weights `after`: a new one, or the one in force if nothing changed.
+    pub revision: u64,
+    /// The split.
+    pub split: Name,
+    /// What was asked for.
+    pub kind: Kind,
+    /// Who asked.
+    pub origin: Origin,
+    /// When.
+    pub at: SystemTime,
+    /// The weights before.
+    pub before: Weights,
+    /// The weights in force now.
+    pub after: Weights,
+}
+
+impl Change {
+    /// Whether anything is different now.
+    pub fn changed(&self) -> bool {
+        self.before != self.after
+    }
+}
+
+impl Command {
+    /// What kind of change it asks for.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::SetWeights { .. } => Kind::Weights,
+            Self::Switch { .. } => Kind::Switch,
+            Self::Rollback { .. } => Kind::Rollback,
+        }
+    }
+
+    /// The split that it names.
+    pub fn split(&self) -> &str {
+        match self {
+            Self::SetWeights { split, .. } | Self::Switch { split, .. } | Self::Rollback { split, .. } => {
+                split
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The one task that changes what Switchback does.
+//!
+//! Invariant: only [`Controller`] publishes tables, one command at a time: apply (pure), compile, publish, answer. A
+//! command that fails at any step, by a bug even, leaves the state and the table as they were.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    command::{Change, Command, Origin},
+    refusal::Refusal,
+    state::State,
+    tally::{Outcome, Tally},
+};
+use crate::{
+    config::Config,
+    model::{live_state::LiveState, name::Name},
+    routing::{self, live::Live, table::Table},
+    telemetry::registry::{Key, Registry as Series},
+    upstream,
+};
+
+/// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
+/// sends them in a loop.
+const MAX_WAITING: usize = 64;
+
+/// Compiles a table; [`routing::build::build`] but in tests.
+pub type Compile =
+    fn(u64, &Config, &LiveState, &mut upstream::registry::Registry, &Series, Option<&Table>) -> Table;
+
+/// Why a command did not come into force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// The caller's mistake.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too many commands are waiting. Nothing changed; trying again is safe.
+    #[error("too many changes are waiting: try again in a moment")]
+    Busy,
+    /// The process is ending. Nothing changed.
+    #[error("Switchback is stopping and takes no changes")]
+    Stopped,
+    /// A fault of Switchback. Nothing changed.
+    #[error("a fault in Switchback stopped this change; what was in force still is (the log says more)")]
+    Failed,
+}
+
+/// All that can be read of the control plane at one moment: a state and the table that was compiled from it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The file that is in force.
+    pub config: Arc<Config>,
+    /// The live state.
+    pub state: State,
+    /// The table in force.
+    pub table: Arc<Table>,
+    /// For each split, the requests that each of its pools had taken when its weights last changed.
+    taken: BTreeMap<Name, Arc<[u64]>>,
+}
+
+/// The handle by which the control plane is asked and read.
+#[derive(Debug, Clone)]
+pub struct Control {
+    orders: mpsc::Sender<Order>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    series: Arc<Series>,
+    tally: Arc<Tally>,
+}
+
+/// A command on its way to the controller.
+#[derive(Debug)]
+struct Order {
+    command: Command,
+    origin: Origin,
+    answer: oneshot::Sender<Result<Change, ControlError>>,
+}
+
+/// The only writer of the live state and of the routing table.
+#[derive(Debug)]
+pub struct Controller {
+    endpoints: upstream::registry::Registry,
+    series: Arc<Series>,
+    live: Arc<Live>,
+    compile: Compile,
+    orders: mpsc::Receiver<Order>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    tally: Arc<Tally>,
+}
+
+impl Controller {
+    /// Compiles and publishes the first table, of generation 1. Serve it with [`Self::run`].
+    pub fn new(config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Arc<Live>) {
+        Self::compiling_with(routing::build::build, config, series)
+    }
+
+    fn compiling_with(
+        compile: Compile,
+        config: Arc<Config>,
+        series: Arc<Series>,
+    ) -> (Self, Control, Arc<Live>) {
+        let state = State::declared(&config, SystemTime::now());
+        let mut endpoints = upstream::registry::Registry::default();
+        let table = Arc::new(compile(1, &config, state.live(), &mut endpoints, &series, None));
+        let live = Arc::new(Live::new(Arc::clone(&table)));
+        let taken =
+            state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
+        let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, taken }));
+        let (sender, orders) = mpsc::channel(MAX_WAITING);
+        let tally = Arc::new(Tally::default());
+        let control = Control {
+            orders: sender,
+            snapshot: snapshot.subscribe(),
+            series: Arc::clone(&series),
+            tally: Arc::clone(&tally),
+        };
+        (Self { endpoints, series, live: Arc::clone(&live), compile, orders, snapshot, tally }, control, live)
+    }
+
+    /// Serves commands until no handle is left.
+    pub async fn run(mut self) {
+        while let Some(Order { command, origin, answer }) = self.orders.recv().await {
+            let kind = command.kind();
+            // State and table are replaced only after everything that can panic, so unwinding leaves them whole;
+            // the registry of endpoints only ever gains entries.
+            let result = catch_unwind(AssertUnwindSafe(|| self.change(&command, origin)));
+            let result = result.unwrap_or_else(|_| {
+                tracing::error!(?command, "a change was stopped by a bug; what was in force still is");
+                Err(ControlError::Failed)
+            });
+            self.tally.count(kind, outcome(&result));
+            // Whoever asked may have gone; the change stands all the same.
+            let _ = answer.send(result);
+        }
+    }
+
+    /// Applies, compiles and publishes.
+    fn change(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
+        let before = Arc::clone(&self.snapshot.borrow());
+        let (state, change) = before.state.apply(command, origin, SystemTime::now())?;
+        if !change.changed() {
+            return Ok(change);
+        }
+        let generation = before.table.generation + 1;
+        let table = Arc::new((self.compile)(
+            generation,
+            &before.config,
+            state.live(),
+            &mut self.endpoints,
+            &self.series,
+            Some(&before.table),
+        ));
+        self.live.publish(Arc::clone(&table));
+        let mut taken_then = before.taken.clone();
+        taken_then.insert(change.split.clone(), taken(&state, &change.split, &self.series));
+        let config = Arc::clone(&before.config);
+        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, taken: taken_then }));
+        let Change { revision, split, kind, before, after, .. } = &change;
+        tracing::info!(revision, generation, %split, ?kind, ?before, ?after, "changed the weights");
+        Ok(change)
+    }
+}
+
+impl Control {
+    /// Makes a change, and answers when it is in force on every worker's next request.
+    pub async fn change(&self, command: Command, origin: Origin) -> Result<Change, ControlError> {
+        let kind = command.kind();
+        let (answer, answered) = oneshot::channel();
+        let unheard = match self.orders.try_send(Order { command, origin, answer }) {
+            Ok(()) => return answered.await.unwrap_or(Err(ControlError::Stopped)),
+            Err(mpsc::error::TrySendError::Full(_)) => ControlError::Busy,
+            Err(mpsc::error::TrySendError::Closed(_)) => ControlError::Stopped,
+        };
+        self.tally.count(kind, Outcome::Busy);
+        Err(unheard)
+    }
+
+    /// What a change would do now. Nothing changes.
+    pub fn preview(&self, command: &Command, origin: Origin) -> Result<Change, Refusal> {
+        self.snapshot().state.apply(command, origin, SystemTime::now()).map(|(_, change)| change)
+    }
+
+    /// What is in force now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// The counts of requests.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// The counts of commands.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether the controller still serves commands.
+    pub fn is_alive(&self) -> bool {
+        !self.orders.is_closed()
+    }
+}
+
+impl Snapshot {
+    /// The requests that each pool of a split had taken when the split's weights last changed, in declared order.
+    pub fn taken_at_change(&self, split: &str) -> &[u64] {
+        self.taken.get(split).map(Arc::as_ref).unwrap_or_default()
+    }
+}
+
+/// The requests that each pool of a split has taken, in declared order.
+fn taken(state: &State, split: &Name, series: &Series) -> Arc<[u64]> {
+    let pools = state.live().weights[split].iter();
+    pools.map(|(pool, _)| series.counts(&Key::Split(split.clone(), pool.clone())).taken()).collect()
+}
+
+fn outcome(result: &Result<Change, ControlError>) -> Outcome {
+    match result {
+        Ok(change) if change.changed() => Outcome::Applied,
+        Ok(_) => Outcome::Unchanged,
+        Err(ControlError::Refused(_)) => Outcome::Refused,
+        Err(ControlError::Busy | ControlError::Stopped) => Outcome::Busy,
+        Err(ControlError::Failed) => Outcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::state::tests::config;
+
+    /// A table that holds nothing but its number: what is compiled is the routing layer's matter.
+    fn numbered(
+        generation: u64,
+        _: &Config,
+        state: &LiveState,
+        _: &mut upstream::registry::Registry,
+        _: &Series,
+        _: Option<&Table>,
+    ) -> Table {
+        let broken = state.weights["shop"].of("green") == Some(13);
+        assert!(!broken, "the bug that the test is about");
+        Table { generation, routes: Arc::new([]), splits: Vec::new(), pools: Vec::new() }
+    }
+
+    fn start() -> (Controller, Control, Arc<Live>) {
+        Controller::compiling_with(numbered, Arc::new(config(&[95, 5])), Arc::default())
+    }
+
+    fn put(green: u64) -> Command {
+        let weights = vec![("blue".to_owned(), 50), ("green".to_owned(), green)];
+        Command::SetWeights { split: "shop".into(), weights }
+    }
+
+    fn counted(control: &Control, outcome: &str) -> u64 {
+        control.tally().all().filter(|(_, of, _)| *of == outcome).map(|(_, _, count)| count).sum()
+    }
+
+    #[tokio::test]
+    async fn an_answered_change_is_in_force_and_a_repeated_one_builds_nothing() {
+        let (controller, control, live) = start();
+        let task = tokio::spawn(controller.run());
+        for (generation, changed) in [(2, true), (2, false)] {
+            let change = control.change(put(50), Origin::Admin).await.unwrap();
+            assert_eq!((change.revision, change.changed()), (1, changed));
+            assert_eq!(
+                (live.table().generation, control.snapshot().table.generation),
+                (generation, generation)
+            );
+        }
+        assert!(control.preview(&put(60), Origin::Admin).unwrap().changed());
+        assert_eq!((live.table().generation, control.snapshot().state.revision()), (2, 1));
+        drop(control);
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_bug_in_one_command_changes_nothing_and_the_next_is_served() {
+        let (controller, control, live) = start();
+        tokio::spawn(controller.run());
+        assert_eq!(control.change(put(13), Origin::Admin).await, Err(ControlError::Failed));
+        assert_eq!((live.table().generation, control.snapshot().state.revision()), (1, 0));
+        assert!(control.is_alive());
+        assert_eq!(control.change(put(14), Origin::Admin).await.unwrap().revision, 1);
+        assert_eq!((counted(&control, "failed"), counted(&control, "applied")), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_turned_away_at_once() {
+        let (controller, control, _live) = start();
+        let waiting: Vec<_> = (0..MAX_WAITING as u64)
+            .map(|green| {
+                let control = control.clone();
+                tokio::spawn(async move { control.change(put(100 + green), Origin::Admin).await })
+            })
+            .collect();
+        while control.orders.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(control.change(put(1), Origin::Admin).await, Err(ControlError::Busy));
+        tokio::spawn(controller.run());
+        for change in waiting {
+            assert!(change.await.unwrap().is_ok());
+        }
+        assert_eq!((counted(&control, "busy"), counted(&control, "applied")), (1, MAX_WAITING as u64));
+    }
+
+    #[tokio::test]
+    async fn without_its_controller_a_change_is_refused_and_not_awaited() {
+        let (controller, control, _live) = start();
+        drop(controller);
+        assert!(!control.is_alive());
+        assert_eq!(control.change(put(1), Origin::Admin).await, Err(ControlError::Stopped));
+    }
+}

@@ -1,0 +1,64 @@
+//! Where the process stands between start and end: what `readyz` answers.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// Where the process stands. It only ever moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not all listeners are open yet.
+    Starting,
+    /// Requests are served.
+    Ready,
+    /// Requests are still served, but new ones should go elsewhere: the process is about to end.
+    Draining,
+}
+
+/// The phase of the process; every clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Lifecycle(Arc<watch::Sender<Phase>>);
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Phase::Starting)))
+    }
+}
+
+impl Lifecycle {
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Moves on to a later phase. An earlier one is ignored, so that a late "ready" can't undo a stop.
+    pub fn advance(&self, to: Phase) {
+        self.0.send_if_modified(|phase| {
+            let later = to > *phase;
+            *phase = to.max(*phase);
+            later
+        });
+    }
+
+    /// Tells of every later phase.
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_goes_back() {
+        let lifecycle = Lifecycle::default();
+        let seen = lifecycle.watch();
+        assert_eq!(lifecycle.phase(), Phase::Starting);
+        lifecycle.advance(Phase::Ready);
+        lifecycle.clone().advance(Phase::Draining);
+        lifecycle.advance(Phase::Ready);
+        assert_eq!((lifecycle.phase(), *seen.borrow()), (Phase::Draining, Phase::Draining));
+    }
+}

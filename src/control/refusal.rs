@@ -1,0 +1,117 @@
+//! Why a command is refused. A refusal holds everything that is wrong with it, and changes nothing.
+
+use crate::model::{name::Name, weights::Weights};
+
+/// Why a command is refused. It is always the caller's mistake, and repeating the command would not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The split is not declared.
+    #[error("there is no split {0}")]
+    Split(Unknown),
+    /// The pool to switch to is not one of the split's.
+    #[error("the split has no pool {0}")]
+    Pool(Unknown),
+    /// The set of weights is wrong in one or more ways.
+    #[error("the weights are refused: {}", join(.0))]
+    Weights(Vec<WeightFault>),
+    /// The revision to go back to is not there.
+    #[error("there is no revision {asked} to go back to: revisions {oldest} to {newest} are")]
+    Revision {
+        /// What was asked for.
+        asked: u64,
+        /// The oldest revision whose weights are known for the split.
+        oldest: u64,
+        /// The newest revision.
+        newest: u64,
+    },
+}
+
+/// One thing that is wrong with a set of weights.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeightFault {
+    /// A pool that is not one of the split's.
+    #[error("the split has no pool {0}")]
+    Pool(Unknown),
+    /// A pool that is named twice.
+    #[error("pool {0} is named twice")]
+    Repeated(Name),
+    /// A weight over [`Weights::MAX`].
+    #[error("the weight of pool {0} is {1}: at most {max} is allowed", max = Weights::MAX)]
+    TooLarge(Name, u64),
+    /// Nobody would get the traffic.
+    #[error("all weights are 0: give at least one pool a weight above 0")]
+    AllZero,
+}
+
+/// A name that is not known where it was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The name, as written.
+    pub name: String,
+    /// The names that are known, at most [`Unknown::MAX_KNOWN`] of them.
+    pub known: Vec<Name>,
+    /// The known name that was probably meant.
+    pub nearest: Option<Name>,
+}
+
+impl Unknown {
+    /// The most names that an answer lists.
+    pub const MAX_KNOWN: usize = 64;
+    /// The most of an unknown name that is repeated back.
+    const MAX_ECHO: usize = 80;
+
+    /// Says that `name` is none of `known`.
+    pub fn new<'a>(name: &str, known: impl Iterator<Item = &'a Name> + Clone) -> Self {
+        Self {
+            name: name.chars().take(Self::MAX_ECHO).collect(),
+            nearest: nearest(name, known.clone()).cloned(),
+            known: known.take(Self::MAX_KNOWN).cloned().collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.name)?;
+        if let Some(nearest) = &self.nearest {
+            write!(f, ": did you mean {nearest:?}?")?;
+        }
+        Ok(())
+    }
+}
+
+/// The known name that differs from `name` by the fewest edits, if those are few enough to be a slip.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a Name>) -> Option<&'a Name> {
+    // Names are short, so a longer text is no slip of one, and comparing it would only cost time.
+    if name.len() > 2 * Name::MAX_LEN {
+        return None;
+    }
+    let lower = name.to_ascii_lowercase();
+    known
+        .map(|known| (strsim::damerau_levenshtein(&lower, &known.as_str().to_ascii_lowercase()), known))
+        .filter(|(edits, known)| *edits <= (known.as_str().len() / 3).max(1))
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, known)| known)
+}
+
+fn join(faults: &[WeightFault]) -> String {
+    faults.iter().map(WeightFault::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_a_different_word_is_not() {
+        let known = ["blue", "green"].map(|name| Name::new(name).unwrap());
+        for (written, meant) in
+            [("gren", Some("green")), ("Blue", Some("blue")), ("purple", None), ("", None)]
+        {
+            let unknown = Unknown::new(written, known.iter());
+            assert_eq!(unknown.nearest.as_ref().map(Name::as_str), meant, "{written:?}");
+        }
+        assert_eq!(Unknown::new("gren", known.iter()).to_string(), r#""gren": did you mean "green"?"#);
+        assert_eq!(Unknown::new(&"x".repeat(100_000), known.iter()).name.len(), Unknown::MAX_ECHO);
+    }
+}

@@ -1,0 +1,345 @@
+//! The pure state machine of the control plane.
+//!
+//! Invariant: [`State::apply`] does no I/O, reads no clock and changes nothing in place. It answers a whole new
+//! state or everything that is wrong with the command.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use super::{
+    command::{Change, Command, Kind, Origin},
+    history::{History, Revision},
+    refusal::{Refusal, Unknown, WeightFault},
+};
+use crate::{
+    config::Config,
+    model::{live_state::LiveState, name::Name, weights::Weights},
+};
+
+/// The weight that a switch gives to the pool that takes everything.
+const SWITCHED: u32 = 100;
+
+/// The live state and how it came to be.
+#[derive(Debug, Clone)]
+pub struct State {
+    revision: u64,
+    live: LiveState,
+    histories: BTreeMap<Name, Arc<History>>,
+}
+
+impl State {
+    /// The state that a file declares, as revision 0.
+    pub fn declared(config: &Config, at: SystemTime) -> Self {
+        let declared = |weights: &Weights| {
+            let weights = weights.clone();
+            Arc::new(History::new(Revision {
+                number: 0,
+                at,
+                origin: Origin::File,
+                kind: Kind::Declared,
+                weights,
+            }))
+        };
+        Self {
+            revision: 0,
+            live: LiveState {
+                weights: config
+                    .splits
+                    .iter()
+                    .map(|split| (split.name.clone(), split.weights.clone()))
+                    .collect(),
+            },
+            histories: config
+                .splits
+                .iter()
+                .map(|split| (split.name.clone(), declared(&split.weights)))
+                .collect(),
+        }
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What a table is compiled from.
+    pub fn live(&self) -> &LiveState {
+        &self.live
+    }
+
+    /// The history of a split's weights, if it is declared.
+    pub fn history(&self, split: &str) -> Option<&History> {
+        self.histories.get(split).map(Arc::as_ref)
+    }
+
+    /// What a command makes of this state. A command that changes nothing answers the same state and the revision
+    /// in force, so that repeating one is harmless.
+    pub fn apply(
+        &self,
+        command: &Command,
+        origin: Origin,
+        at: SystemTime,
+    ) -> Result<(State, Change), Refusal> {
+        let (split, history) = self
+            .histories
+            .get_key_value(command.split())
+            .ok_or_else(|| Refusal::Split(Unknown::new(command.split(), self.histories.keys())))?;
+        let before = &history.current().weights;
+        let after = match command {
+            Command::SetWeights { weights, .. } => whole_set(before, weights).map_err(Refusal::Weights)?,
+            Command::Switch { to, .. } => switched(before, to)?,
+            Command::Rollback { to_revision: None, .. } => {
+                history.before_last_rise().unwrap_or(before).clone()
+            }
+            Command::Rollback { to_revision: Some(number), .. } => self.at(history, *number)?,
+        };
+        let kind = command.kind();
+        let change = Change {
+            revision: self.revision,
+            split: split.clone(),
+            kind,
+            origin,
+            at,
+            before: before.clone(),
+            after,
+        };
+        Ok(self.with(change))
+    }
+
+    /// The weights that a split had at a revision.
+    fn at(&self, history: &History, number: u64) -> Result<Weights, Refusal> {
+        let (oldest, newest) = (history.oldest().number, self.revision);
+        let there = (number <= newest).then(|| history.at(number)).flatten();
+        let revision = there.ok_or(Refusal::Revision { asked: number, oldest, newest })?;
+        Ok(revision.weights.clone())
+    }
+
+    /// This state after a change, and the change with its revision.
+    fn with(&self, mut change: Change) -> (State, Change) {
+        let mut next = self.clone();
+        if change.changed() {
+            next.revision += 1;
+            change.revision = next.revision;
+            let Change { revision: number, at, origin, kind, .. } = change;
+            let (split, weights) = (change.split.clone(), change.after.clone());
+            next.live.weights.insert(split.clone(), weights.clone());
+            let history = self.histories[&split].with(Revision { number, at, origin, kind, weights });
+            next.histories.insert(split, Arc::new(history));
+        } else {
+            change.revision = self.histories[&change.split].current().number;
+        }
+        (next, change)
+    }
+}
+
+/// A whole set of weights over the pools of `current`, in their order; a pool that is not named gets 0.
+fn whole_set(current: &Weights, named: &[(String, u64)]) -> Result<Weights, Vec<WeightFault>> {
+    let mut faults = Vec::new();
+    let mut set: Vec<(Name, Option<u32>)> = current.iter().map(|(pool, _)| (pool.clone(), None)).collect();
+    for (pool, weight) in named {
+        let Some((name, place)) = set.iter_mut().find(|(name, _)| name.as_str() == pool) else {
+            faults.push(WeightFault::Pool(unknown_pool(current, pool)));
+            continue;
+        };
+        let valid = u32::try_from(*weight).ok().filter(|weight| *weight <= Weights::MAX);
+        if place.is_some() {
+            faults.push(WeightFault::Repeated(name.clone()));
+        } else if valid.is_none() {
+            faults.push(WeightFault::TooLarge(name.clone(), *weight));
+        }
+        *place = Some(valid.unwrap_or(Weights::MAX));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    // The names are the split's own, each once, and the weights are in range: only their sum can be wrong.
+    Weights::new(set.into_iter().map(|(pool, weight)| (pool, weight.unwrap_or(0))).collect())
+        .map_err(|_| vec![WeightFault::AllZero])
+}
+
+fn switched(current: &Weights, to: &str) -> Result<Weights, Refusal> {
+    if current.of(to).is_none() {
+        return Err(Refusal::Pool(unknown_pool(current, to)));
+    }
+    let weight = |pool: &Name| if pool.as_str() == to { SWITCHED } else { 0 };
+    let set = current.iter().map(|(pool, _)| (pool.clone(), weight(pool))).collect();
+    Ok(Weights::new(set).expect("one pool of the split has a weight above 0"))
+}
+
+fn unknown_pool(current: &Weights, name: &str) -> Unknown {
+    let pools: Vec<&Name> = current.iter().map(|(pool, _)| pool).collect();
+    Unknown::new(name, pools.iter().copied())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{Shutdown, Split, WhenUnavailable};
+
+    const POOLS: [&str; 3] = ["blue", "green", "red"];
+
+    pub(crate) fn config(weights: &[u32]) -> Config {
+        let set = weights.iter().zip(POOLS).map(|(weight, pool)| (Name::new(pool).unwrap(), *weight));
+        let split = Split {
+            name: Name::new("shop").unwrap(),
+            weights: Weights::new(set.collect()).unwrap(),
+            key: None,
+            when_unavailable: WhenUnavailable::PassOn,
+        };
+        Config {
+            workers: None,
+            admin: None,
+            state: None,
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            splits: vec![Arc::new(split)],
+            routes: Vec::new(),
+            access_log: None,
+            shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },
+        }
+    }
+
+    fn declared(weights: &[u32]) -> State {
+        State::declared(&config(weights), SystemTime::UNIX_EPOCH)
+    }
+
+    fn put(weights: &[(&str, u64)]) -> Command {
+        let weights = weights.iter().map(|(pool, weight)| ((*pool).to_owned(), *weight)).collect();
+        Command::SetWeights { split: "shop".into(), weights }
+    }
+
+    fn rollback() -> Command {
+        Command::Rollback { split: "shop".into(), to_revision: None }
+    }
+
+    fn apply(state: &State, command: &Command) -> Result<(State, Change), Refusal> {
+        state.apply(command, Origin::Admin, SystemTime::UNIX_EPOCH)
+    }
+
+    fn in_force(state: &State) -> Vec<u32> {
+        state.live().weights["shop"].iter().map(|(_, weight)| weight).collect()
+    }
+
+    #[test]
+    fn a_set_is_put_whole_and_reads_back_as_it_was_put() {
+        let (state, change) = apply(&declared(&[95, 5]), &put(&[("green", 0), ("blue", 7)])).unwrap();
+        assert_eq!((in_force(&state), change.revision, state.revision()), (vec![7, 0], 1, 1));
+        let (state, _) = apply(&state, &put(&[("green", 3)])).unwrap();
+        assert_eq!(in_force(&state), [0, 3]);
+        let (state, change) = apply(&state, &put(&[("green", 3), ("blue", 0)])).unwrap();
+        assert_eq!((change.changed(), change.revision, state.revision()), (false, 2, 2));
+    }
+
+    #[test]
+    fn a_wrong_set_is_refused_with_everything_that_is_wrong_with_it() {
+        let state = declared(&[95, 5]);
+        let set = put(&[("gren", 1), ("blue", 1_000_001), ("green", 1), ("green", 2), ("blue", u64::MAX)]);
+        let Err(Refusal::Weights(faults)) = apply(&state, &set) else { panic!("it is wrong") };
+        let blue = Name::new("blue").unwrap();
+        let green = Name::new("green").unwrap();
+        let known = vec![blue.clone(), green.clone()];
+        let unknown = Unknown { name: "gren".into(), known, nearest: Some(green.clone()) };
+        assert_eq!(
+            faults,
+            [
+                WeightFault::Pool(unknown),
+                WeightFault::TooLarge(blue.clone(), 1_000_001),
+                WeightFault::Repeated(green),
+                WeightFault::Repeated(blue),
+            ]
+        );
+        for zero in [put(&[]), put(&[("blue", 0)]), put(&[("blue", 0), ("green", 0)])] {
+            assert_eq!(apply(&state, &zero).unwrap_err(), Refusal::Weights(vec![WeightFault::AllZero]));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        let state = declared(&[95, 5]);
+        let unknown = Command::Switch { split: "shp".into(), to: "green".into() };
+        let Err(Refusal::Split(said)) = apply(&state, &unknown) else { panic!("there is no such split") };
+        assert_eq!(said.nearest, Some(Name::new("shop").unwrap()));
+        let unknown = Command::Switch { split: "shop".into(), to: "purple".into() };
+        assert!(matches!(apply(&state, &unknown), Err(Refusal::Pool(_))));
+        let unknown = Command::Rollback { split: "shop".into(), to_revision: Some(1) };
+        let there = Refusal::Revision { asked: 1, oldest: 0, newest: 0 };
+        assert_eq!(apply(&state, &unknown).unwrap_err(), there);
+    }
+
+    #[test]
+    fn a_rollback_goes_back_over_the_whole_rise_once() {
+        let mut state = declared(&[100, 0]);
+        for green in [5, 25, 50] {
+            state = apply(&state, &put(&[("blue", 100 - green), ("green", green)])).unwrap().0;
+        }
+        let (state, change) = apply(&state, &rollback()).unwrap();
+        assert_eq!((in_force(&state), change.revision), (vec![100, 0], 4));
+        let (state, change) = apply(&state, &rollback()).unwrap();
+        assert_eq!((in_force(&state), change.changed(), change.revision), (vec![100, 0], false, 4));
+        let back = Command::Rollback { split: "shop".into(), to_revision: Some(2) };
+        assert_eq!(in_force(&apply(&state, &back).unwrap().0), [75, 25]);
+    }
+
+    fn any_command() -> impl Strategy<Value = Command> {
+        let weight = prop_oneof![Just(0u64), 0..=10u64, 0..=1_000_001u64];
+        let pool = prop::sample::select(vec!["blue", "green", "red", "purple"]);
+        let set = prop::collection::vec((pool.clone().prop_map(String::from), weight), 0..4);
+        let split = || "shop".to_owned();
+        prop_oneof![
+            4 => set.prop_map(move |weights| Command::SetWeights { split: split(), weights }),
+            2 => pool.prop_map(move |to| Command::Switch { split: split(), to: to.to_owned() }),
+            1 => prop::option::of(0..30u64)
+                .prop_map(move |to_revision| Command::Rollback { split: split(), to_revision }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes, in any order: a refusal changes nothing, a success is what its change says, revisions
+        /// count up by one, and the pools stay the declared ones.
+        #[test]
+        fn a_state_stays_whole(commands in prop::collection::vec(any_command(), 0..40)) {
+            let mut state = declared(&[8, 1, 1]);
+            for command in commands {
+                let Ok((next, change)) = apply(&state, &command) else { continue };
+                prop_assert_eq!(&state.live().weights["shop"], &change.before);
+                prop_assert_eq!(&next.live().weights["shop"], &change.after);
+                prop_assert_eq!(next.revision(), state.revision() + u64::from(change.changed()));
+                prop_assert_eq!(&next.history("shop").unwrap().current().weights, &change.after);
+                prop_assert_eq!(next.history("shop").unwrap().current().number, change.revision);
+                prop_assert!(change.after.iter().map(|(pool, _)| pool.as_str()).eq(POOLS));
+                prop_assert!(change.after.sum() > 0);
+                state = next;
+            }
+        }
+
+        /// After whatever history: a rise of one pool in any number of steps is undone by one rollback, and a
+        /// second rollback changes nothing.
+        #[test]
+        fn a_rise_in_steps_is_undone_by_one_rollback(
+            earlier in prop::collection::vec(any_command(), 0..20),
+            steps in prop::collection::btree_set(1..1_000u64, 1..12),
+        ) {
+            let mut state = declared(&[8, 1, 1]);
+            for command in earlier {
+                if let Ok((next, _)) = apply(&state, &command) {
+                    state = next;
+                }
+            }
+            // A rollback to where it is, or a fall of green, so that the rise begins here.
+            let base = [("blue", 1_000), ("green", 0)];
+            state = apply(&state, &put(&[("green", 1)])).unwrap().0;
+            state = apply(&state, &put(&base)).unwrap().0;
+            for green in steps {
+                state = apply(&state, &put(&[("blue", 1_000 - green), ("green", green)])).unwrap().0;
+            }
+            let (state, _) = apply(&state, &rollback()).unwrap();
+            prop_assert_eq!(in_force(&state), [1_000, 0, 0]);
+            let (again, change) = apply(&state, &rollback()).unwrap();
+            prop_assert!(!change.changed());
+            prop_assert_eq!(again.revision(), state.revision());
+        }
+    }
+}

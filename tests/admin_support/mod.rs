@@ -1,0 +1,200 @@
+//! A control plane without a data plane, and a client that sends bytes as they are.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use switchback::{
+    admin::socket::Bound,
+    app::control_plane::ControlPlane,
+    config::{
+        Action, AdminAddress, Balance, Config, EndpointSettings, HeaderEdits, PathPattern, Pool, Retries,
+        Route, RouteMatch, Shutdown, Split, WhenUnavailable,
+    },
+    control::lifecycle::Phase,
+    model::{name::Name, weights::Weights},
+    telemetry::registry::{Key, Registry},
+};
+
+/// How long a client of a test waits for an answer before the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running control plane and what it counts.
+pub struct Instance {
+    pub plane: ControlPlane,
+    pub series: Arc<Registry>,
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text).expect("a test's names are good")
+}
+
+/// Split shop over blue 95 and green 5 (and old, declared with 0), route shop to it.
+pub fn config(admin: AdminAddress) -> Config {
+    let weights = vec![(name("blue"), 95), (name("green"), 5), (name("old"), 0)];
+    let pool = |(number, (pool, _)): (u16, &(Name, u32))| {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9001 + number));
+        Arc::new(Pool {
+            name: pool.clone(),
+            endpoints: vec![EndpointSettings { address, weight: 1 }],
+            balance: Balance::LeastRequest,
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            max_idle: 1,
+        })
+    };
+    let route = Route {
+        name: name("shop"),
+        matches: RouteMatch {
+            hosts: Vec::new(),
+            path: PathPattern::Prefix("".into()),
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+        },
+        action: Action::Split(name("shop")),
+        timeout: None,
+        retries: Retries { attempts: 0, budget: 0.0 },
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        rewrite_prefix: None,
+        merge_slashes: false,
+        max_body: None,
+        forwarded: false,
+        request_id: false,
+        upgrades: Vec::new(),
+    };
+    Config {
+        workers: None,
+        admin: Some(admin),
+        state: None,
+        listeners: Vec::new(),
+        pools: (0u16..).zip(&weights).map(pool).collect(),
+        splits: vec![Arc::new(Split {
+            name: name("shop"),
+            weights: Weights::new(weights).expect("a sum above 0"),
+            key: None,
+            when_unavailable: WhenUnavailable::PassOn,
+        })],
+        routes: vec![Arc::new(route)],
+        access_log: None,
+        shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },
+    }
+}
+
+impl Instance {
+    /// Starts one on any port.
+    pub fn start() -> Self {
+        Self::at(AdminAddress::Loopback(SocketAddr::from(([127, 0, 0, 1], 0))))
+    }
+
+    pub fn at(admin: AdminAddress) -> Self {
+        let series = Arc::new(Registry::default());
+        let plane = ControlPlane::start(Arc::new(config(admin)), Arc::clone(&series)).expect("it starts");
+        plane.lifecycle.advance(Phase::Ready);
+        Self { plane, series }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        match self.plane.admin {
+            Some(Bound::Tcp(address)) => address,
+            _ => panic!("this instance has no TCP address"),
+        }
+    }
+
+    /// What `--admin` takes.
+    pub fn url(&self) -> String {
+        self.plane.admin.as_ref().expect("an admin API").to_string()
+    }
+
+    /// Counts finished requests of a pool in a split, as a worker would.
+    pub fn count(&self, pool: &str, requests: u64) {
+        let slot = self.series.declare(&Key::Split(name("shop"), name(pool)));
+        self.series.traffic(slot).by_class[1].add(requests);
+    }
+
+    /// Claims, or gives back, a place on the pool's endpoint, as a request would.
+    pub fn occupy(&self, pool: &str, claim: bool) {
+        let table = self.plane.live.table();
+        let pool =
+            table.pools.iter().find(|compiled| compiled.settings.name.as_str() == pool).expect("a pool");
+        let occupancy = &pool.endpoints[0].0.occupancy;
+        if claim { assert!(occupancy.claim()) } else { occupancy.release() }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None)
+    }
+
+    /// A call as a good client makes it.
+    pub fn call(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+        let kind = if body.is_some() { "Content-Type: application/json\r\n" } else { "" };
+        self.call_with(method, path, kind, body.unwrap_or(""))
+    }
+
+    /// A call with field lines of its own, each ending in CRLF.
+    pub fn call_with(&self, method: &str, path: &str, fields: &str, body: &str) -> Answer {
+        let address = self.address();
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n{fields}\r\n{body}",
+            body.len()
+        ))
+    }
+
+    /// Sends bytes and reads until the end.
+    pub fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address()).expect("it accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        // The instance may answer and close before it has read everything.
+        let _ = stream.write_all(request.as_bytes());
+        Answer::read(stream)
+    }
+}
+
+/// Sends bytes to a unix socket and reads until the end.
+pub fn raw_unix(path: &Path, request: &str) -> Answer {
+    let mut stream = UnixStream::connect(path).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    Answer::read(stream)
+}
+
+impl Answer {
+    fn read(mut stream: impl Read) -> Self {
+        let mut bytes = Vec::new();
+        let mut part = [0; 65_536];
+        // A reset after the answer is no failure of the answer.
+        while let Ok(count @ 1..) = stream.read(&mut part) {
+            bytes.extend_from_slice(&part[..count]);
+        }
+        let text = String::from_utf8(bytes).expect("answers are UTF-8");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole head: {text:?}"));
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// The value of a field, given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
