@@ -8,7 +8,7 @@ import time
 import unittest
 from pathlib import Path
 
-from compare_lib import load, machine, report
+from compare_lib import callgrind, load, machine, report
 from compare_lib.works import Metric
 
 WRK = """\
@@ -72,6 +72,22 @@ class Tables(unittest.TestCase):
         self.assertEqual(report.ratio([4.0, 4.0, 9.0], [5.0]), "0.80")
         self.assertEqual(report.ratio([1.0], [0.0]), "-")
         self.assertEqual(report.cell([], Metric("cpu", "us", 1)), "-")
+
+
+class Instructions(unittest.TestCase):
+    """What callgrind counted, and its bounds."""
+
+    def test_the_last_totals_count(self):
+        self.assertEqual(callgrind.total("events: Ir\nsummary: 5\n\ntotals: 12345\n"), 12345)
+        with self.assertRaises(SystemExit):
+            callgrind.total("events: Ir\n")
+
+    def test_bounds_are_read_back_as_they_are_stored(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "bounds"
+            self.assertEqual(callgrind.read_bounds(file), {})
+            file.write_text(f"# why\none-connection {callgrind.bound_for(8_000)}\n")
+            self.assertEqual(callgrind.read_bounds(file), {"one-connection": 8250})
 
 
 class Accounting(unittest.TestCase):

@@ -31,15 +31,15 @@ class Peer:
         self.port = machine.free_port()
         self.process: subprocess.Popen | None = None
 
-    def start(self, processes: machine.Processes, core: int):
-        """Starts it and waits until it answers."""
+    def start(self, processes: machine.Processes, core: int | None, under: tuple[str, ...] = ()):
+        """Starts it, under a tool where one is named, and waits until it answers."""
         self.write_config(90, 10)
-        self.process = processes.start(self.name, self.command(), core)
+        self.process = processes.start(self.name, [*under, *self.command()], core)
         machine.wait_until(self.name, lambda: answers(self.port, HOST, "/shop/check"), self.process)
 
     def stop(self, processes: machine.Processes):
         """Ends it."""
-        processes.end(self.process)
+        processes.end(self.process, patience=30)
         self.process = None
 
     def write_config(self, blue: int, green: int):

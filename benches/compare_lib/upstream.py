@@ -60,7 +60,7 @@ SERVER = """
 """
 
 
-def start(processes: machine.Processes, folder: Path, core: int) -> Upstream:
+def start(processes: machine.Processes, folder: Path, core: int | None) -> Upstream:
     """Starts both versions and waits until they answer."""
     upstream = Upstream(machine.free_port(), machine.free_port())
     (folder / "files").mkdir(exist_ok=True)
