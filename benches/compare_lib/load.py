@@ -1,0 +1,151 @@
+"""The load generators, pinned to their core, and what they report.
+
+wrk drives closed loops at full speed; oha drives a constant rate and counts the time that a request waited to be sent
+(coordinated omission), and lists every request where a timeline is wanted.
+"""
+
+import csv
+import io
+import json
+import re
+import subprocess
+from dataclasses import dataclass, field
+
+from . import machine
+from .upstream import HOST
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load generator counted."""
+
+    requests: int
+    failed: int
+    seconds: float
+    p99: float
+    command: str
+
+    @property
+    def rate(self) -> float:
+        """Answered requests a second."""
+        return self.requests / self.seconds
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Every request of a load: when it began (seconds from the load's start) and how long it took."""
+
+    requests: list[tuple[float, float]] = field(repr=False)
+    command: str
+
+    def p99(self, since: float, until: float) -> float:
+        """The 99th percentile of the requests that began in a window, in seconds."""
+        within = sorted(took for began, took in self.requests if since <= began < until)
+        if len(within) < 100:
+            raise SystemExit(f"only {len(within)} requests between {since:.1f} and {until:.1f} s: no percentile")
+        return within[(len(within) * 99 + 99) // 100 - 1]
+
+
+def wrk(port: int, path: str, seconds: float, core: int, connections: int = 64, close: bool = False) -> Load:
+    """As many requests as the connections can carry; with `close`, a new connection for each."""
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--latency"]
+    command += ["-H", f"Host: {HOST}"] + (["-H", "Connection: close"] if close else [])
+    command += [f"http://127.0.0.1:{port}{path}"]
+    return parse_wrk(run(machine.pinned(command, core), seconds), shown(command))
+
+
+def oha_rate(port: int, path: str, seconds: float, core: int, rate: int, connections: int = 64) -> Load:
+    """A constant rate, each request's time counted from when it should have been sent."""
+    command = oha(port, path, seconds, connections, "json") + ["-q", str(rate), "--latency-correction"]
+    return parse_oha(run(machine.pinned(command, core), seconds), shown(command))
+
+
+def start_wrk(processes: machine.Processes, port: int, path: str, seconds: float, core: int):
+    """Starts a full load beside which something else happens; `finish_wrk` waits for it."""
+    command = ["wrk", "-t", "1", "-c", "64", "-d", f"{max(1, round(seconds))}s", "--latency",
+               "-H", f"Host: {HOST}", f"http://127.0.0.1:{port}{path}"]
+    return processes.start("full-load", command, core, stdout=subprocess.PIPE), command, seconds
+
+
+def finish_wrk(started) -> Load:
+    """Waits for a load that `start_wrk` started."""
+    return parse_wrk(finish(*started), shown(started[1]))
+
+
+def start_timeline(processes: machine.Processes, port: int, path: str, seconds: float, core: int, rate: int):
+    """Starts a small constant rate whose every request will be listed; `finish_timeline` waits for it."""
+    command = oha(port, path, seconds, 8, "csv") + ["-q", str(rate), "--latency-correction"]
+    return processes.start("timeline", command, core, stdout=subprocess.PIPE), command, seconds
+
+
+def finish_timeline(started) -> Timeline:
+    """Waits for a load that `start_timeline` started."""
+    return parse_csv(finish(*started), shown(started[1]))
+
+
+def finish(process: subprocess.Popen, command: list[str], seconds: float) -> str:
+    """Waits for a load generator's end, which must come, and answers what it wrote."""
+    try:
+        output, _ = process.communicate(timeout=seconds + 60)
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"{shown(command)} did not end in time") from None
+    return output.decode()
+
+
+def oha(port: int, path: str, seconds: float, connections: int, output: str) -> list[str]:
+    """The words that all uses of oha share. `-w` lets what is on its way at the end be answered."""
+    return ["oha", "--no-tui", "--no-color", "--worker-threads", "1", "-w", "-c", str(connections),
+            "-z", f"{max(1, round(seconds))}s", "--host", HOST, "--output-format", output,
+            f"http://127.0.0.1:{port}{path}"]
+
+
+def run(command: list[str], seconds: float) -> str:
+    """Runs a load generator to its end, which must come."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"{shown(command)} did not end in time") from None
+    if done.returncode != 0:
+        raise SystemExit(f"{shown(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def shown(command: list[str]) -> str:
+    """A command as a person would type it, the port and the rate left open."""
+    words = [re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", word) for word in command]
+    if "-q" in words:
+        words[words.index("-q") + 1] = "RATE"
+    return " ".join(f"'{word}'" if " " in word else word for word in words)
+
+
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_wrk(text: str, command: str) -> Load:
+    """Reads wrk's report."""
+    totals = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m|h)", text)
+    p99 = re.search(r"^\s*99%\s+([\d.]+)(us|ms|s|m|h)", text, re.MULTILINE)
+    if not totals or not p99:
+        raise SystemExit(f"wrk's report is not understood:\n{text}")
+    failed = sum(int(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
+    for line in re.findall(r"Socket errors: (.*)", text):
+        failed += sum(int(count) for count in re.findall(r"\d+", line))
+    return Load(int(totals[1]), failed, float(totals[2]) * UNITS[totals[3]], float(p99[1]) * UNITS[p99[2]], command)
+
+
+def parse_oha(text: str, command: str) -> Load:
+    """Reads oha's JSON."""
+    report = json.loads(text)
+    statuses = report["statusCodeDistribution"]
+    good = sum(count for status, count in statuses.items() if status.startswith("2"))
+    failed = sum(statuses.values()) - good + sum(report["errorDistribution"].values())
+    p99 = report["latencyPercentiles"]["p99"]
+    if p99 is None:
+        raise SystemExit(f"{command}: nothing was answered: {report['errorDistribution']}")
+    return Load(good, failed, report["summary"]["total"], p99, command)
+
+
+def parse_csv(text: str, command: str) -> Timeline:
+    """Reads oha's list of answered requests (failed ones are not in it): times in seconds."""
+    rows = csv.DictReader(io.StringIO(text))
+    return Timeline([(float(row["request-start"]), float(row["request-duration"])) for row in rows], command)

@@ -1,0 +1,190 @@
+"""The works that the proxies are compared at, and what one round of each measures.
+
+Each round is a few seconds with one proxy; the caller interleaves the proxies, so that a drift of the machine's speed
+meets all of them.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import load, machine
+from .client import Client
+from .peers import Peer
+from .upstream import HOST
+
+PROXY_CORE = 0
+LOAD_CORE = 1
+IDLE_CONNECTIONS = 10_000
+
+
+@dataclass
+class Bench:
+    """What the rounds of all works share."""
+
+    processes: machine.Processes
+    seconds: float
+    idle: int = IDLE_CONNECTIONS
+    #: The constant rate of the work "latency": half of what the slower one can do.
+    rate: int = 0
+    #: Commands that were run, for the report, in order and each once.
+    commands: dict[str, None] = field(default_factory=dict)
+    #: Failures that a work does not measure but must not have.
+    failures: list[str] = field(default_factory=list)
+
+    def keep(self, peer: Peer, result: load.Load) -> load.Load:
+        """Notes a load's command and what failed in it."""
+        self.commands.setdefault(result.command)
+        if result.failed:
+            self.failures.append(f"{peer.name}: {result.failed} failed in: {result.command}")
+        return result
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a work; less is better in all of them but rates."""
+
+    name: str
+    unit: str
+    digits: int
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A work: its name, what is done before its rounds, one round, and what that measures."""
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    round: Callable[[Bench, Peer], dict[str, float]]
+    prepare: Callable[[Bench, list[Peer]], None] = lambda bench, peers: None
+    #: Whether every round has a fresh process: memory that was once used is not given back.
+    fresh: bool = False
+
+
+CPU = "CPU per request"
+
+
+def cpu_round(path: str, close: bool = False) -> Callable[[Bench, Peer], dict[str, float]]:
+    """A round that measures the CPU time of the proxy for each request of a full load."""
+
+    def measure(bench: Bench, peer: Peer) -> dict[str, float]:
+        load.wrk(peer.port, path, 1, LOAD_CORE, close=close)
+        before = machine.cpu_nanoseconds(peer.process.pid)
+        result = bench.keep(peer, load.wrk(peer.port, path, bench.seconds, LOAD_CORE, close=close))
+        spent = machine.cpu_nanoseconds(peer.process.pid) - before
+        return {CPU: spent / result.requests / 1000, "rate": result.rate}
+
+    return measure
+
+
+def find_rate(bench: Bench, peers: list[Peer]):
+    """Half of the slower one's saturation, in whole hundreds."""
+    rates = {peer.name: bench.keep(peer, load.wrk(peer.port, "/shop/1k", bench.seconds, LOAD_CORE)).rate
+             for peer in peers}
+    bench.rate = max(100, int(min(rates.values()) / 2) // 100 * 100)
+
+
+def latency_round(bench: Bench, peer: Peer) -> dict[str, float]:
+    """The p99 at a constant rate that every proxy can hold."""
+    result = bench.keep(peer, load.oha_rate(peer.port, "/shop/1k", bench.seconds, LOAD_CORE, bench.rate))
+    if result.rate < 0.97 * bench.rate:
+        bench.failures.append(f"{peer.name}: held {result.rate:.0f} of {bench.rate} requests a second")
+    return {"p99": result.p99 * 1e6, "rate": result.rate}
+
+
+def idle_round(bench: Bench, peer: Peer) -> dict[str, float]:
+    """The memory that each idle keep-alive connection adds, after one request on it."""
+    # The upstream connections and whatever is allocated once are there before the first look.
+    load.wrk(peer.port, "/shop/1k", 1, LOAD_CORE)
+    before = machine.resident_bytes(peer.process.pid)
+    command = [sys.executable, str(Path(__file__).with_name("idle.py"))]
+    arguments = [str(peer.port), HOST, "/shop/1k", str(bench.idle)]
+    holder = bench.processes.start("idle", command + arguments, LOAD_CORE, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE)
+    bench.commands.setdefault(f"benches/compare_lib/idle.py PORT {HOST} /shop/1k {bench.idle}")
+    if holder.stdout.readline().strip() != b"held":
+        raise SystemExit(f"{peer.name}: the connections were not held (see idle.log)")
+    after = machine.resident_bytes(peer.process.pid)
+    holder.stdin.close()
+    if holder.wait(30) != 0:
+        raise SystemExit(f"{peer.name}: the connections were not held to the end (see idle.log)")
+    return {"memory": (after - before) / bench.idle}
+
+
+#: How many requests a second are timed beside the full load.
+TIMED_RATE = 500
+#: Requests that are sent after a change was acknowledged, each on one of four connections.
+PROBES = 400
+
+
+def change_round(bench: Bench, peer: Peer) -> dict[str, float]:
+    """One change of weights in the middle of a full load, all traffic to green: what it does to the p99 of requests
+    that begin before and after it, whether one fails, and how long after the answer blue is still reached."""
+    seconds = max(6, bench.seconds)
+    peer.set_weights(90, 10)
+    full = load.start_wrk(bench.processes, peer.port, "/shop/1k", seconds, LOAD_CORE)
+    timed = load.start_timeline(bench.processes, peer.port, "/shop/1k", seconds, LOAD_CORE, TIMED_RATE)
+    began = time.monotonic()
+    clients = [Client(peer.port, HOST) for _ in range(4)]
+    for client in clients:
+        client.request("/shop/check")
+    time.sleep(seconds / 2 - (time.monotonic() - began))
+    change = time.monotonic() - began
+    peer.set_weights(0, 100)
+    lag = last_seen(clients, "blue")
+    timeline, loaded = load.finish_timeline(timed), load.finish_wrk(full)
+    bench.commands.setdefault(timeline.command)
+    bench.commands.setdefault(loaded.command)
+    peer.set_weights(90, 10)
+    # The first tenth is the load's own start; the change may be seen a little earlier than it was noted.
+    before = timeline.p99(seconds / 10, change - 0.1)
+    after = timeline.p99(change - 0.1, change - 0.1 + (change - 0.1 - seconds / 10))
+    return {"p99 before": before * 1e6, "p99 after": after * 1e6, "failed": float(loaded.failed), "in force": lag}
+
+
+def last_seen(clients: list[Client], version: str) -> float:
+    """The milliseconds from now to when the last request was sent that a version still answered; 0 if none was."""
+    now, last = time.monotonic(), 0.0
+    for probe in range(PROBES):
+        sent = time.monotonic()
+        client = clients[probe % len(clients)]
+        try:
+            answer = client.request("/shop/check")
+        except (OSError, ValueError):
+            # A proxy that closes its idle connections at a reload: the next request opens another.
+            client.close()
+            continue
+        if answer.headers["x-version"] == version:
+            last = (sent - now) * 1000
+    for client in clients:
+        client.close()
+    return last
+
+
+WORKS: tuple[Work, ...] = (
+    Work("get-1k", "GET, 1 KB, 64 keep-alive connections",
+         (Metric(CPU, "us", 2, "0.80 of each"), Metric("rate", "req/s", 0)), cpu_round("/shop/1k")),
+    Work("get-100k", "GET, 100 KB, 64 keep-alive connections",
+         (Metric(CPU, "us", 2, "0.80 of haproxy"), Metric("rate", "req/s", 0)), cpu_round("/shop/100k")),
+    Work("new-connection", "GET, 1 KB, a new connection for each request",
+         (Metric(CPU, "us", 2, "0.95 of the better"), Metric("rate", "req/s", 0)), cpu_round("/shop/1k", close=True)),
+    Work("latency", "GET, 1 KB, constant rate, half of the slower one's saturation",
+         (Metric("p99", "us", 0, "at most theirs"), Metric("rate", "req/s", 0)), latency_round, prepare=find_rate),
+    Work("idle-memory", "idle keep-alive connections",
+         (Metric("memory", "bytes each", 0, "2048 bytes"),), idle_round, fresh=True),
+    Work("weight-change", "one weight change under full load",
+         (Metric("p99 before", "us", 0), Metric("p99 after", "us", 0, "as before"),
+          Metric("failed", "requests", 0, "0"), Metric("in force", "ms after the answer", 2, "under 1 ms")),
+         change_round),
+)
+
+
+def core_count() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
