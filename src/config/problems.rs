@@ -8,6 +8,7 @@ use std::{collections::HashSet, fmt, ops::Range};
 use super::{
     diagnostic::{Diagnostic, Source, Warning},
     pointer::Pointer,
+    suggest,
 };
 
 /// The most errors that are kept: nobody reads more, and a hostile file could cause one with each byte.
@@ -113,7 +114,7 @@ impl<'t> Problems<'t> {
     }
 
     /// An error about a name (`of` a kind) that nothing declares. It is left out where what declares it may just not
-    /// have been understood: the kind's table, that entry of it, or a top-level key that is unknown.
+    /// have been understood: the kind's table, that entry of it, or a top-level key that was meant to be the kind.
     pub(super) fn unresolved(
         &mut self,
         span: &Range<usize>,
@@ -131,8 +132,10 @@ impl<'t> Problems<'t> {
         let (kind, name) = of;
         let kind = root.key(kind);
         let declaration = kind.key(name).to_string();
-        let may_be_lost =
-            |error: &Diagnostic| error.pointer == declaration || error.pointer.rfind('/') == Some(0);
+        let may_be_lost = |error: &Diagnostic| match error.pointer.rfind('/') {
+            Some(0) => suggest::nearest(&error.pointer[1..], [of.0]).is_some(),
+            _ => error.pointer == declaration,
+        };
         if self.unreadable.is_empty() && !self.errors.iter().any(|(_, error)| may_be_lost(error)) {
             self.push(span.clone(), at.to_string(), message, help());
         }

@@ -3,6 +3,7 @@
 //! The request path holds handles ([`traffic::Traffic`]) and adds to plain counters that no other thread writes;
 //! it never looks up a label, takes a lock or formats. Whoever reads (metrics, status) adds the workers' up.
 
+pub mod access_log;
 pub mod counter;
 pub mod histogram;
 pub mod process;

@@ -1,5 +1,7 @@
 //! Listeners.
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 
 use super::{Seen, host, limit, value};
@@ -18,18 +20,18 @@ pub(super) fn all(
     let mut listeners = Vec::new();
     for (index, raw) in raw.iter().enumerate() {
         let at = at.index(index);
-        let Some(listener) = one(raw, &at, problems) else { continue };
-        let (name, listen) = (raw.name.as_ref(), raw.listen.as_ref());
-        if let Some(text) = name {
-            let what = format!("the listener \"{}\"", listener.name);
-            names.is_new(listener.name.clone(), &what, &text.span, &at.key("name"), problems);
+        if let Some(name) = &raw.name {
+            names.is_new(name.as_str(), "this listener's name", &name.span, &at.key("name"), problems);
         }
         // Port 0 is another port each time.
-        if let Some(text) = listen.filter(|_| listener.address.port() != 0) {
-            let what = format!("the address {}", listener.address);
-            addresses.is_new(listener.address, &what, &text.span, &at.key("listen"), problems);
+        let address = |text: &Spanned<String>| text.parse::<SocketAddr>().ok().filter(|it| it.port() != 0);
+        if let Some(listen) = &raw.listen
+            && let Some(address) = address(listen)
+        {
+            let what = format!("the address {address}");
+            addresses.is_new(address, &what, &listen.span, &at.key("listen"), problems);
         }
-        listeners.push(listener);
+        listeners.extend(one(raw, &at, problems));
     }
     listeners
 }

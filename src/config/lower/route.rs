@@ -33,13 +33,13 @@ pub(super) fn all(
     let mut places = Vec::with_capacity(raw.len());
     for (index, raw) in raw.iter().enumerate() {
         let at = at.index(index);
-        let Some(route) = one(raw, declared, &at, problems) else { continue };
-        if let Some(text) = &raw.name {
-            let what = format!("the route \"{}\"", route.name);
-            names.is_new(route.name.clone(), &what, &text.span, &at.key("name"), problems);
+        if let Some(name) = &raw.name {
+            names.is_new(name.as_str(), "this route's name", &name.span, &at.key("name"), problems);
         }
-        routes.push(route);
-        places.push(index);
+        if let Some(route) = one(raw, declared, &at, problems) {
+            routes.push(route);
+            places.push(index);
+        }
     }
     warn_of_shadowed(&routes, &places, raw, at, problems);
     routes
