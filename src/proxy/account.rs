@@ -2,19 +2,24 @@
 //!
 //! Invariant: whatever was counted into a gauge is counted out again exactly once, also when a task is dropped.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use super::{clock, worker::Worker};
 use crate::{
+    model::access_log::LogField,
     routing::table::Table,
     telemetry::{
         access_log::Record,
         registry::{LocalSeries, Slot},
+        traffic::Traffic,
     },
     upstream::local::Lease,
 };
 
-/// The account of one request that has a route.
+/// The account of one request.
 #[derive(Debug)]
 pub(super) struct Account {
     worker: Rc<Worker>,
@@ -24,7 +29,7 @@ pub(super) struct Account {
     first_byte: Option<Instant>,
     /// The final status that was sent, if any.
     status: Option<u16>,
-    route: Slot,
+    route: Option<Slot>,
     arm: Option<Slot>,
     pool: Option<Slot>,
     /// Data bytes from the client.
@@ -38,9 +43,9 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Opens the account of a request that has just got its route.
+    /// Opens the account of a request that has just got its route, or that no route takes.
     #[inline]
-    pub(super) fn open(worker: &Rc<Worker>, route: Slot) -> Self {
+    pub(super) fn open(worker: &Rc<Worker>, route: Option<Slot>) -> Self {
         let account = Self {
             worker: Rc::clone(worker),
             started: clock::now(),
@@ -54,13 +59,18 @@ impl Account {
             attempts: 0,
             record: None,
         };
-        account.series(|series| series.of(route).in_flight.add(1));
+        account.each(|series, slot| series.of(slot).in_flight.add(1));
         account
     }
 
     /// Says which pool the request is at now: the first one, or another after a retry.
     #[inline]
     pub(super) fn assign(&mut self, table: &Table, arm: Option<(usize, usize)>, pool: usize) {
+        if let Some(record) = &mut self.record {
+            let split = arm.map_or("", |(split, _)| table.splits[split].settings.name.as_str());
+            record.set(LogField::Split, split.as_bytes());
+            record.set(LogField::Pool, table.pools[pool].settings.name.as_str().as_bytes());
+        }
         let arm = arm.map(|(split, arm)| table.splits[split].arms[arm].slot);
         let pool = Some(table.pools[pool].slot);
         if (self.arm, self.pool) == (arm, pool) {
@@ -104,7 +114,7 @@ impl Account {
         let status = self.status.filter(|_| whole);
         let first_byte = self.first_byte.map_or(duration, |at| at.saturating_duration_since(self.started));
         let (received, sent) = (self.received, self.sent);
-        let count = |traffic: &crate::telemetry::traffic::Traffic| {
+        let count = |traffic: &Traffic| {
             traffic.bytes_received.add(received);
             traffic.bytes_sent.add(sent);
             match status {
@@ -116,22 +126,32 @@ impl Account {
         if let Some(lease) = lease {
             count(&lease.traffic);
         }
-        if let Some(mut record) = self.record.take() {
-            record.status = self.status.unwrap_or(0);
-            record.bytes_received = received;
-            record.bytes_sent = sent;
-            record.first_byte = first_byte;
-            record.duration = duration;
-            record.attempts = self.attempts;
-            record.whole = whole;
-            record.endpoint = lease.map(|lease| lease.address);
-            self.worker.log(record);
+        if let Some(record) = self.record.take() {
+            self.log(record, lease, first_byte, duration, whole);
         }
+    }
+
+    #[cold]
+    fn log(&self, mut record: Box<Record>, lease: Option<&Lease>, first_byte: Duration, duration: Duration, whole: bool) {
+        record.status = self.status.unwrap_or(0);
+        record.bytes_received = self.received;
+        record.bytes_sent = self.sent;
+        record.first_byte = self.first_byte.map(|_| first_byte);
+        record.duration = duration;
+        record.attempts = self.attempts;
+        record.endpoint = lease.map(|lease| lease.address);
+        let outcome: &[u8] = match (whole, self.status) {
+            (true, _) => b"complete",
+            (false, Some(_)) => b"cut",
+            (false, None) => b"aborted",
+        };
+        record.set(LogField::Outcome, outcome);
+        self.worker.log(record);
     }
 
     fn each(&self, mut act: impl FnMut(&mut LocalSeries, Slot)) {
         self.series(|series| {
-            for slot in [Some(self.route), self.arm, self.pool].into_iter().flatten() {
+            for slot in [self.route, self.arm, self.pool].into_iter().flatten() {
                 act(series, slot);
             }
         });

@@ -395,13 +395,13 @@ impl<'a> Exchange<'a> {
     /// The upstream has ended its side.
     fn take_end(&mut self) -> Result<(), Failure> {
         self.keeps_alive = false;
-        match &mut self.down_state {
-            Down::Body(body) if body.end(&mut self.down.bytes) => {
-                self.down_state = Down::Read;
-                Ok(())
-            }
-            _ => Err(self.upstream_ended(None)),
+        if let Down::Body(body) = &mut self.down_state
+            && body.end(&mut self.down.bytes)
+        {
+            self.down_state = Down::Read;
+            return Ok(());
         }
+        Err(self.upstream_ended(None))
     }
 
     /// What it means that the upstream's side ended here.

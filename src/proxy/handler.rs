@@ -3,7 +3,13 @@
 //! Invariant: whatever is refused here has reached no upstream, and what is decided is decided by one whole
 //! generation of the routing table.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use super::{
     account::Account,
@@ -17,7 +23,7 @@ use super::{
 };
 use crate::{
     config,
-    model::path,
+    model::{access_log::LogField, path},
     routing::{
         request_view::RequestView,
         select::{self, Selection},
@@ -138,31 +144,46 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
     };
     let trusted = client::is_trusted(downstream.peer.ip(), &settings.trusted_proxies);
     let client = client::address(buffer, &head.fields, downstream.peer, &settings.trusted_proxies);
-    decide(downstream, View { buffer, head, target: &target, client }, trusted)
+    decide(downstream, &View { buffer, head, target: &target, client }, trusted)
 }
 
 /// Selects, and does what the selection says.
-fn decide(downstream: &Downstream, mut view: View<'_>, trusted: bool) -> (Begin, usize) {
-    let worker = &downstream.worker;
-    let (table, selection, merged) = select_merged(worker, &view);
-    let merged = merged.map(|path| Target {
-        host: view.target.host.clone(),
+fn decide(downstream: &Downstream, view: &View<'_>, trusted: bool) -> (Begin, usize) {
+    let (table, selection, merged) = select_merged(&downstream.worker, view);
+    let Some(path) = merged else { return act(downstream, view, trusted, table, selection) };
+    let target = Target {
+        host: Cow::Borrowed(&*view.target.host),
         authority: view.target.authority,
         path: Cow::Owned(path),
         query: view.target.query,
-    });
-    if let Some(target) = &merged {
-        view.target = target;
-    }
+    };
+    act(downstream, &View { target: &target, ..*view }, trusted, table, selection)
+}
+
+/// Does what a selection says.
+fn act(
+    downstream: &Downstream,
+    view: &View<'_>,
+    trusted: bool,
+    table: Rc<Arc<Table>>,
+    selection: Selection,
+) -> (Begin, usize) {
+    let worker = &downstream.worker;
+    let open = |route: Option<&Route>| {
+        let mut account = Account::open(worker, route.map(|route| route.slot));
+        if worker.is_logged() {
+            account.record = Some(record(downstream, view, table.generation, route));
+        }
+        account
+    };
     let answer = |answer: Answer, route: Option<&Route>| {
-        let account = route.map(|route| Account::open(worker, route.slot));
         let (answer, read) = unread(answer, view.buffer, view.head);
-        (Begin::Answer(answer, account), read)
+        (Begin::Answer(answer, Some(open(route))), read)
     };
     match selection {
         Selection::NoRoute => {
             worker.counts.unrouted.add(1);
-            answer(Answer::problem(404, "no route takes this host and path"), None)
+            answer(Answer::problem(404, "no route takes this request"), None)
         }
         Selection::Redirect { route } => {
             let route = &table.routes[route];
@@ -172,14 +193,12 @@ fn decide(downstream: &Downstream, mut view: View<'_>, trusted: bool) -> (Begin,
             answer(Answer::problem(503, "no endpoint is available"), Some(&table.routes[route]))
         }
         Selection::Forward { route, arm, pool, lease } => {
-            let settings = Arc::clone(&table.routes[route].settings);
-            let upgrade = match check(&settings, &view) {
+            let upgrade = match check(&table.routes[route].settings, view) {
                 Ok(upgrade) => upgrade,
                 Err(refusal) => return answer(refusal, Some(&table.routes[route])),
             };
-            let account = Account::open(worker, table.routes[route].slot);
-            let routed = Routed { table, route, arm, pool, lease, account };
-            forward(downstream, &view, trusted, upgrade, routed)
+            let account = open(Some(&table.routes[route]));
+            forward(downstream, view, trusted, upgrade, Routed { table, route, arm, pool, lease, account })
         }
     }
 }
@@ -272,11 +291,10 @@ fn forward(
     let Routed { table, route, arm, pool, lease, mut account } = routed;
     let settings = &table.routes[route].settings;
     account.assign(&table, arm, pool);
-    let (request_id, logged) = {
+    let request_id = {
         let mut routing = worker.routing.borrow_mut();
         routing.budget.earn(settings.retries.budget);
-        let id = settings.request_id.then(|| request_id(view, trusted, &mut routing.rng));
-        (id, worker.is_logged(&mut routing.rng))
+        settings.request_id.then(|| request_id(view, trusted, &mut routing.rng))
     };
     let mut message = worker.buffers.take();
     let outgoing = Outgoing {
@@ -311,8 +329,8 @@ fn forward(
         worker.buffers.give(message);
         return (Begin::Answer(refusal, Some(account)), buffer.len());
     }
-    if logged {
-        account.record = Some(Box::new(record(downstream, view, &table, route, arm, pool, request_id.as_ref())));
+    if let (Some(record), Some(id)) = (&mut account.record, &request_id) {
+        record.set(LogField::RequestId, id.text());
     }
     let method = head.method.of(buffer);
     let traits = Traits {
@@ -360,19 +378,31 @@ fn redirect(route: &config::Route, target: &Target<'_>) -> Answer {
     Answer { location: Some(location), ..Answer::problem(redirect.status, "") }
 }
 
-/// The access log's record of a request, as far as it is known before the response.
+/// The access log's record of a request, as far as it is known before anything is done about it.
 #[cold]
-fn record(
-    downstream: &Downstream,
-    view: &View<'_>,
-    table: &Table,
-    route: usize,
-    arm: Option<(usize, usize)>,
-    pool: usize,
-    id: Option<&RequestId>,
-) -> Record {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let header = |name: &str| view.header(name, 0).map(text).unwrap_or_default();
-    let _ = (downstream, table, route, arm, pool, id, header("referer"));
-    todo!("the log's record")
+fn record(downstream: &Downstream, view: &View<'_>, generation: u64, route: Option<&Route>) -> Box<Record> {
+    let user_agent = view.header("user-agent", 0).unwrap_or_default();
+    let referer = view.header("referer", 0).unwrap_or_default();
+    let target = view.target;
+    let query = target.query.unwrap_or_default();
+    let room = 128 + target.path.len() + query.len() + target.host.len() + user_agent.len() + referer.len();
+    let mut record = Record::with_capacity(room);
+    record.time = SystemTime::now();
+    record.client = Some(SocketAddr::new(view.client, downstream.peer.port()));
+    record.generation = generation;
+    for (field, text) in [
+        (LogField::Listener, downstream.listener.name.as_str().as_bytes()),
+        (LogField::Method, view.method()),
+        (LogField::Scheme, view.scheme().as_bytes()),
+        (LogField::Host, target.host.as_bytes()),
+        (LogField::Path, &target.path),
+        (LogField::Query, query),
+        (LogField::Version, if view.head.is_http11 { b"1.1" } else { b"1.0" }),
+        (LogField::Route, route.map_or("", |route| route.settings.name.as_str()).as_bytes()),
+        (LogField::UserAgent, user_agent),
+        (LogField::Referer, referer),
+    ] {
+        record.set(field, text);
+    }
+    Box::new(record)
 }

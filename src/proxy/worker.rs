@@ -290,8 +290,9 @@ impl Worker {
 
     /// Whether the next request is one of the access log's sample.
     #[inline]
-    pub(super) fn is_logged(&self, rng: &mut fastrand::Rng) -> bool {
-        self.log.as_ref().is_some_and(|log| log.sample >= 1.0 || rng.f64() < log.sample)
+    pub(super) fn is_logged(&self) -> bool {
+        let sampled = |log: &AccessLog| log.sample >= 1.0 || self.routing.borrow_mut().rng.f64() < log.sample;
+        self.log.as_ref().is_some_and(sampled)
     }
 
     /// Hands a record to the access log, or drops and counts it if the log's queue is full.
