@@ -1,9 +1,9 @@
 //! Pure values and pure logic. Nothing here does I/O, reads a clock, draws a random number of its own, or knows
 //! tokio: time and randomness are passed in.
 
+pub mod access_log;
 pub mod bucket;
 pub mod host;
-pub mod access_log;
 pub mod live_state;
 pub mod name;
 pub mod path;
