@@ -233,7 +233,7 @@ fn pools_and_status_show_what_is_there() {
     assert_eq!((&status["generation"], &status["phase"]), (&json!(1), &json!("ready")));
     assert_eq!(status["routes"][0]["split"], json!("shop"));
     assert_eq!(status["durable"], json!(false));
-    assert_eq!(status["totals"], json!({"listeners": 0, "routes": 1, "splits": 1, "pools": 3}));
+    assert_eq!(status["totals"], json!({"listeners": 1, "routes": 1, "splits": 1, "pools": 3}));
 }
 
 #[test]
@@ -385,7 +385,14 @@ fn explain_takes_what_a_request_could_be_and_names_what_it_could_not() {
     let body = r#"{"method": "GET", "scheme": "http", "host": "Shop.example.com:80", "path": "/a/../b", "headers": {}}"#;
     let answer = explain(body);
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(answer.json()["steps"].is_array());
+    let explained = answer.json();
+    assert_eq!((&explained["outcome"], &explained["route"]), (&json!("forward"), &json!("shop")));
+    assert_eq!(explained["split"], json!("shop"));
+    assert!(!explained["steps"].as_array().unwrap().is_empty());
+    assert_eq!(instance.call("POST", SWITCH, Some(r#"{"to": "green"}"#)).status, 200);
+    let explained = explain(body).json();
+    assert_eq!((&explained["pool"], &explained["endpoint"]), (&json!("green"), &json!("127.0.0.1:9011")));
+    assert_eq!(explain(r#"{"host": "other.example"}"#).json()["outcome"], json!("no_route"));
     for (body, pointer) in [
         (r#"{"metod": "GET"}"#, "/metod"),
         (r#"{"method": "G T"}"#, "/method"),

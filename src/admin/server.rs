@@ -3,7 +3,7 @@
 //! Invariant: no client can hold more than its connection, and that one only for a bounded time: heads, bodies and
 //! unread answers have limits, and so has the number of connections.
 
-use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::service::service_fn;

@@ -15,12 +15,9 @@ use serde_json::Value;
 use switchback::{
     admin::socket::Bound,
     app::control_plane::ControlPlane,
-    config::{
-        Action, AdminAddress, Balance, Config, EndpointSettings, HeaderEdits, PathPattern, Pool, Retries,
-        Route, RouteMatch, Shutdown, Split, WhenUnavailable,
-    },
+    config::{self, AdminAddress, Config},
     control::lifecycle::Phase,
-    model::{name::Name, weights::Weights},
+    model::name::Name,
     telemetry::registry::{Key, Registry},
 };
 
@@ -45,57 +42,35 @@ pub fn name(text: &str) -> Name {
     Name::new(text).expect("a test's names are good")
 }
 
-/// Split shop over blue 95 and green 5 (and old, declared with 0), route shop to it.
+/// A split over three pools, of which one is not deployed and declared with 0, and a route to it.
+const FILE: &str = r#"
+[[listener]]
+name = "web"
+listen = "127.0.0.1:8080"
+
+[pool.blue]
+endpoints = ["127.0.0.1:9001"]
+
+[pool.green]
+endpoints = ["127.0.0.1:9011"]
+
+[pool.old]
+endpoints = ["127.0.0.1:9021"]
+
+[split.shop]
+weights = { blue = 95, green = 5, old = 0 }
+
+[[route]]
+name = "shop"
+hosts = ["shop.example.com"]
+split = "shop"
+"#;
+
+/// The sample configuration with its admin API at an address.
 pub fn config(admin: AdminAddress) -> Config {
-    let weights = vec![(name("blue"), 95), (name("green"), 5), (name("old"), 0)];
-    let pool = |(number, (pool, _)): (u16, &(Name, u32))| {
-        let address = SocketAddr::from(([127, 0, 0, 1], 9001 + number));
-        Arc::new(Pool {
-            name: pool.clone(),
-            endpoints: vec![EndpointSettings { address, weight: 1 }],
-            balance: Balance::LeastRequest,
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle: 1,
-        })
-    };
-    let route = Route {
-        name: name("shop"),
-        matches: RouteMatch {
-            hosts: Vec::new(),
-            path: PathPattern::Prefix("".into()),
-            methods: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-        },
-        action: Action::Split(name("shop")),
-        timeout: None,
-        retries: Retries { attempts: 0, budget: 0.0 },
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite_prefix: None,
-        merge_slashes: false,
-        max_body: None,
-        forwarded: false,
-        request_id: false,
-        upgrades: Vec::new(),
-    };
-    Config {
-        workers: None,
-        admin: Some(admin),
-        state: None,
-        listeners: Vec::new(),
-        pools: (0u16..).zip(&weights).map(pool).collect(),
-        splits: vec![Arc::new(Split {
-            name: name("shop"),
-            weights: Weights::new(weights).expect("a sum above 0"),
-            key: None,
-            when_unavailable: WhenUnavailable::PassOn,
-        })],
-        routes: vec![Arc::new(route)],
-        access_log: None,
-        shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },
-    }
+    let (mut config, _) = config::parse("test.toml", FILE).expect("the sample is good");
+    config.admin = Some(admin);
+    config
 }
 
 impl Instance {

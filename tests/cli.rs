@@ -1,0 +1,223 @@
+//! The command line against a running instance: what it prints, and the exit codes that scripts rely on.
+
+mod admin_support;
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+use admin_support::Instance;
+use serde_json::{Value, json};
+use switchback::{config::AdminAddress, control::lifecycle::Phase};
+
+/// Runs the binary with nothing of this environment that it reads.
+fn switchback(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_switchback"))
+        .args(arguments)
+        .env_remove("SWITCHBACK_ADMIN")
+        .env_remove("SWITCHBACK_TOKEN")
+        .output()
+        .expect("the binary starts")
+}
+
+fn on(instance: &Instance, arguments: &[&str]) -> Output {
+    switchback(&[arguments, &["--admin", &instance.url()]].concat())
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("it was ended by a signal: {output:?}"))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("it prints UTF-8")
+}
+
+fn complained(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("it prints UTF-8")
+}
+
+fn parsed(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn a_release_is_made_and_taken_back() {
+    let instance = Instance::start();
+    let weights = on(&instance, &["weights", "shop", "blue=90", "green=10"]);
+    assert_eq!((code(&weights), complained(&weights)), (0, String::new()));
+    assert_eq!(said(&weights), "shop: blue=90 green=10 old=0 (was blue=95 green=5 old=0), revision 1\n");
+    let tried = on(&instance, &["switch", "shop", "green", "--dry-run"]);
+    assert_eq!(said(&tried), "shop would be blue=0 green=100 old=0 (is blue=90 green=10 old=0)\n");
+    let switched = on(&instance, &["switch", "shop", "green", "--wait"]);
+    assert_eq!(code(&switched), 0, "{switched:?}");
+    assert!(said(&switched).contains("nothing is in flight on the other pools"));
+    let back = on(&instance, &["rollback", "shop", "--json"]);
+    assert_eq!((code(&back), &parsed(&back)["weights"]), (0, &json!({"blue": 95, "green": 5, "old": 0})));
+    let again = on(&instance, &["rollback", "shop"]);
+    assert_eq!(
+        (code(&again), said(&again)),
+        (0, "shop: nothing to change, it is at blue=95 green=5 old=0\n".into())
+    );
+    let third = on(&instance, &["rollback", "shop", "--to-revision", "1"]);
+    assert_eq!(code(&third), 0);
+    assert_eq!(instance.plane.control.snapshot().state.revision(), 4);
+}
+
+#[test]
+fn a_refusal_is_1_and_says_what_is_allowed() {
+    let instance = Instance::start();
+    let refused = on(&instance, &["switch", "shop", "gren"]);
+    assert_eq!(code(&refused), 1);
+    assert!(complained(&refused).contains("did you mean \"green\"?"), "{refused:?}");
+    assert!(complained(&refused).contains("allowed: blue, green, old"), "{refused:?}");
+    for arguments in [
+        &["weights", "shop", "blue=0"][..],
+        &["weights", "../status", "blue=1"],
+        &["weights", "shop", "purple=1"],
+        &["rollback", "nothing"],
+        &["rollback", "shop", "--to-revision", "9"],
+        &["explain", "http://shop.example.com/../x"],
+    ] {
+        let refused = on(&instance, arguments);
+        assert_eq!((code(&refused), said(&refused)), (1, String::new()), "{arguments:?}");
+        assert!(!complained(&refused).is_empty());
+    }
+    let refused = on(&instance, &["switch", "shop", "gren", "--json"]);
+    assert!(serde_json::from_slice::<Value>(&refused.stderr).is_ok_and(|error| error["error"].is_string()));
+    assert_eq!(instance.plane.control.snapshot().state.revision(), 0);
+}
+
+#[test]
+fn a_switch_that_does_not_drain_in_time_is_1_and_in_force() {
+    let instance = Instance::start();
+    instance.occupy("blue", true);
+    let left = on(&instance, &["switch", "shop", "green", "--wait", "--timeout", "30ms"]);
+    assert_eq!(code(&left), 1);
+    assert!(complained(&left).contains("blue=1"), "{left:?}");
+    assert_eq!(instance.plane.control.snapshot().state.revision(), 1);
+    instance.occupy("blue", false);
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for arguments in [
+        &[][..],
+        &["swich", "shop", "green"],
+        &["weights", "shop"],
+        &["weights", "shop", "green"],
+        &["weights", "shop", "green=-1"],
+        &["weights", "shop", "green=1", "green=2"],
+        &["switch", "shop", "green", "--timeout", "1s"],
+        &["rollback", "shop", "--to-revision", "x"],
+        &["explain", "/no/host"],
+        &["explain", "http://x/", "-H", "nocolon"],
+        &["status", "--admin", "127.0.0.1:9900"],
+        &["status", "--admin", "https://127.0.0.1:9900"],
+        &["status", "--token", "a\nb"],
+    ] {
+        let wrong = switchback(arguments);
+        assert_eq!(code(&wrong), 2, "{arguments:?}: {wrong:?}");
+        assert!(!complained(&wrong).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nobody_there_is_3() {
+    // A port that was free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    for admin in [format!("http://{free}"), "unix:/nonexistent/switchback.sock".to_owned()] {
+        for arguments in [&["status"][..], &["health"], &["switch", "shop", "green"]] {
+            let alone = switchback(&[arguments, &["--admin", &admin]].concat());
+            assert_eq!(code(&alone), 3, "{alone:?}");
+            assert!(complained(&alone).contains(&admin), "{alone:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_an_admin_api_is_3() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let server = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().expect("the client comes");
+        let _ = stream.read(&mut [0; 4096]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").expect("it reads");
+    });
+    let other = switchback(&["status", "--admin", &format!("http://{address}")]);
+    assert_eq!(code(&other), 3, "{other:?}");
+    server.join().expect("the server ends");
+}
+
+#[test]
+fn status_and_explain_are_shown_in_tables_and_as_json() {
+    let instance = Instance::start();
+    instance.count("blue", 19);
+    instance.count("green", 1);
+    let status = on(&instance, &["status"]);
+    let row = |first: &str, second: &str| {
+        let text = said(&status);
+        let row =
+            text.lines().find(|line| line.starts_with(first) && line.contains(second)).map(str::to_owned);
+        row.unwrap_or_else(|| panic!("no row {first} {second} in\n{text}"))
+    };
+    assert!(row("shop", "blue").contains("95.0 %"));
+    assert!(row("green", "127.0.0.1:9011").contains("available"));
+    assert_eq!(parsed(&on(&instance, &["status", "--json"]))["splits"][0]["share"]["blue"], json!(0.95));
+    let url = "http://shop.example.com/cart?x=1";
+    let explained = on(&instance, &["explain", url, "-X", "POST", "-H", "Canary: true", "--json"]);
+    assert_eq!((code(&explained), &parsed(&explained)["route"]), (0, &json!("shop")));
+    assert!(said(&on(&instance, &["explain", url])).contains("  1. "));
+}
+
+#[test]
+fn health_is_for_probes() {
+    let instance = Instance::start();
+    assert_eq!(code(&on(&instance, &["health"])), 0);
+    instance.plane.lifecycle.advance(Phase::Draining);
+    assert_eq!(code(&on(&instance, &["health"])), 1);
+    assert_eq!(code(&on(&instance, &["health", "--live"])), 0);
+}
+
+#[test]
+fn the_environment_says_which_instance_and_a_unix_socket_will_do() {
+    let path = std::env::temp_dir().join(format!("switchback-cli-{}.sock", std::process::id()));
+    let instance = Instance::at(AdminAddress::Unix(path));
+    let status = Command::new(env!("CARGO_BIN_EXE_switchback"))
+        .args(["status", "--json"])
+        .env("SWITCHBACK_ADMIN", instance.url())
+        .env("SWITCHBACK_TOKEN", "not needed")
+        .output()
+        .expect("the binary starts");
+    assert_eq!((code(&status), &parsed(&status)["generation"]), (0, &json!(1)));
+}
+
+#[test]
+fn a_file_is_checked_with_all_its_errors() {
+    let file = std::env::temp_dir().join(format!("switchback-cli-{}.toml", std::process::id()));
+    let path = file.to_str().expect("a path in UTF-8");
+    std::fs::write(&file, "[pool.blue]\nendpoint = []\n[[route]]\npool = \"bleu\"\n")
+        .expect("it can be written");
+    let wrong = switchback(&["check", "-c", path]);
+    assert_eq!(code(&wrong), 1);
+    assert!(complained(&wrong).contains("endpoints"), "{wrong:?}");
+    std::fs::remove_file(&file).expect("it is there");
+    assert_eq!(code(&switchback(&["check", "-c", path])), 1);
+    assert_eq!(code(&switchback(&["run", "-c", path])), 1);
+    assert_eq!(
+        code(&switchback(&["check", "-c", concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml")])),
+        0
+    );
+    assert!(parsed(&switchback(&["schema"]))["properties"].is_object());
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    let help = switchback(&["--help"]);
+    assert_eq!(code(&help), 0);
+    for example in ["switchback demo", "switchback switch shop green", "Exit codes"] {
+        assert!(said(&help).contains(example), "{example}");
+    }
+    assert!(said(&switchback(&["weights", "--help"])).contains("switchback weights shop blue=90 green=10"));
+}
