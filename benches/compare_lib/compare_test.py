@@ -50,15 +50,6 @@ class Reports(unittest.TestCase):
         read = load.parse_oha(text, "oha")
         self.assertEqual((read.requests, read.failed, read.rate), (90, 10, 45.0))
 
-    def test_a_window_of_the_timeline(self):
-        rows = [f"{n / 100},0,0,0,{0.001 if n < 200 else 0.009},1024,200" for n in range(400)]
-        text = "request-start,DNS,DNS+dialup,Response-delay,request-duration,bytes,status\n" + "\n".join(rows)
-        timeline = load.parse_csv(text, "oha")
-        self.assertEqual(timeline.p99(0, 2), 0.001)
-        self.assertEqual(timeline.p99(2, 4), 0.009)
-        with self.assertRaises(SystemExit):
-            timeline.p99(0, 0.5)
-
     def test_commands_are_shown_without_what_differs_between_runs(self):
         shown = load.shown(["oha", "-H", "Host: a", "-q", "12300", "http://127.0.0.1:4711/shop/1k"])
         self.assertEqual(shown, "oha -H 'Host: a' -q RATE http://127.0.0.1:PORT/shop/1k")

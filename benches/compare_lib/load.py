@@ -1,15 +1,13 @@
 """The load generators, pinned to their core, and what they report.
 
 wrk drives closed loops at full speed; oha drives a constant rate and counts the time that a request waited to be sent
-(coordinated omission), and lists every request where a timeline is wanted.
+(coordinated omission).
 """
 
-import csv
-import io
 import json
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from . import machine
 from .upstream import HOST
@@ -31,56 +29,30 @@ class Load:
         return self.requests / self.seconds
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """Every request of a load: when it began (seconds from the load's start) and how long it took."""
-
-    requests: list[tuple[float, float]] = field(repr=False)
-    command: str
-
-    def p99(self, since: float, until: float) -> float:
-        """The 99th percentile of the requests that began in a window, in seconds."""
-        within = sorted(took for began, took in self.requests if since <= began < until)
-        if len(within) < 100:
-            raise SystemExit(f"only {len(within)} requests between {since:.1f} and {until:.1f} s: no percentile")
-        return within[(len(within) * 99 + 99) // 100 - 1]
-
-
 def wrk(port: int, path: str, seconds: float, core: int, connections: int = 64, close: bool = False) -> Load:
     """As many requests as the connections can carry; with `close`, a new connection for each."""
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--latency"]
-    command += ["-H", f"Host: {HOST}"] + (["-H", "Connection: close"] if close else [])
-    command += [f"http://127.0.0.1:{port}{path}"]
+    command = wrk_command(port, path, seconds, connections, ["-H", "Connection: close"] if close else [])
     return parse_wrk(run(machine.pinned(command, core), seconds), shown(command))
 
 
 def oha_rate(port: int, path: str, seconds: float, core: int, rate: int, connections: int = 64) -> Load:
     """A constant rate, each request's time counted from when it should have been sent."""
-    command = oha(port, path, seconds, connections, "json") + ["-q", str(rate), "--latency-correction"]
+    # `-w` lets what is on its way at the end be answered.
+    command = ["oha", "--no-tui", "--no-color", "--worker-threads", "1", "-w", "-c", str(connections),
+               "-z", f"{max(1, round(seconds))}s", "-q", str(rate), "--latency-correction", "--host", HOST,
+               "--output-format", "json", f"http://127.0.0.1:{port}{path}"]
     return parse_oha(run(machine.pinned(command, core), seconds), shown(command))
 
 
 def start_wrk(processes: machine.Processes, port: int, path: str, seconds: float, core: int):
     """Starts a full load beside which something else happens; `finish_wrk` waits for it."""
-    command = ["wrk", "-t", "1", "-c", "64", "-d", f"{max(1, round(seconds))}s", "--latency",
-               "-H", f"Host: {HOST}", f"http://127.0.0.1:{port}{path}"]
+    command = wrk_command(port, path, seconds, 64, [])
     return processes.start("full-load", command, core, stdout=subprocess.PIPE), command, seconds
 
 
 def finish_wrk(started) -> Load:
     """Waits for a load that `start_wrk` started."""
     return parse_wrk(finish(*started), shown(started[1]))
-
-
-def start_timeline(processes: machine.Processes, port: int, path: str, seconds: float, core: int, rate: int):
-    """Starts a small constant rate whose every request will be listed; `finish_timeline` waits for it."""
-    command = oha(port, path, seconds, 8, "csv") + ["-q", str(rate), "--latency-correction"]
-    return processes.start("timeline", command, core, stdout=subprocess.PIPE), command, seconds
-
-
-def finish_timeline(started) -> Timeline:
-    """Waits for a load that `start_timeline` started."""
-    return parse_csv(finish(*started), shown(started[1]))
 
 
 def finish(process: subprocess.Popen, command: list[str], seconds: float) -> str:
@@ -92,11 +64,10 @@ def finish(process: subprocess.Popen, command: list[str], seconds: float) -> str
     return output.decode()
 
 
-def oha(port: int, path: str, seconds: float, connections: int, output: str) -> list[str]:
-    """The words that all uses of oha share. `-w` lets what is on its way at the end be answered."""
-    return ["oha", "--no-tui", "--no-color", "--worker-threads", "1", "-w", "-c", str(connections),
-            "-z", f"{max(1, round(seconds))}s", "--host", HOST, "--output-format", output,
-            f"http://127.0.0.1:{port}{path}"]
+def wrk_command(port: int, path: str, seconds: float, connections: int, fields: list[str]) -> list[str]:
+    """The words of a load by wrk."""
+    return ["wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--latency",
+            "-H", f"Host: {HOST}", *fields, f"http://127.0.0.1:{port}{path}"]
 
 
 def run(command: list[str], seconds: float) -> str:
@@ -143,9 +114,3 @@ def parse_oha(text: str, command: str) -> Load:
     if p99 is None:
         raise SystemExit(f"{command}: nothing was answered: {report['errorDistribution']}")
     return Load(good, failed, report["summary"]["total"], p99, command)
-
-
-def parse_csv(text: str, command: str) -> Timeline:
-    """Reads oha's list of answered requests (failed ones are not in it): times in seconds."""
-    rows = csv.DictReader(io.StringIO(text))
-    return Timeline([(float(row["request-start"]), float(row["request-duration"])) for row in rows], command)
