@@ -1,29 +1,154 @@
-//! Composition: builds the planes, starts them and stops them in order.
+//! Composition: builds the planes, starts them in order, and stops them in order.
+//!
+//! The order of a start: the first table is published, then the listeners open, then the process is ready. The order
+//! of a stop: readiness fails, clients are asked to connect elsewhere, the listeners close after a delay, requests in
+//! flight end or reach the deadline, and the admin API answers to the end.
 
-use std::sync::Arc;
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{config::Config, control::lifecycle::Phase, telemetry::registry::Registry};
+use self::control_plane::ControlPlane;
+use crate::{
+    admin::socket::Bound,
+    config::Config,
+    control::lifecycle,
+    proxy::{Phase, Proxy},
+    telemetry::{access_log::AccessLog, registry::Registry},
+};
 
 pub mod control_plane;
 pub mod demo;
 
-/// How `run` differs from what the file says.
-#[derive(Debug, Clone, Default)]
-pub struct RunOptions {}
+/// How often a stop looks whether the last request has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running instance: both planes and what they share.
+#[derive(Debug)]
+pub struct Instance {
+    config: Arc<Config>,
+    /// The control plane.
+    pub control: ControlPlane,
+    /// The address of each listener, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    /// What is counted.
+    pub series: Arc<Registry>,
+    proxy: Proxy,
+    log: Option<AccessLog>,
+}
+
+/// The signals that a serving process knows.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
 
 /// Serves until SIGTERM or SIGINT.
-pub fn run(config: Config, _options: RunOptions) -> anyhow::Result<()> {
-    let control = control_plane::ControlPlane::start(Arc::new(config), Arc::new(Registry::default()))?;
-    control.lifecycle.advance(Phase::Ready);
+pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    // Before anything is open: a signal that comes early must end the process in order, too.
+    let mut signals = Signals::new()?;
+    let instance = Instance::start(config)?;
+    instance.announce()?;
     runtime.block_on(async {
-        let (mut end, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! { _ = end.recv() => {}, _ = interrupt.recv() => {} }
-        anyhow::Ok(())
-    })?;
-    control.lifecycle.advance(Phase::Draining);
-    control.stop();
+        signals.until_stop(instance.log.as_ref()).await;
+        instance.stop(&mut signals).await;
+    });
     Ok(())
+}
+
+impl Instance {
+    /// Starts both planes. When this returns, requests are served.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let series = Arc::new(Registry::default());
+        let log = config.access_log.as_ref().map(|settings| {
+            AccessLog::start(settings)
+                .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
+        });
+        let log = log.transpose()?;
+        let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
+        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref())?;
+        control.lifecycle.advance(lifecycle::Phase::Ready);
+        let addresses = proxy.addresses.clone();
+        Ok(Self { config, control, addresses, series, proxy, log })
+    }
+
+    /// Says on the standard output where it listens, a line each, for people and for scripts.
+    fn announce(&self) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        for (listener, address) in self.config.listeners.iter().zip(&self.addresses) {
+            writeln!(out, "listening listener={} address={address}", listener.name)?;
+        }
+        match &self.control.admin {
+            Some(Bound::Tcp(address)) => writeln!(out, "listening admin address={address}")?,
+            Some(Bound::Unix(path)) => writeln!(out, "listening admin address=unix:{}", path.display())?,
+            None => {}
+        }
+        out.flush()
+    }
+
+    /// Stops in order. Another signal meanwhile ends it at once.
+    async fn stop(self, signals: &mut Signals) {
+        let settings = self.config.shutdown;
+        tracing::info!(delay = ?settings.delay, deadline = ?settings.deadline, "stopping");
+        self.control.lifecycle.advance(lifecycle::Phase::Draining);
+        self.proxy.enter(Phase::Leaving);
+        let in_order = async {
+            tokio::time::sleep(settings.delay).await;
+            self.proxy.enter(Phase::Draining);
+            let deadline = Instant::now() + settings.deadline;
+            while !self.proxy.is_finished() && Instant::now() < deadline {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = in_order => {}
+            () = signals.until_stop(self.log.as_ref()) => tracing::warn!("stopping at once"),
+        }
+        if !self.proxy.is_finished() {
+            let left: u64 = self.series.workers().iter().map(|worker| worker.connections.value()).sum();
+            tracing::warn!(connections = left, "what is left is cut");
+        }
+        self.end();
+    }
+
+    /// Ends everything at once.
+    pub fn end(self) {
+        self.proxy.enter(Phase::Stopped);
+        self.proxy.join();
+        self.control.stop();
+        if let Some(log) = self.log {
+            log.finish();
+        }
+    }
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to stop. SIGHUP opens the access log's file anew, as logrotate asks for.
+    async fn until_stop(&mut self, log: Option<&AccessLog>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => log.into_iter().for_each(AccessLog::reopen),
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
 /// Serves what a file declares.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let config = load(file)?;
-    app::run(config, app::RunOptions::default()).map_err(|error| Failure::Failed(format!("{error:#}")))
+    app::run(config).map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
 /// Serves the demo.
