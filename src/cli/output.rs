@@ -22,7 +22,12 @@ pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
 /// Says why a command failed.
 pub fn complain(failure: &Failure, as_json: bool) {
     let text = if as_json {
-        format!("{}\n", json!({ "error": failure.to_string() }))
+        let document = match failure {
+            Failure::Refused { problem, .. } => problem.clone(),
+            Failure::File(errors) => json!({ "errors": errors.errors(), "omitted": errors.omitted() }),
+            other => json!({ "detail": other.to_string() }),
+        };
+        format!("{document:#}\n")
     } else {
         format!("{}\n", harmless(failure.to_string().trim_end()))
     };

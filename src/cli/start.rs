@@ -7,12 +7,13 @@ use serde_json::json;
 use super::{Failure, output};
 use crate::{
     app,
-    config::{self, Config},
+    config::{self, Warning},
 };
 
 /// Serves what a file declares.
 pub fn run(file: &Path) -> Result<(), Failure> {
-    let config = load(file)?;
+    let (config, warnings) = config::load(file)?;
+    warn(&warnings);
     app::run(config, app::RunOptions::default()).map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
@@ -23,14 +24,18 @@ pub fn demo() -> Result<(), Failure> {
 
 /// Says everything that is wrong with a file.
 pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
-    let config = load(file)?;
+    let (config, warnings) = config::load(file)?;
     let found = json!({
         "file": file.display().to_string(),
         "listeners": config.listeners.len(),
         "routes": config.routes.len(),
         "splits": config.splits.len(),
         "pools": config.pools.len(),
+        "warnings": warnings,
     });
+    if !as_json {
+        warn(&warnings);
+    }
     output::print(as_json, &found, |found| {
         format!(
             "{} is good: {} listeners, {} routes, {} splits, {} pools\n",
@@ -50,10 +55,8 @@ pub fn schema() -> Result<(), Failure> {
     Ok(())
 }
 
-fn load(file: &Path) -> Result<Config, Failure> {
-    let (config, warnings) = config::load(file).map_err(|errors| Failure::Failed(errors.render()))?;
+fn warn(warnings: &[Warning]) {
     for warning in warnings {
         eprintln!("{warning}");
     }
-    Ok(config)
 }
