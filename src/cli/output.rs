@@ -11,12 +11,20 @@ use std::{
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::config::Warning;
 
 /// Prints an answer as JSON or as `human` words it.
 pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
     let text = if as_json { format!("{answer:#}\n") } else { harmless(&human(answer)) };
     // A reader that went away (`| head`) has seen what it wanted.
     let _ = stdout().write_all(text.as_bytes());
+}
+
+/// Says what may surprise about a file.
+pub fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        let _ = writeln!(stderr(), "{warning}");
+    }
 }
 
 /// Says why a command failed.

@@ -5,15 +5,12 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Failure, output};
-use crate::{
-    app,
-    config::{self, Warning},
-};
+use crate::{app, config};
 
 /// Serves what a file declares.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let (config, warnings) = config::load(file)?;
-    warn(&warnings);
+    output::warn(&warnings);
     app::run(config, app::RunOptions::default()).map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
@@ -34,7 +31,7 @@ pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
         "warnings": warnings,
     });
     if !as_json {
-        warn(&warnings);
+        output::warn(&warnings);
     }
     output::print(as_json, &found, |found| {
         format!(
@@ -53,10 +50,4 @@ pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
 pub fn schema() -> Result<(), Failure> {
     output::print(true, &config::schema(), |_| String::new());
     Ok(())
-}
-
-fn warn(warnings: &[Warning]) {
-    for warning in warnings {
-        eprintln!("{warning}");
-    }
 }

@@ -303,6 +303,23 @@ pub(crate) mod tests {
             }
         }
 
+        /// After whatever history, a rollback that is repeated changes nothing, and it never makes a split's weights
+        /// anything that they have not been.
+        #[test]
+        fn a_rollback_is_repeatable_and_makes_nothing_up(commands in prop::collection::vec(any_command(), 0..40)) {
+            let mut state = declared(&[8, 1, 1]);
+            for command in commands {
+                if let Ok((next, _)) = apply(&state, &command) {
+                    state = next;
+                }
+            }
+            let (once, change) = apply(&state, &rollback()).unwrap();
+            prop_assert!(state.history("shop").unwrap().newest_first().any(|of| of.weights == change.after));
+            let (twice, change) = apply(&once, &rollback()).unwrap();
+            prop_assert!(!change.changed());
+            prop_assert_eq!(in_force(&twice), in_force(&once));
+        }
+
         /// After whatever history: a rise of one pool in any number of steps is undone by one rollback, and a
         /// second rollback changes nothing.
         #[test]
