@@ -161,6 +161,33 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
 }
 
 #[test]
+fn changes_at_once_get_a_revision_each_and_the_last_is_in_force() {
+    let instance = Instance::start();
+    let mut revisions: Vec<(u64, Value)> = std::thread::scope(|scope| {
+        let instance = &instance;
+        let callers: Vec<_> = (1..=4u64)
+            .map(|caller| {
+                scope.spawn(move || {
+                    let change = |step| {
+                        let set = json!({"blue": caller, "green": step, "old": 0}).to_string();
+                        let answer = put(instance, &set);
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                        (answer.json()["revision"].as_u64().unwrap(), answer.json()["weights"].clone())
+                    };
+                    (1..=25u64).map(change).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+    });
+    revisions.sort_by_key(|(revision, _)| *revision);
+    let numbers: Vec<_> = revisions.iter().map(|(revision, _)| *revision).collect();
+    assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    assert_eq!(instance.get("/v1/splits/shop").json()["weights"], revisions[99].1);
+    assert_eq!(instance.plane.live.table().generation, 101);
+}
+
+#[test]
 fn a_query_that_is_not_known_is_refused_before_anything_changes() {
     let instance = Instance::start();
     for query in ["dryrun=true", "dry_run=1", "wait=drained", "dry_run=true&dry_run=true", "a=%ff"] {
@@ -408,7 +435,7 @@ fn explain_takes_what_a_request_could_be_and_names_what_it_could_not() {
 /// The metrics of an instance that has counted something in every scope.
 fn metrics() -> String {
     let instance = Instance::start();
-    let address = "127.0.0.1:9001".parse().unwrap();
+    let address = "127.0.0.1:9001".parse().expect("an address");
     for key in [
         Key::Route(name("shop")),
         Key::Split(name("shop"), name("blue")),

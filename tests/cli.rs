@@ -84,7 +84,8 @@ fn a_refusal_is_1_and_says_what_is_allowed() {
         assert!(!complained(&refused).is_empty());
     }
     let refused = on(&instance, &["switch", "shop", "gren", "--json"]);
-    assert!(serde_json::from_slice::<Value>(&refused.stderr).is_ok_and(|error| error["error"].is_string()));
+    let problem: Value = serde_json::from_slice(&refused.stderr).expect("a problem document");
+    assert_eq!((&problem["pointer"], &problem["status"]), (&json!("/to"), &json!(422)));
     assert_eq!(instance.plane.control.snapshot().state.revision(), 0);
 }
 
@@ -202,6 +203,9 @@ fn a_file_is_checked_with_all_its_errors() {
     let wrong = switchback(&["check", "-c", path]);
     assert_eq!(code(&wrong), 1);
     assert!(complained(&wrong).contains("endpoints"), "{wrong:?}");
+    let wrong = switchback(&["check", "-c", path, "--json"]);
+    let errors: Value = serde_json::from_slice(&wrong.stderr).expect("the errors as JSON");
+    assert!(errors["errors"].as_array().is_some_and(|errors| errors.len() > 1), "{errors}");
     std::fs::remove_file(&file).expect("it is there");
     assert_eq!(code(&switchback(&["check", "-c", path])), 1);
     assert_eq!(code(&switchback(&["run", "-c", path])), 1);

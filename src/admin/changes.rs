@@ -99,7 +99,7 @@ async fn change(admin: &Admin, command: Command, query: ChangeQuery) -> Result<J
     let change = admin.control.change(command, Origin::Admin).await?;
     let mut answer = answer(change, false);
     if let Some(limit) = query.wait {
-        let left = drained(admin, &answer.weights, limit).await;
+        let left = drained(admin, &answer.split, &answer.weights, limit).await;
         answer.drained = Some(left.values().all(|in_flight| *in_flight == 0));
         answer.in_flight = Some(left);
     }
@@ -125,11 +125,11 @@ fn answer(change: Change, dry_run: bool) -> Answer {
 ///
 /// It takes two looks in a row: a worker may have chosen by the old table in the instant before the new one was
 /// published, and claim its endpoint just after the first look.
-async fn drained(admin: &Admin, weights: &Weights, limit: Duration) -> BTreeMap<Name, u64> {
+async fn drained(admin: &Admin, split: &Name, weights: &Weights, limit: Duration) -> BTreeMap<Name, u64> {
     let end = tokio::time::Instant::now() + limit;
     let mut empty_before = false;
     loop {
-        let left = in_flight(admin, weights);
+        let left = in_flight(admin, split, weights);
         let empty = left.values().all(|in_flight| *in_flight == 0);
         if (empty && empty_before) || tokio::time::Instant::now() >= end {
             return left;
@@ -139,16 +139,16 @@ async fn drained(admin: &Admin, weights: &Weights, limit: Duration) -> BTreeMap<
     }
 }
 
-fn in_flight(admin: &Admin, weights: &Weights) -> BTreeMap<Name, u64> {
+/// What is in flight on each pool of a split whose weight is 0 in `weights`, by whichever route it came.
+fn in_flight(admin: &Admin, split: &Name, weights: &Weights) -> BTreeMap<Name, u64> {
     let table = &admin.control.snapshot().table;
-    let idle = weights.iter().filter(|(_, weight)| *weight == 0).map(|(pool, _)| pool);
-    idle.map(|pool| {
-        let endpoints = table
-            .pools
-            .iter()
-            .filter(|compiled| compiled.settings.name == *pool)
-            .flat_map(|pool| &pool.endpoints);
-        (pool.clone(), endpoints.map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum())
-    })
-    .collect()
+    let arms = table.splits.iter().find(|compiled| compiled.settings.name == *split).map(|split| &split.arms);
+    let pools = arms.into_iter().flatten().map(|arm| &table.pools[arm.pool]);
+    pools
+        .filter(|pool| weights.of(pool.settings.name.as_str()) == Some(0))
+        .map(|pool| {
+            let in_flight = pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum();
+            (pool.settings.name.clone(), in_flight)
+        })
+        .collect()
 }

@@ -11,7 +11,7 @@ use crate::{
     telemetry::{
         process::ProcessFigures,
         prometheus::{Labels, Text},
-        registry::{Key, WorkerCounts},
+        registry::{Key, Registry, WorkerCounts},
         traffic::TrafficCounts,
     },
 };
@@ -31,7 +31,7 @@ struct Scope {
 /// The text of all metrics.
 pub fn render(admin: &Admin) -> String {
     let mut text = Text::default();
-    let scopes = scopes(admin.control.series().all());
+    let scopes = scopes(admin.control.series());
     for scope in &scopes {
         requests(scope, &mut text);
         times(scope, &mut text);
@@ -54,34 +54,50 @@ pub fn render(admin: &Admin) -> String {
 }
 
 /// The series by scope: routes, pools within splits, pools, endpoints.
-fn scopes(all: Vec<(Key, TrafficCounts)>) -> [Scope; 4] {
-    let scope = |name, labels| Scope { name, labels, series: Vec::new(), omitted: 0 };
-    let mut scopes = [
-        scope("route", &["route"][..]),
-        scope("split", &["split", "pool"]),
-        scope("pool", &["pool"]),
-        scope("endpoint", &["pool", "endpoint"]),
-    ];
-    for (key, counts) in all {
-        let (place, values) = match key {
-            Key::Route(route) => (0, vec![route.to_string()]),
-            Key::Split(split, pool) => (1, vec![split.to_string(), pool.to_string()]),
-            Key::Pool(pool) => (2, vec![pool.to_string()]),
-            Key::Endpoint(pool, address) => (3, vec![pool.to_string(), address.to_string()]),
+fn scopes(registry: &Registry) -> [Scope; 4] {
+    let mut keys: [Vec<Key>; 4] = Default::default();
+    for key in registry.keys() {
+        let place = match key {
+            Key::Route(_) => 0,
+            Key::Split(..) => 1,
+            Key::Pool(_) => 2,
+            Key::Endpoint(..) => 3,
         };
-        scopes[place].series.push((values, counts));
+        keys[place].push(key);
     }
-    for scope in &mut scopes {
-        if scope.series.len() > MAX_SERIES {
-            scope.omitted = scope.series.len() - MAX_SERIES;
-            scope.series.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.taken()));
-            scope.series.truncate(MAX_SERIES);
-        }
+    let [routes, splits, pools, endpoints] = keys;
+    [
+        Scope::new("route", &["route"], routes, registry),
+        Scope::new("split", &["split", "pool"], splits, registry),
+        Scope::new("pool", &["pool"], pools, registry),
+        Scope::new("endpoint", &["pool", "endpoint"], endpoints, registry),
+    ]
+}
+
+fn label_values(key: &Key) -> Vec<String> {
+    match key {
+        Key::Route(name) | Key::Pool(name) => vec![name.to_string()],
+        Key::Split(split, pool) => vec![split.to_string(), pool.to_string()],
+        Key::Endpoint(pool, address) => vec![pool.to_string(), address.to_string()],
     }
-    scopes
 }
 
 impl Scope {
+    fn new(
+        name: &'static str,
+        labels: &'static [&'static str],
+        mut keys: Vec<Key>,
+        registry: &Registry,
+    ) -> Self {
+        let omitted = keys.len().saturating_sub(MAX_SERIES);
+        if omitted > 0 {
+            keys.sort_by_cached_key(|key| std::cmp::Reverse(registry.counts(key).taken()));
+            keys.truncate(MAX_SERIES);
+        }
+        let series = keys.iter().map(|key| (label_values(key), registry.counts(key))).collect();
+        Self { name, labels, series, omitted }
+    }
+
     /// Calls with each series' labels and counts.
     fn each(&self, mut with: impl FnMut(Labels<'_>, &TrafficCounts)) {
         for (values, counts) in &self.series {
@@ -256,5 +272,22 @@ fn process(text: &mut Text) {
     if let Some(seconds) = figures.start_time {
         text.gauge("process_start_time_seconds", "When the process started, in seconds since 1970.")
             .sample(&[], seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_series_the_busiest_are_kept() {
+        let registry = std::sync::Arc::new(Registry::default());
+        for number in 0..MAX_SERIES + 3 {
+            let slot = registry.declare(&Key::Pool(Name::new(&format!("pool-{number:05}")).unwrap()));
+            registry.traffic(slot).by_class[1].add(number as u64);
+        }
+        let [_, _, pools, _] = scopes(&registry);
+        assert_eq!((pools.series.len(), pools.omitted), (MAX_SERIES, 3));
+        assert_eq!(pools.series.iter().map(|(_, counts)| counts.requests()).min(), Some(3));
     }
 }

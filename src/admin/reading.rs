@@ -160,7 +160,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .take(MAX_LISTED)
             .map(|split| split_view(split, &snapshot, series))
             .collect(),
-        pools: table.pools.iter().take(MAX_LISTED).map(|pool| pool_view(pool, table, series)).collect(),
+        pools: pool_views(table, series, MAX_LISTED),
         totals: BTreeMap::from([
             ("listeners", listeners.len()),
             ("routes", table.routes.len()),
@@ -200,8 +200,7 @@ pub async fn split(
 pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
     query::none(&uri)?;
     let table = &admin.control.snapshot().table;
-    let series = admin.control.series();
-    let views: Vec<_> = table.pools.iter().map(|pool| pool_view(pool, table, series)).collect();
+    let views = pool_views(table, admin.control.series(), usize::MAX);
     Ok(Json(serde_json::json!({ "pools": views })))
 }
 
@@ -213,11 +212,12 @@ pub async fn pool(
 ) -> Result<Json<PoolView>, Problem> {
     query::none(&uri)?;
     let table = &admin.control.snapshot().table;
-    let Some(pool) = table.pools.iter().find(|pool| pool.settings.name.as_str() == name) else {
+    let Some(place) = table.pools.iter().position(|pool| pool.settings.name.as_str() == name) else {
         let unknown = Unknown::new(&name, table.pools.iter().map(|pool| &pool.settings.name));
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
-    Ok(Json(pool_view(pool, table, admin.control.series())))
+    let splits = memberships(table).swap_remove(place);
+    Ok(Json(pool_view(&table.pools[place], splits, admin.control.series())))
 }
 
 fn routes(table: &Table, series: &Registry) -> Vec<Route> {
@@ -275,12 +275,24 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
     requests.iter().map(|(pool, count)| (pool.clone(), *count as f64 / sum)).collect()
 }
 
-fn pool_view(pool: &Pool, table: &Table, series: &Registry) -> PoolView {
+fn pool_views(table: &Table, series: &Registry, limit: usize) -> Vec<PoolView> {
+    let pools = table.pools.iter().zip(memberships(table));
+    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, series)).collect()
+}
+
+/// For each pool, the splits that it is a pool of, with its weight in each.
+fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
+    let mut memberships = vec![BTreeMap::new(); table.pools.len()];
+    for split in &table.splits {
+        for arm in &split.arms {
+            memberships[arm.pool].insert(split.settings.name.clone(), arm.weight);
+        }
+    }
+    memberships
+}
+
+fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> PoolView {
     let name = &pool.settings.name;
-    let weight_in = |split: &Split| {
-        let arm = split.arms.iter().find(|arm| table.pools[arm.pool].settings.name == *name)?;
-        Some((split.settings.name.clone(), arm.weight))
-    };
     PoolView {
         name: name.clone(),
         available: pool
@@ -290,7 +302,7 @@ fn pool_view(pool: &Pool, table: &Table, series: &Registry) -> PoolView {
             .count(),
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
-        splits: table.splits.iter().filter_map(|split| weight_in(split)).collect(),
+        splits,
         endpoints: pool
             .endpoints
             .iter()

@@ -152,7 +152,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let result = tokio::select! {
         result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
         () = stopped(&mut ending) => {
-            Pin::new(&mut serving).graceful_shutdown();
+            std::pin::Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|context| serving.poll_without_shutdown(context)).await
         }
     };

@@ -83,7 +83,7 @@ fn expect_success(answer: Answer) -> Result<Value, Failure> {
     if (200..300).contains(&answer.status) {
         return Ok(answer.body);
     }
-    Err(Failure::Failed(output::problem(answer.status, &answer.body)))
+    Err(Failure::Refused { words: output::problem(answer.status, &answer.body), problem: answer.body })
 }
 
 fn set(weights: Vec<(String, u64)>) -> Result<Value, Failure> {

@@ -13,12 +13,25 @@ use std::process::ExitCode;
 use arguments::{Arguments, Command};
 use clap::Parser;
 
+use crate::config::ConfigErrors;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It was refused or went wrong: exit code 1. The text says everything.
+    /// It went wrong: exit code 1. The text says everything.
     #[error("{0}")]
     Failed(String),
+    /// The instance refused it: exit code 1.
+    #[error("{words}")]
+    Refused {
+        /// Why, for people.
+        words: String,
+        /// The problem document of the admin API.
+        problem: serde_json::Value,
+    },
+    /// The file is wrong: exit code 1.
+    #[error(transparent)]
+    File(#[from] ConfigErrors),
     /// The arguments make no sense together: exit code 2.
     #[error("{0}")]
     Usage(String),
@@ -42,7 +55,7 @@ pub fn main() -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     output::complain(&failure, json);
     ExitCode::from(match failure {
-        Failure::Failed(_) => 1,
+        Failure::Failed(_) | Failure::Refused { .. } | Failure::File(_) => 1,
         Failure::Usage(_) => 2,
         Failure::NotReachable(_) => 3,
     })

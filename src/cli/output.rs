@@ -11,6 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::config::Warning;
 
 /// Prints an answer as JSON or as `human` words it.
 pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
@@ -19,10 +20,22 @@ pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
     let _ = stdout().write_all(text.as_bytes());
 }
 
+/// Says what may surprise about a file.
+pub fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        let _ = writeln!(stderr(), "{warning}");
+    }
+}
+
 /// Says why a command failed.
 pub fn complain(failure: &Failure, as_json: bool) {
     let text = if as_json {
-        format!("{}\n", json!({ "error": failure.to_string() }))
+        let document = match failure {
+            Failure::Refused { problem, .. } => problem.clone(),
+            Failure::File(errors) => json!({ "errors": errors.errors(), "omitted": errors.omitted() }),
+            other => json!({ "detail": other.to_string() }),
+        };
+        format!("{document:#}\n")
     } else {
         format!("{}\n", harmless(failure.to_string().trim_end()))
     };

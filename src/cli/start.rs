@@ -5,14 +5,12 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Failure, output};
-use crate::{
-    app,
-    config::{self, Config},
-};
+use crate::{app, config};
 
 /// Serves what a file declares.
 pub fn run(file: &Path) -> Result<(), Failure> {
-    let config = load(file)?;
+    let (config, warnings) = config::load(file)?;
+    output::warn(&warnings);
     app::run(config).map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
@@ -23,14 +21,18 @@ pub fn demo() -> Result<(), Failure> {
 
 /// Says everything that is wrong with a file.
 pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
-    let config = load(file)?;
+    let (config, warnings) = config::load(file)?;
     let found = json!({
         "file": file.display().to_string(),
         "listeners": config.listeners.len(),
         "routes": config.routes.len(),
         "splits": config.splits.len(),
         "pools": config.pools.len(),
+        "warnings": warnings,
     });
+    if !as_json {
+        output::warn(&warnings);
+    }
     output::print(as_json, &found, |found| {
         format!(
             "{} is good: {} listeners, {} routes, {} splits, {} pools\n",
@@ -48,12 +50,4 @@ pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
 pub fn schema() -> Result<(), Failure> {
     output::print(true, &config::schema(), |_| String::new());
     Ok(())
-}
-
-fn load(file: &Path) -> Result<Config, Failure> {
-    let (config, warnings) = config::load(file).map_err(|errors| Failure::Failed(errors.render()))?;
-    for warning in warnings {
-        eprintln!("{warning}");
-    }
-    Ok(config)
 }

@@ -234,22 +234,22 @@ mod tests {
     use super::*;
     use crate::control::state::tests::config;
 
-    /// A table that holds nothing but its number: what is compiled is the routing layer's matter.
-    fn numbered(
+    /// Compiles as ever, but for one set of weights.
+    fn broken(
         generation: u64,
-        _: &Config,
+        config: &Config,
         state: &LiveState,
-        _: &mut upstream::registry::Registry,
-        _: &Series,
-        _: Option<&Table>,
+        endpoints: &mut upstream::registry::Registry,
+        series: &Series,
+        previous: Option<&Table>,
     ) -> Table {
-        let broken = state.weights["shop"].of("green") == Some(13);
-        assert!(!broken, "the bug that the test is about");
-        Table { generation, routes: Arc::new([]), splits: Vec::new(), pools: Vec::new() }
+        let bug = state.weights["shop"].of("green") == Some(13);
+        assert!(!bug, "the bug that the test is about");
+        routing::build::build(generation, config, state, endpoints, series, previous)
     }
 
     fn start() -> (Controller, Control, Arc<Live>) {
-        Controller::compiling_with(numbered, Arc::new(config(&[95, 5])), Arc::default())
+        Controller::compiling_with(broken, Arc::new(config(&[95, 5])), Arc::default())
     }
 
     fn put(green: u64) -> Command {

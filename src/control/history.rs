@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn goes_back_over_the_run_that_raised_the_pool_which_gained_last() {
         use Kind::{Declared, Rollback, Switch, Weights};
-        let cases: &[(&[(Kind, &[u32])], Option<&[u32]>)] = &[
+        type Case<'a> = (&'a [(Kind, &'a [u32])], Option<&'a [u32]>);
+        let cases: &[Case<'_>] = &[
             (&[(Declared, &[100, 0])], None),
             (
                 &[(Declared, &[100, 0]), (Weights, &[95, 5]), (Weights, &[75, 25]), (Weights, &[50, 50])],

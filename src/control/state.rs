@@ -172,34 +172,22 @@ fn unknown_pool(current: &Weights, name: &str) -> Unknown {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Shutdown, Split, WhenUnavailable};
 
     const POOLS: [&str; 3] = ["blue", "green", "red"];
 
     pub(crate) fn config(weights: &[u32]) -> Config {
-        let set = weights.iter().zip(POOLS).map(|(weight, pool)| (Name::new(pool).unwrap(), *weight));
-        let split = Split {
-            name: Name::new("shop").unwrap(),
-            weights: Weights::new(set.collect()).unwrap(),
-            key: None,
-            when_unavailable: WhenUnavailable::PassOn,
-        };
-        Config {
-            workers: None,
-            admin: None,
-            state: None,
-            listeners: Vec::new(),
-            pools: Vec::new(),
-            splits: vec![Arc::new(split)],
-            routes: Vec::new(),
-            access_log: None,
-            shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },
-        }
+        let named: Vec<_> =
+            weights.iter().zip(POOLS).map(|(weight, pool)| format!("{pool} = {weight}")).collect();
+        let pools: String = POOLS.iter().map(|pool| format!("[pool.{pool}]\nendpoints = []\n")).collect();
+        let file = format!(
+            "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:8080\"\n{pools}[split.shop]\nweights = {{ {} }}\n\
+             [[route]]\nname = \"shop\"\nsplit = \"shop\"\n",
+            named.join(", ")
+        );
+        crate::config::parse("test.toml", &file).expect("the sample is good").0
     }
 
     fn declared(weights: &[u32]) -> State {
@@ -313,6 +301,23 @@ pub(crate) mod tests {
                 prop_assert!(change.after.sum() > 0);
                 state = next;
             }
+        }
+
+        /// After whatever history, a rollback that is repeated changes nothing, and it never makes a split's weights
+        /// anything that they have not been.
+        #[test]
+        fn a_rollback_is_repeatable_and_makes_nothing_up(commands in prop::collection::vec(any_command(), 0..40)) {
+            let mut state = declared(&[8, 1, 1]);
+            for command in commands {
+                if let Ok((next, _)) = apply(&state, &command) {
+                    state = next;
+                }
+            }
+            let (once, change) = apply(&state, &rollback()).unwrap();
+            prop_assert!(state.history("shop").unwrap().newest_first().any(|of| of.weights == change.after));
+            let (twice, change) = apply(&once, &rollback()).unwrap();
+            prop_assert!(!change.changed());
+            prop_assert_eq!(in_force(&twice), in_force(&once));
         }
 
         /// After whatever history: a rise of one pool in any number of steps is undone by one rollback, and a

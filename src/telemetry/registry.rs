@@ -111,6 +111,11 @@ impl Registry {
         inner.slots.iter().map(|(key, slot)| (key.clone(), sum(&inner.series[slot.index()]))).collect()
     }
 
+    /// All keys, in order. Their counts can be many megabytes, so whoever needs a part takes it by [`Self::counts`].
+    pub fn keys(&self) -> Vec<Key> {
+        self.lock().slots.keys().cloned().collect()
+    }
+
     /// Every worker's own counts.
     pub fn workers(&self) -> Vec<Arc<WorkerCounts>> {
         self.lock().workers.clone()
