@@ -22,9 +22,8 @@ pub(super) struct File {
     /// Where live changes are kept.
     pub state: Option<Spanned<State>>,
     /// The addresses that accept connections, at least one.
-    #[serde(default)]
     #[schemars(required)]
-    pub listener: Vec<Spanned<Listener>>,
+    pub listener: Option<Spanned<Vec<Spanned<Listener>>>>,
     /// The pools by name: each is one version of a service.
     #[serde(default)]
     pub pool: Entries<Pool>,
@@ -100,9 +99,8 @@ pub(super) enum Underscores {
 #[serde(deny_unknown_fields)]
 pub(super) struct Pool {
     /// Its addresses. It may be empty: a version that has not been deployed yet.
-    #[serde(default)]
     #[schemars(required)]
-    pub endpoints: Vec<Spanned<Endpoint>>,
+    pub endpoints: Option<Vec<Spanned<Endpoint>>>,
     /// How an endpoint is chosen: "least_request" (default, the less loaded of two random ones) or "round_robin".
     pub balance: Option<Spanned<Balance>>,
     /// How long a connection attempt may take.
@@ -147,9 +145,8 @@ pub(super) enum Balance {
 #[serde(deny_unknown_fields)]
 pub(super) struct Split {
     /// The weight of each pool; a pool's share is its weight divided by the sum.
-    #[serde(default)]
     #[schemars(required)]
-    pub weights: Entries<u64>,
+    pub weights: Option<Entries<u64>>,
     /// What buckets a request, so that the same user gets the same pool; drawn per request by default.
     pub key: Option<Spanned<SplitKey>>,
     /// The share of a pool with no available endpoint: "pass_on" (default) to the others, or "fail" with 503.

@@ -38,8 +38,13 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         NonZeroUsize::new(usize::try_from(count).ok()?)
     });
     let admin = file.admin.as_ref().and_then(|raw| admin(raw, &root.key("admin"), problems));
-    let listeners = listener::all(&file.listener, &root.key("listener"), problems);
-    let pools = pool::all(&file.pool, &file.listener, &root.key("pool"), problems);
+    let declared_listeners = file.listener.as_ref().map_or(&[][..], |list| list.as_slice());
+    if let Some(list) = file.listener.as_ref().filter(|list| list.is_empty()) {
+        let help = "a proxy without one would serve nobody: begin with [[listener]]".to_owned();
+        problems.error(&list.span, &root.key("listener"), "there is no listener", help);
+    }
+    let listeners = listener::all(declared_listeners, &root.key("listener"), problems);
+    let pools = pool::all(&file.pool, declared_listeners, &root.key("pool"), problems);
     let declared = Declared { pools: Names::of("pool", &file.pool), splits: Names::of("split", &file.split) };
     let splits = split::all(&file.split, &declared.pools, &root.key("split"), problems);
     let routes = route::all(&file.route, &declared, &root.key("route"), problems);

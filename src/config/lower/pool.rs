@@ -35,7 +35,8 @@ fn one(
     problems: &mut Problems<'_>,
 ) -> Option<Pool> {
     let name = value::name(name, at, problems);
-    let endpoints = endpoints(&raw.endpoints, own, &at.key("endpoints"), problems);
+    let endpoints =
+        endpoints(raw.endpoints.as_deref().unwrap_or_default(), own, &at.key("endpoints"), problems);
     let connect_timeout =
         value::timeout(&raw.connect_timeout, defaults::CONNECT_TIMEOUT, &at.key("connect_timeout"), problems);
     let idle_timeout =

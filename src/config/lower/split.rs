@@ -35,7 +35,8 @@ fn one(
     problems: &mut Problems<'_>,
 ) -> Option<Split> {
     let given = value::name(name, at, problems);
-    let weights = weights(name, &raw.weights, pools, &at.key("weights"), problems);
+    let weights =
+        raw.weights.as_ref().and_then(|raw| weights(name, raw, pools, &at.key("weights"), problems));
     let key = match &raw.key {
         Some(raw) => Some(key(raw, &at.key("key"), problems)?),
         None => None,
@@ -64,6 +65,10 @@ fn weights(
         if let Some(name) = name {
             weights.push((name, weight));
         }
+    }
+    if weights.len() < raw.len() {
+        // Without the pools that are not known, what is said of the whole set could be wrong.
+        return None;
     }
     let span = raw.first().map_or(&split.span, |(pool, _)| &pool.span);
     match Weights::new(weights) {
