@@ -26,8 +26,14 @@ fn drained_is_final() {
                 thread::spawn(move || {
                     let drained_before = drained.load(SeqCst);
                     if occupancy.claim() {
-                        assert!(!drained_before, "a claim succeeded after the endpoint had been seen drained");
-                        assert!(!drained.load(SeqCst), "the endpoint was seen drained while a claim was held");
+                        assert!(
+                            !drained_before,
+                            "a claim succeeded after the endpoint had been seen drained"
+                        );
+                        assert!(
+                            !drained.load(SeqCst),
+                            "the endpoint was seen drained while a claim was held"
+                        );
                         occupancy.release();
                     }
                 })
