@@ -14,13 +14,14 @@ use loom::{
 use switchback::upstream::occupancy::Occupancy;
 
 /// Once somebody has seen "drained", no claim succeeds, and none that succeeded is still held.
-#[test]
-fn drained_is_final() {
-    loom::model(|| {
+fn drained_is_final(workers: usize, preemptions: Option<usize>) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = preemptions;
+    model.check(move || {
         let occupancy = Arc::new(Occupancy::default());
-        // Said by the drainer with a stronger order than the code under test uses, so that it hides nothing.
+        // Said with a stronger order than the code under test uses, and looked at on both sides of the claim.
         let drained = Arc::new(AtomicBool::new(false));
-        let workers: Vec<_> = (0..2)
+        let workers: Vec<_> = (0..workers)
             .map(|_| {
                 let (occupancy, drained) = (Arc::clone(&occupancy), Arc::clone(&drained));
                 thread::spawn(move || {
@@ -49,6 +50,17 @@ fn drained_is_final() {
         assert_eq!(occupancy.in_flight(), 0);
         assert!(occupancy.is_drained());
     });
+}
+
+#[test]
+fn drained_is_final_in_every_order_of_one_worker() {
+    drained_is_final(1, None);
+}
+
+/// Every order of two workers takes minutes; all with up to three preemptions take seconds.
+#[test]
+fn drained_is_final_for_two_workers() {
+    drained_is_final(2, Some(3));
 }
 
 /// The count that a drainer is answered covers every claim that succeeds: nobody is cut who was not seen.

@@ -8,6 +8,10 @@ use std::sync::Arc;
 use super::table::{Pool, Split};
 use crate::{model::sequence::Sequence, telemetry::registry::Slot};
 
+/// How many sets of arms a split remembers a sequence for. A split of four pools has no more, and in a
+/// larger one only those of the last outages matter.
+const PASSED_ON: usize = 16;
+
 /// One worker's random generator, and where it stands in each split and pool.
 #[derive(Debug)]
 pub struct Chooser {
@@ -23,8 +27,8 @@ struct InSplit {
     /// Held, so that its address can't come to mean another split.
     split: Arc<Split>,
     sequence: Sequence,
-    /// The arms (as bits) that traffic was passed on to last, and the sequence over them.
-    passed_on: Option<(u64, Sequence)>,
+    /// The sets of arms (as bits) that traffic was passed on to, oldest first, and the sequence over each.
+    passed_on: Vec<(u64, Sequence)>,
 }
 
 #[derive(Debug)]
@@ -59,13 +63,22 @@ impl Chooser {
     /// The arm whose turn it is among some of them, given as bits; `None` if none of those has a weight above 0.
     #[cold]
     pub(super) fn draw_among(&mut self, split: &Arc<Split>, among: u64) -> Option<usize> {
-        let state = self.splits.of(split);
-        if state.passed_on.as_ref().is_none_or(|(arms, _)| *arms != among) {
-            let weights = split.arms.iter().enumerate();
-            let weights = weights.map(|(index, arm)| if among & 1 << index != 0 { arm.weight } else { 0 });
-            state.passed_on = Some((among, Sequence::new(weights)?));
-        }
-        state.passed_on.as_mut().map(|(_, sequence)| sequence.pick(&mut self.rng))
+        let passed_on = &mut self.splits.of(split).passed_on;
+        let known = match passed_on.iter().position(|(arms, _)| *arms == among) {
+            Some(known) => known,
+            None => {
+                let weights = split.arms.iter().enumerate();
+                let weights =
+                    weights.map(|(index, arm)| if among & 1 << index != 0 { arm.weight } else { 0 });
+                let sequence = Sequence::new(weights)?;
+                if passed_on.len() == PASSED_ON {
+                    passed_on.remove(0);
+                }
+                passed_on.push((among, sequence));
+                passed_on.len() - 1
+            }
+        };
+        Some(passed_on[known].1.pick(&mut self.rng))
     }
 
     /// A pool's turns over its endpoints; `None` if none has a weight above 0.
@@ -125,7 +138,7 @@ impl Remembered for InSplit {
     fn new(split: &Arc<Split>) -> Self {
         let sequence = Sequence::new(split.arms.iter().map(|arm| arm.weight));
         let sequence = sequence.expect("a split's weights have a sum above 0");
-        Self { split: Arc::clone(split), sequence, passed_on: None }
+        Self { split: Arc::clone(split), sequence, passed_on: Vec::new() }
     }
 
     fn renew(&mut self, split: &Arc<Split>) {

@@ -17,6 +17,7 @@ pub struct Live(ArcSwap<Table>);
 #[derive(Debug)]
 pub struct Reader {
     live: Arc<Live>,
+    #[expect(clippy::redundant_allocation, reason = "the outer count is this thread's own, as said above")]
     current: Rc<Arc<Table>>,
 }
 
@@ -51,5 +52,23 @@ impl Reader {
             self.current = Rc::new(Arc::clone(&in_force));
         }
         &self.current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::testing::{Bench, config};
+
+    #[test]
+    fn a_reader_sees_what_was_published_and_a_request_keeps_its_generation() {
+        let mut bench = Bench::new(config(&[]));
+        let live = Arc::new(Live::new(Arc::clone(&bench.table)));
+        let mut reader = live.reader();
+        let held = Rc::clone(reader.current());
+        assert!(Rc::ptr_eq(&held, reader.current()), "nothing is made anew while nothing changes");
+        bench.publish();
+        live.publish(Arc::clone(&bench.table));
+        assert_eq!((reader.current().generation, held.generation, live.table().generation), (2, 1, 2));
     }
 }

@@ -94,6 +94,30 @@ fn within_a_host_the_path_decides_then_method_fields_query_and_order() {
     assert_eq!(found(&bench, &request("/x/y").with("canary", "false").with("canary", "true")), Some("field"));
 }
 
+/// The example of docs/routing.md.
+#[test]
+fn the_published_example_holds() {
+    let shop = || matches(&["shop.example.com"], "/");
+    let bench = table(vec![
+        to_blue("A", matches(&[], "/")),
+        to_blue("B", matches(&["*.example.com"], "/api")),
+        to_blue("C", shop()),
+        to_blue("D", with_header(shop(), "canary", "true")),
+        to_blue("E", matches(&["shop.example.com"], "=/cart/pay")),
+    ]);
+    for (request, expected) in [
+        (get("shop.example.com", "/"), "C"),
+        (get("shop.example.com", "/").with("canary", "true"), "D"),
+        (get("shop.example.com", "/cart/pay").with("canary", "true"), "E"),
+        (get("shop.example.com", "/api/x"), "C"),
+        (get("eu.example.com", "/api/x"), "B"),
+        (get("eu.example.com", "/apix"), "A"),
+        (get("example.com", "/api"), "A"),
+    ] {
+        assert_eq!(found(&bench, &request), Some(expected), "{request:?}");
+    }
+}
+
 #[test]
 fn a_route_that_merges_slashes_reads_them_as_one_and_others_dont() {
     let mut merging = to_blue("merging", matches(&[], "/a/b"));
@@ -187,7 +211,7 @@ fn some_request() -> impl Strategy<Value = Request> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn the_matcher_finds_what_a_scan_finds(

@@ -7,6 +7,8 @@
 pub mod build;
 mod chooser;
 pub mod explain;
+#[cfg(test)]
+mod explain_tests;
 pub mod live;
 mod matcher;
 #[cfg(test)]

@@ -336,3 +336,44 @@ fn another_attempt_goes_to_an_endpoint_that_was_not_tried_and_then_to_the_other_
     let answer = bench.select_again((2, None, 0), &[]);
     assert!(matches!(answer, Selection::Unavailable { route: 2, arm: None }), "{answer:?}");
 }
+
+/// Every kind of selection that goes well, and those where a pool is away, once each part of the table has been met.
+#[test]
+fn nothing_is_allocated_in_the_steady_state() {
+    let mut bench = shop(&[("blue", 60), ("green", 30), ("canary", 10)], WhenUnavailable::PassOn);
+    Arc::make_mut(&mut bench.config.pools[0]).balance = Balance::RoundRobin;
+    bench.config.splits.push(split(
+        "by-client",
+        &MOSTLY_BLUE,
+        Some(SplitKey::ClientIp),
+        WhenUnavailable::PassOn,
+    ));
+    let by_client = route("by-client", matches(&["*.c"], "/a/b"), Action::Split(name("by-client")));
+    bench.config.routes.push(by_client.into());
+    bench.set("by-client", &MOSTLY_BLUE);
+    let requests = [
+        get("a", "/x/y"),
+        get("b", "/").with("cookie", "a=b; user=42"),
+        get("b", "/"),
+        get("x.y.c", "/a/b/c"),
+        get("blue", "/"),
+        get("old", "/"),
+        get("nowhere", "/"),
+    ];
+    let round = |bench: &mut Bench| {
+        for request in &requests {
+            let selection = bench.select(request);
+            if let Selection::Forward { route, arm, pool, lease } = &selection {
+                bench.select_again((*route, *arm, *pool), &[lease.id]);
+            }
+        }
+    };
+    for blue_is_well in [true, false] {
+        bench.set_healthy("blue", blue_is_well);
+        (0..200).for_each(|_| round(&mut bench));
+        let counted = allocation_counter::measure(|| (0..200).for_each(|_| round(&mut bench)));
+        assert_eq!(counted.count_total, 0, "blue is well: {blue_is_well}");
+    }
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
+    assert_eq!(counted.count_total, 1, "the counter counts");
+}

@@ -31,3 +31,22 @@ impl Registry {
         Arc::clone(endpoint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_known_by_its_pool_and_address_and_its_number_is_dense() {
+        let series = Series::default();
+        let mut registry = Registry::default();
+        let name = |text| Name::new(text).unwrap();
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let mut endpoint = |pool, port| registry.endpoint(&name(pool), address(port), &series);
+        let first = endpoint("blue", 1);
+        first.occupancy.drain();
+        assert!(Arc::ptr_eq(&endpoint("blue", 1), &first), "its count and its state outlive the table");
+        let others = [endpoint("blue", 2), endpoint("green", 1), endpoint("blue", 1)];
+        assert_eq!(others.map(|endpoint| endpoint.id.index()), [1, 2, 0]);
+    }
+}
