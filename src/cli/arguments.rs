@@ -1,6 +1,6 @@
 //! What may be written on the command line, and the help that teaches it.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -73,7 +73,20 @@ pub enum Command {
     #[command(after_help = "Example:\n  switchback schema > switchback.schema.json")]
     Schema,
     /// Start two sample apps, a split in front of them and the admin API, with nothing to set up
-    Demo,
+    #[command(
+        after_help = "Example:\n  switchback demo\n  then, in another terminal: switchback switch shop green"
+    )]
+    Demo {
+        /// The address that the demo serves on
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// The address of the demo's admin API: a loopback address
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        admin_listen: SocketAddr,
+        /// Requests a second that the demo sends itself, so that there is something to see
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        rate: u32,
+    },
     #[command(flatten)]
     Call(Call),
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use arguments::{Arguments, Command};
 use clap::Parser;
 
-use crate::config::ConfigErrors;
+use crate::{app, config::ConfigErrors};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,9 @@ pub fn main() -> ExitCode {
         Command::Run { config } => start::run(&config),
         Command::Check { config } => start::check(&config, json),
         Command::Schema => start::schema(),
-        Command::Demo => start::demo(),
+        Command::Demo { listen, admin_listen, rate } => {
+            start::demo(&app::demo::Options { listen, admin: admin_listen, rate })
+        }
         Command::Call(call) => calls::call(&connection, call),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };

@@ -15,8 +15,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 }
 
 /// Serves the demo.
-pub fn demo() -> Result<(), Failure> {
-    app::demo::run().map_err(|error| Failure::Failed(format!("{error:#}")))
+pub fn demo(options: &app::demo::Options) -> Result<(), Failure> {
+    app::demo::run(options).map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
 /// Says everything that is wrong with a file.

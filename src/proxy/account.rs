@@ -132,7 +132,14 @@ impl Account {
     }
 
     #[cold]
-    fn log(&self, mut record: Box<Record>, lease: Option<&Lease>, first_byte: Duration, duration: Duration, whole: bool) {
+    fn log(
+        &self,
+        mut record: Box<Record>,
+        lease: Option<&Lease>,
+        first_byte: Duration,
+        duration: Duration,
+        whole: bool,
+    ) {
         record.status = self.status.unwrap_or(0);
         record.bytes_received = self.received;
         record.bytes_sent = self.sent;
@@ -168,4 +175,3 @@ impl Drop for Account {
         self.each(|series, slot| series.of(slot).in_flight.subtract(1));
     }
 }
-

@@ -4,9 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::wire::{
-    fields::{Fields, Known},
-};
+use crate::wire::fields::{Fields, Known};
 
 /// Whether a peer's own account of its client is believed.
 #[inline]

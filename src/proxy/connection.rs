@@ -84,11 +84,24 @@ struct RequestEnd {
 }
 
 /// Serves a client's connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Arc<Listener>>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<Arc<Listener>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     let deadline = worker.deadlines.register();
     let peer_text = PeerText::new(peer);
-    let mut downstream =
-        Downstream { worker, listener, stream, peer, peer_text, deadline, held: Vec::new(), held_is_partial: false };
+    let mut downstream = Downstream {
+        worker,
+        listener,
+        stream,
+        peer,
+        peer_text,
+        deadline,
+        held: Vec::new(),
+        held_is_partial: false,
+    };
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {

@@ -64,7 +64,8 @@ impl Deadlines {
 
     /// Wakes every task, so that it looks at the worker's phase.
     pub(super) fn wake_all(&self) {
-        let wakers: Vec<_> = self.slots.borrow_mut().slots.iter_mut().filter_map(|slot| slot.waker.take()).collect();
+        let wakers: Vec<_> =
+            self.slots.borrow_mut().slots.iter_mut().filter_map(|slot| slot.waker.take()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 }

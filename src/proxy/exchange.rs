@@ -410,7 +410,10 @@ impl<'a> Exchange<'a> {
             Down::Head if self.held.is_empty() && self.interim == 0 => {
                 // A timed-out or unreachable established connection is silent, too; the cause goes to the log alone.
                 tracing::debug!(error = ?error, "the upstream closed the connection without an answer");
-                Failure::UpstreamSilent { reused: self.reused, wrote: !self.replayable || self.up.has_begun() }
+                Failure::UpstreamSilent {
+                    reused: self.reused,
+                    wrote: !self.replayable || self.up.has_begun(),
+                }
             }
             Down::Head => Failure::UpstreamMalformed("it ends within its head".into()),
             _ => Failure::UpstreamTruncated,

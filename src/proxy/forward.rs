@@ -69,9 +69,11 @@ async fn attempt(
             request.lease.traffic.reuses.add(1);
             connection
         }
-        None => connect(downstream, request, due)
-            .await
-            .map_err(|failure| Failed { failure, replayable: true, answered: false })?,
+        None => connect(downstream, request, due).await.map_err(|failure| Failed {
+            failure,
+            replayable: true,
+            answered: false,
+        })?,
     };
     let Connection { stream, reused } = &mut connection;
     let mut exchange = Exchange::new(downstream, stream, *reused, request, up, due);
@@ -213,7 +215,8 @@ async fn fail(downstream: &mut Downstream, mut request: Request, failed: Failed)
     };
     let answer = Answer::problem(status, &failed.failure);
     let Request { account, lease, traits, .. } = request;
-    let after = downstream.send_answer(&answer, Some((account, Some(&lease))), traits.is_head, afterwards).await;
+    let after =
+        downstream.send_answer(&answer, Some((account, Some(&lease))), traits.is_head, afterwards).await;
     drop(lease);
     after
 }

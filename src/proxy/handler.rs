@@ -208,11 +208,13 @@ fn select_merged(worker: &Worker, view: &View<'_>) -> (Rc<Arc<Table>>, Selection
     let mut routing = worker.routing.borrow_mut();
     let routing = &mut *routing;
     let table = Rc::clone(routing.reader.current());
-    let mut select =
-        |view: &View<'_>| select::select(&table, &mut routing.chooser, &mut routing.upstreams, &mut routing.series, view);
+    let mut select = |view: &View<'_>| {
+        select::select(&table, &mut routing.chooser, &mut routing.upstreams, &mut routing.series, view)
+    };
     let selection = select(view);
-    let (Selection::Redirect { route } | Selection::Forward { route, .. } | Selection::Unavailable { route, .. }) =
-        &selection
+    let (Selection::Redirect { route }
+    | Selection::Forward { route, .. }
+    | Selection::Unavailable { route, .. }) = &selection
     else {
         return (table, selection, None);
     };
@@ -342,7 +344,21 @@ fn forward(
         upgrades: upgrade.is_some(),
     };
     let read = head.length + passed.map_or(0, |passed| passed.read);
-    (Begin::Forward(Request { table, route, arm, pool, lease, message, body, traits, request_id, account }), read)
+    (
+        Begin::Forward(Request {
+            table,
+            route,
+            arm,
+            pool,
+            lease,
+            message,
+            body,
+            traits,
+            request_id,
+            account,
+        }),
+        read,
+    )
 }
 
 /// The id of a request: what a trusted peer calls it, or a new one.

@@ -1,12 +1,7 @@
 //! The lingering close (RFC 9112 9.6): after the last answer, stop writing and read on for a bounded while. Closing
 //! with unread bytes would reset the connection, and the reset may eat the answer before the client has read it.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 

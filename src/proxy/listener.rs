@@ -50,7 +50,8 @@ pub(super) struct Bound {
 
 /// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out.
 pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Sockets, ProxyError> {
-    let failed = |error| ProxyError::Bind { name: settings.name.to_string(), address: settings.address, error };
+    let failed =
+        |error| ProxyError::Bind { name: settings.name.to_string(), address: settings.address, error };
     if settings.address.port() != 0 {
         // With SO_REUSEPORT, a second instance would silently take a share of the first one's connections.
         Socket::new(Domain::for_address(settings.address), Type::STREAM, Some(Protocol::TCP))

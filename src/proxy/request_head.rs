@@ -145,7 +145,8 @@ impl Outgoing<'_> {
             return;
         }
         for field in self.head.fields.lines.iter().filter(|field| field.known == known) {
-            if field.value.start < field.value.end && !self.head.fields.is_nominated(self.buffer, field.name) {
+            if field.value.start < field.value.end && !self.head.fields.is_nominated(self.buffer, field.name)
+            {
                 out.extend_from_slice(field.value.of(self.buffer));
                 out.extend_from_slice(b", ");
             }
@@ -154,7 +155,8 @@ impl Outgoing<'_> {
 
     /// Whether a trusted peer has sent a field that stands for ours.
     fn is_believed(&self, known: Known) -> bool {
-        let sent = |field: &Field| field.known == known && !self.head.fields.is_nominated(self.buffer, field.name);
+        let sent =
+            |field: &Field| field.known == known && !self.head.fields.is_nominated(self.buffer, field.name);
         self.trusted && self.head.fields.lines.iter().any(sent)
     }
 

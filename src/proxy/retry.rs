@@ -172,7 +172,11 @@ mod tests {
             (Failure::TimedOut, true, true, Verdict::Stands),
             (Failure::ClientGone, true, true, Verdict::Stands),
         ] {
-            assert_eq!(judge(&failure, replayable, idempotent), verdict, "{failure:?} {replayable} {idempotent}");
+            assert_eq!(
+                judge(&failure, replayable, idempotent),
+                verdict,
+                "{failure:?} {replayable} {idempotent}"
+            );
         }
     }
 

@@ -51,9 +51,9 @@ pub(super) async fn run(downstream: &mut Downstream, upstream: &mut TcpStream) -
         let up_ended = up.poll(cx, worker, &mut downstream.stream, upstream);
         let down_ended = down.poll(cx, worker, upstream, &mut downstream.stream);
         match (up_ended, down_ended) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
-                Poll::Ready(())
-            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(())))
+            | (Poll::Ready(Err(_)), _)
+            | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
             _ => Poll::Pending,
         }
     })

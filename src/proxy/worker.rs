@@ -197,7 +197,9 @@ fn run(
         let worker = Rc::new(Worker::new(live, series, log));
         let listeners: Vec<_> = sockets
             .into_iter()
-            .map(|bound| tokio::task::spawn_local(listener::accept(Rc::clone(&worker), bound, phases.clone())))
+            .map(|bound| {
+                tokio::task::spawn_local(listener::accept(Rc::clone(&worker), bound, phases.clone()))
+            })
             .collect();
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         follow(&worker, phases).await;
