@@ -60,8 +60,8 @@ pub const SAMPLE: f64 = 1.0;
 
 // --- shutdown
 
-/// Time for one round of a load balancer's readiness probe to see that readiness has failed would be better, but a
-/// stop on a developer's machine should not wait for it; behind a load balancer, set it.
+/// A stop on a developer's machine waits for nothing. Behind a load balancer, set it to the time in which its probe
+/// sees that readiness has failed.
 pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 /// Under the 30 s after which Kubernetes and systemd kill commonly, so that what is left is cut in order.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);

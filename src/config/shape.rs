@@ -125,15 +125,15 @@ fn alternative<'s>(value: &DeValue<'_>, schema: &'s Value) -> Option<&'s Value> 
     if let Some(choices) = schema["anyOf"].as_array() {
         return choices.iter().find_map(|choice| alternative(value, choice));
     }
-    let fits = match (type_of(schema), value) {
+    let fits = matches!(
+        (type_of(schema), value),
         ("object", DeValue::Table(_))
-        | ("array", DeValue::Array(_))
-        | ("string", DeValue::String(_))
-        | ("integer" | "number", DeValue::Integer(_))
-        | ("number", DeValue::Float(_))
-        | ("boolean", DeValue::Boolean(_)) => true,
-        _ => false,
-    };
+            | ("array", DeValue::Array(_))
+            | ("string", DeValue::String(_))
+            | ("integer" | "number", DeValue::Integer(_))
+            | ("number", DeValue::Float(_))
+            | ("boolean", DeValue::Boolean(_))
+    );
     fits.then_some(schema)
 }
 

@@ -32,7 +32,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
     let (unit, factor) = DURATIONS
         .iter()
         .rev()
-        .find(|(_, factor)| millis > 0 && millis % u128::from(*factor) == 0)
+        .find(|(_, factor)| millis > 0 && millis.is_multiple_of(u128::from(*factor)))
         .unwrap_or(&("s", 1_000));
     format!("{}{unit}", millis / u128::from(*factor))
 }
