@@ -1,8 +1,9 @@
 //! The commands that work on a file, and those that serve.
 
-use std::path::Path;
+use std::{io::IsTerminal, path::Path};
 
 use serde_json::json;
+use tracing_subscriber::EnvFilter;
 
 use super::{Failure, output};
 use crate::{app, config};
@@ -11,12 +12,22 @@ use crate::{app, config};
 pub fn run(file: &Path) -> Result<(), Failure> {
     let (config, warnings) = config::load(file)?;
     output::warn(&warnings);
+    log_to_standard_error("info");
     app::run(config).map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
 /// Serves the demo.
 pub fn demo(options: &app::demo::Options) -> Result<(), Failure> {
+    log_to_standard_error("warn");
     app::demo::run(options).map_err(|error| Failure::Failed(format!("{error:#}")))
+}
+
+/// Sends the process' own log to the standard error. `RUST_LOG` says what is logged, else `level` does.
+fn log_to_standard_error(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let format = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    // Somebody who embeds this may have one already.
+    let _ = format.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 /// Says everything that is wrong with a file.

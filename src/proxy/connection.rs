@@ -8,7 +8,6 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -38,7 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Downstream {
     pub(super) worker: Rc<Worker>,
-    pub(super) listener: Rc<Arc<Listener>>,
+    pub(super) listener: Rc<Listener>,
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     peer_text: PeerText,
@@ -68,6 +67,7 @@ pub(super) enum After {
 }
 
 /// What the wait for a request came to.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 enum Arrival {
     /// The client is gone, or was asked to go and is idle.
     Closed,
@@ -84,12 +84,7 @@ struct RequestEnd {
 }
 
 /// Serves a client's connection to its end.
-pub(super) async fn serve(
-    worker: Rc<Worker>,
-    listener: Rc<Arc<Listener>>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
+pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, peer: SocketAddr) {
     let deadline = worker.deadlines.register();
     let peer_text = PeerText::new(peer);
     let mut downstream = Downstream {

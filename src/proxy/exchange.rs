@@ -20,6 +20,7 @@ use super::{
     connection::Downstream,
     handler::{Request, Traits},
     outbox::Outbox,
+    request_id::RequestId,
     response_head::{Afterwards, Incoming},
     retry::Failure,
 };
@@ -321,9 +322,8 @@ impl<'a> Exchange<'a> {
         self.make_room_down();
         let edits = &self.request.table.routes[self.request.route].settings.response_headers;
         let incoming = Incoming { buffer: bytes, head, edits };
-        let id = self.request.request_id;
         let mut date = self.downstream.worker.date.borrow_mut();
-        let id = id.as_ref().map(|id| id.text());
+        let id = self.request.request_id.as_deref().map(RequestId::text);
         incoming.write(&mut self.down.bytes, &body, self.afterwards, date.text(), id);
         self.request.account.answered(head.status);
         self.down_state = if body.is_done() { Down::Read } else { Down::Body(body) };

@@ -135,6 +135,7 @@ fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried:
         return false;
     }
     request.account.retried();
+    request.lease.traffic.retries.add(1);
     true
 }
 

@@ -7,7 +7,6 @@ use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
     time::SystemTime,
 };
 
@@ -19,12 +18,13 @@ use super::{
     request_head::Outgoing,
     request_id::RequestId,
     target::{self, Target},
-    worker::Worker,
+    worker::Routing,
 };
 use crate::{
     config,
     model::{access_log::LogField, path},
     routing::{
+        live::Generation,
         request_view::RequestView,
         select::{self, Selection},
         table::{Route, Table},
@@ -51,7 +51,7 @@ pub(super) enum Begin {
 #[derive(Debug)]
 pub(super) struct Request {
     /// The generation that decided it.
-    pub(super) table: Rc<Arc<Table>>,
+    pub(super) table: Rc<Generation>,
     /// The route, an index into the table.
     pub(super) route: usize,
     /// The split and the arm in it, unless the route names a pool.
@@ -67,7 +67,7 @@ pub(super) struct Request {
     /// What of the head is needed later.
     pub(super) traits: Traits,
     /// The id that the response carries, too.
-    pub(super) request_id: Option<RequestId>,
+    pub(super) request_id: Option<Box<RequestId>>,
     /// What is counted.
     pub(super) account: Account,
 }
@@ -130,7 +130,7 @@ impl RequestView for View<'_> {
 /// Decides a request whose whole head stands at the start of `buffer`. Answers what is done about it and how many
 /// bytes of `buffer` belong to it.
 pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) -> (Begin, usize) {
-    let settings = &**downstream.listener;
+    let settings = &*downstream.listener;
     let refuse = |answer: Answer| {
         downstream.worker.counts.refused.add(1);
         (Begin::Answer(answer, None), buffer.len())
@@ -149,15 +149,34 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
 
 /// Selects, and does what the selection says.
 fn decide(downstream: &Downstream, view: &View<'_>, trusted: bool) -> (Begin, usize) {
-    let (table, selection, merged) = select_merged(&downstream.worker, view);
-    let Some(path) = merged else { return act(downstream, view, trusted, table, selection) };
-    let target = Target {
-        host: Cow::Borrowed(&*view.target.host),
-        authority: view.target.authority,
-        path: Cow::Owned(path),
-        query: view.target.query,
+    let (table, selection) = {
+        let mut routing = downstream.worker.routing.borrow_mut();
+        let Routing { reader, chooser, upstreams, series, .. } = &mut *routing;
+        let table = Rc::clone(reader.current());
+        let selection = select::select(&table, chooser, upstreams, series, view);
+        (table, selection)
     };
-    act(downstream, &View { target: &target, ..*view }, trusted, table, selection)
+    // A route that merges slashes was matched by the merged path; what is routed is what is forwarded.
+    let mut merged = Vec::new();
+    if merges_slashes(&table, &selection) && path::merge_slashes(&view.target.path, &mut merged) {
+        let target = Target {
+            host: Cow::Borrowed(&*view.target.host),
+            authority: view.target.authority,
+            path: Cow::Owned(merged),
+            query: view.target.query,
+        };
+        return act(downstream, &View { target: &target, ..*view }, trusted, table, selection);
+    }
+    act(downstream, view, trusted, table, selection)
+}
+
+fn merges_slashes(table: &Table, selection: &Selection) -> bool {
+    match selection {
+        Selection::NoRoute => false,
+        Selection::Redirect { route }
+        | Selection::Forward { route, .. }
+        | Selection::Unavailable { route, .. } => table.routes[*route].settings.merge_slashes,
+    }
 }
 
 /// Does what a selection says.
@@ -165,7 +184,7 @@ fn act(
     downstream: &Downstream,
     view: &View<'_>,
     trusted: bool,
-    table: Rc<Arc<Table>>,
+    table: Rc<Generation>,
     selection: Selection,
 ) -> (Begin, usize) {
     let worker = &downstream.worker;
@@ -201,39 +220,6 @@ fn act(
             forward(downstream, view, trusted, upgrade, Routed { table, route, arm, pool, lease, account })
         }
     }
-}
-
-/// Selects, and if the route merges slashes, selects again by the path that will be forwarded, which is answered.
-fn select_merged(worker: &Worker, view: &View<'_>) -> (Rc<Arc<Table>>, Selection, Option<Vec<u8>>) {
-    let mut routing = worker.routing.borrow_mut();
-    let routing = &mut *routing;
-    let table = Rc::clone(routing.reader.current());
-    let mut select = |view: &View<'_>| {
-        select::select(&table, &mut routing.chooser, &mut routing.upstreams, &mut routing.series, view)
-    };
-    let selection = select(view);
-    let (Selection::Redirect { route }
-    | Selection::Forward { route, .. }
-    | Selection::Unavailable { route, .. }) = &selection
-    else {
-        return (table, selection, None);
-    };
-    if !table.routes[*route].settings.merge_slashes {
-        return (table, selection, None);
-    }
-    let mut merged = Vec::new();
-    if !path::merge_slashes(&view.target.path, &mut merged) {
-        return (table, selection, None);
-    }
-    drop(selection);
-    let target = Target {
-        host: Cow::Borrowed(&*view.target.host),
-        authority: view.target.authority,
-        path: Cow::Borrowed(&merged),
-        query: view.target.query,
-    };
-    let selection = select(&View { target: &target, ..*view });
-    (table, selection, Some(merged))
 }
 
 /// An answer to a request whose body nobody will read: the connection can go on only if all of it is here.
@@ -273,7 +259,7 @@ fn check<'a>(route: &config::Route, view: &View<'a>) -> Result<Option<&'a [u8]>,
 
 /// What a selection and the opening of an account gave.
 struct Routed {
-    table: Rc<Arc<Table>>,
+    table: Rc<Generation>,
     route: usize,
     arm: Option<(usize, usize)>,
     pool: usize,
@@ -296,7 +282,7 @@ fn forward(
     let request_id = {
         let mut routing = worker.routing.borrow_mut();
         routing.budget.earn(settings.retries.budget);
-        settings.request_id.then(|| request_id(view, trusted, &mut routing.rng))
+        settings.request_id.then(|| Box::new(request_id(view, trusted, &mut routing.rng)))
     };
     let mut message = worker.buffers.take();
     let outgoing = Outgoing {
@@ -308,7 +294,7 @@ fn forward(
         peer_text: downstream.peer_text(),
         trusted,
         upgrade,
-        request_id: request_id.as_ref().map(RequestId::text),
+        request_id: request_id.as_deref().map(RequestId::text),
     };
     outgoing.write(&mut message);
     let mut body = Body::of_request(head.body);

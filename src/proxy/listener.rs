@@ -92,8 +92,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
             return;
         }
     };
-    let listener = listener;
-    let settings = Rc::new(bound.settings);
+    let settings = Rc::new(Listener::clone(&bound.settings));
     loop {
         if bound.open.load(Ordering::Relaxed) >= settings.max_connections {
             tokio::time::sleep(PAUSE).await;
@@ -133,7 +132,7 @@ fn accept_queued(listener: &TcpListener) -> io::Result<Option<(TcpStream, Socket
 
 fn begin(
     worker: &Rc<Worker>,
-    settings: &Rc<Arc<Listener>>,
+    settings: &Rc<Listener>,
     open: &Arc<AtomicUsize>,
     stream: TcpStream,
     peer: SocketAddr,

@@ -115,28 +115,22 @@ impl Outgoing<'_> {
 
     /// Writes who the client is, and that the request came through here.
     fn write_forwarding(&self, out: &mut Vec<u8>) {
-        let edits = &self.route.request_headers;
-        let ours = |name: &str| edits.drop.is_empty() || !is_dropped(edits, name.as_bytes());
-        if ours("x-forwarded-for") {
-            out.extend_from_slice(b"X-Forwarded-For: ");
-            self.write_list(out, Known::XForwardedFor);
-            out.extend_from_slice(self.peer_text);
-            out.extend_from_slice(b"\r\n");
-        }
-        if !self.is_believed(Known::XForwardedProto) && ours("x-forwarded-proto") {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        self.write_list(out, Known::XForwardedFor);
+        out.extend_from_slice(self.peer_text);
+        out.extend_from_slice(b"\r\n");
+        if !self.is_believed(Known::XForwardedProto) {
             out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
         }
-        if !self.is_believed(Known::XForwardedHost) && ours("x-forwarded-host") {
+        if !self.is_believed(Known::XForwardedHost) {
             emit::line(out, b"X-Forwarded-Host", self.target.authority);
         }
         if self.route.forwarded {
             self.write_forwarded(out);
         }
-        if ours("via") {
-            let via: &[u8] =
-                if self.head.is_http11 { b"Via: 1.1 switchback\r\n" } else { b"Via: 1.0 switchback\r\n" };
-            out.extend_from_slice(via);
-        }
+        let via: &[u8] =
+            if self.head.is_http11 { b"Via: 1.1 switchback\r\n" } else { b"Via: 1.0 switchback\r\n" };
+        out.extend_from_slice(via);
     }
 
     /// Writes the values of a list field that a trusted peer sent, each with a comma behind it.

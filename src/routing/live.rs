@@ -1,6 +1,6 @@
 //! The table in force.
 
-use std::{rc::Rc, sync::Arc};
+use std::{ops::Deref, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -17,9 +17,12 @@ pub struct Live(ArcSwap<Table>);
 #[derive(Debug)]
 pub struct Reader {
     live: Arc<Live>,
-    #[expect(clippy::redundant_allocation, reason = "the outer count is this thread's own, as said above")]
-    current: Rc<Arc<Table>>,
+    current: Rc<Generation>,
 }
+
+/// A table as one worker holds it.
+#[derive(Debug)]
+pub struct Generation(Arc<Table>);
 
 impl Live {
     /// Publishes the first table.
@@ -39,19 +42,28 @@ impl Live {
 
     /// A view for one worker.
     pub fn reader(self: &Arc<Self>) -> Reader {
-        Reader { live: Arc::clone(self), current: Rc::new(self.table()) }
+        Reader { live: Arc::clone(self), current: Rc::new(Generation(self.table())) }
     }
 }
 
 impl Reader {
     /// The table in force: one atomic load, and nothing more unless it has changed.
     #[inline]
-    pub fn current(&mut self) -> &Rc<Arc<Table>> {
+    pub fn current(&mut self) -> &Rc<Generation> {
         let in_force = self.live.0.load();
-        if !Arc::ptr_eq(&in_force, &self.current) {
-            self.current = Rc::new(Arc::clone(&in_force));
+        if !Arc::ptr_eq(&in_force, &self.current.0) {
+            self.current = Rc::new(Generation(Arc::clone(&in_force)));
         }
         &self.current
+    }
+}
+
+impl Deref for Generation {
+    type Target = Table;
+
+    #[inline]
+    fn deref(&self) -> &Table {
+        &self.0
     }
 }
 

@@ -47,7 +47,11 @@ impl Upstreams {
     /// Claims an endpoint for one request; `None` if it is draining.
     #[inline]
     pub fn claim(&mut self, endpoint: &Arc<Endpoint>, series: &mut LocalSeries) -> Option<Lease> {
-        endpoint.occupancy.claim().then(|| Lease(self.local(endpoint, series)))
+        endpoint.occupancy.claim().then(|| {
+            let local = self.local(endpoint, series);
+            local.traffic.in_flight.add(1);
+            Lease(local)
+        })
     }
 
     /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining; with
@@ -77,6 +81,7 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.0.traffic.in_flight.subtract(1);
         self.0.occupancy.release();
     }
 }

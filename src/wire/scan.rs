@@ -54,10 +54,10 @@ fn is_control(byte: u8) -> bool {
 pub(super) fn control(bytes: &[u8], mut at: usize) -> usize {
     // Sixteen at a time, in a form that compiles to SIMD; a block with any suspect is looked at byte by byte.
     while let Some(block) = bytes.get(at..at + 16) {
-        if block.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == 0x7f)) {
-            if let Some(offset) = block.iter().position(|byte| is_control(*byte)) {
-                return at + offset;
-            }
+        if block.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == 0x7f))
+            && let Some(offset) = block.iter().position(|byte| is_control(*byte))
+        {
+            return at + offset;
         }
         at += 16;
     }
