@@ -9,6 +9,8 @@ pub struct Head {
     pub start: String,
     /// The fields in their order: name as it came, value without white space around it.
     pub fields: Vec<(String, String)>,
+    /// The bytes themselves, with the empty line at the end.
+    pub raw: Vec<u8>,
 }
 
 /// How a body is delimited.
@@ -53,7 +55,7 @@ impl Head {
             return Err(format!("control character in, or empty, start line {start:?}"));
         }
         let fields = lines.map(field).collect::<Result<_, _>>()?;
-        Ok(Self { start, fields })
+        Ok(Self { start, fields, raw: bytes.to_vec() })
     }
 
     /// All values of a field, in order.
