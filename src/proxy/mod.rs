@@ -16,6 +16,8 @@ mod connection;
 mod deadline;
 mod exchange;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handler;
 mod linger;
 mod listener;

@@ -1,0 +1,57 @@
+//! What Switchback forwards, judged by AWS's desync guardian.
+
+use http_desync_guardian::{RequestSafetyTier, request_analyzer::HttpRequestData};
+
+use crate::{
+    generate, rounds,
+    support::{Client, Setup, Upstream, seeded, shown, upstream::response},
+};
+
+#[test]
+fn the_judge_knows_a_bad_request() {
+    for (request, tier) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", RequestSafetyTier::Compliant),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            RequestSafetyTier::Ambiguous,
+        ),
+    ] {
+        assert_eq!(HttpRequestData::analyze_raw_request(request.as_bytes()).tier, tier, "{request:?}");
+    }
+}
+
+#[test]
+fn whatever_is_forwarded_is_compliant() {
+    let upstream = Upstream::start(|exchange| {
+        let body = exchange.body().bytes.clone();
+        exchange.send(&response(200, &body));
+    });
+    let switchback = Setup::new().start(&upstream);
+    let mut rng = seeded("whatever_is_forwarded_is_compliant");
+    for _ in 0..rounds(3000) {
+        let bytes = generate::request(&mut rng);
+        let mut client = Client::connect(switchback.address);
+        // The end tells Switchback that a request which is not whole never will be.
+        client.send(&bytes).half_close();
+        let (answers, _) = client.wire.rest();
+        assert!(
+            answers.is_empty() || answers.starts_with(b"HTTP/1.1 "),
+            "{} gave {}",
+            shown(&bytes),
+            shown(&answers)
+        );
+    }
+    drop(switchback);
+    upstream.assert_canonical();
+    let messages = upstream.messages();
+    assert!(messages.len() as u32 > rounds(3000) / 20, "only {} were forwarded", messages.len());
+    for message in messages {
+        let raw = &message.head.raw;
+        let verdict = HttpRequestData::analyze_raw_request(raw);
+        // Bytes above ASCII in a value are allowed (RFC 9110 5.5, obs-text); the guardian calls them not compliant, but
+        // acceptable. So it does with a method that it does not know.
+        let is_plain = raw.is_ascii();
+        let allowed = if is_plain { RequestSafetyTier::Compliant } else { RequestSafetyTier::Acceptable };
+        assert!(verdict.tier <= allowed, "{:?} {:?}: {}", verdict.tier, verdict.message, shown(raw));
+    }
+}

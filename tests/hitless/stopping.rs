@@ -1,0 +1,161 @@
+//! SIGTERM: readiness fails first, listeners close after a delay, and what is in flight ends.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    counted::Arrivals,
+    support::{Client, Setup, Switchback, Upstream, config::blue_green, upstream::OK, wait_until},
+};
+
+const SHUTDOWN: &str = "[shutdown]\ndelay = \"1s\"\ndeadline = \"5s\"\n";
+
+#[test]
+fn sigterm_under_load_fails_no_request() {
+    let arrivals = Arrivals::default();
+    let (blue, green) = (arrivals.upstream("blue"), arrivals.upstream("green"));
+    let config = blue_green(2, (50, 50), "", &blue, &green) + SHUTDOWN;
+    let mut switchback = Switchback::start(&config);
+    let address = switchback.address;
+    let sent = AtomicU64::new(0);
+    let termed = AtomicBool::new(false);
+    let answered = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|number| {
+                let (sent, termed) = (&sent, &termed);
+                scope.spawn(move || until_refused(address, number, sent, termed))
+            })
+            .collect();
+        wait_until("the load runs", || sent.load(Ordering::Relaxed) > 200);
+        termed.store(true, Ordering::SeqCst);
+        switchback.signal("TERM");
+        clients.into_iter().flat_map(|client| client.join().expect("no request failed")).collect::<Vec<_>>()
+    });
+    let status = switchback.wait();
+    assert_eq!(status.code(), Some(0), "{status}: {}", switchback.stderr());
+    assert_eq!(answered.len() as u64, sent.load(Ordering::Relaxed));
+    arrivals.assert_exactly(&answered);
+}
+
+/// Sends on, on connections that say `close` no longer, until no connection is taken any more.
+fn until_refused(address: SocketAddr, number: usize, sent: &AtomicU64, termed: &AtomicBool) -> Vec<String> {
+    let mut answered = Vec::new();
+    let mut client: Option<Client> = None;
+    for request in 0.. {
+        let Some(connection) = client.as_mut() else {
+            match TcpStream::connect(address) {
+                Ok(stream) => {
+                    client =
+                        Some(Client { wire: crate::support::Wire::new(stream, crate::support::PATIENCE) });
+                    continue;
+                }
+                Err(error) => {
+                    assert!(termed.load(Ordering::SeqCst), "refused before SIGTERM: {error}");
+                    return answered;
+                }
+            }
+        };
+        let target = format!("/{number}/{request}");
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
+        match connection.try_response("GET") {
+            Ok(answer) => {
+                sent.fetch_add(1, Ordering::Relaxed);
+                assert_eq!((answer.status, &answer.broken), (200, &None), "{target}: {answer:?}");
+                assert!(answer.text().ends_with(&format!(" {target} ")), "{target}: {answer:?}");
+                answered.push(target);
+                if answer.closes() {
+                    client = None;
+                }
+            }
+            // An idle connection may be closed at the moment at which a request is written, which no server can
+            // prevent; but it must then not have come to an upstream, which the accounting tells.
+            Err(end) => {
+                assert!(termed.load(Ordering::SeqCst), "{target}: {end:?} before SIGTERM");
+                panic!("{target}: cut by the shutdown: {end:?}");
+            }
+        }
+    }
+    unreachable!("the loop returns")
+}
+
+#[test]
+fn readiness_fails_first_and_the_listeners_stay_open_for_the_delay() {
+    let upstream = Upstream::ok();
+    let mut switchback = Setup::new().tables(SHUTDOWN).start(&upstream);
+    assert_eq!(switchback.admin("GET", "/readyz", "").status, 200);
+    let mut open = switchback.client();
+    open.expect_alive("before SIGTERM");
+    let since = Instant::now();
+    switchback.signal("TERM");
+    wait_until("readiness fails", || switchback.admin("GET", "/readyz", "").status == 503);
+    assert!(since.elapsed() < Duration::from_millis(800), "readiness failed after {:?}", since.elapsed());
+    assert_eq!(switchback.admin("GET", "/livez", "").status, 200);
+    switchback.client().expect_alive("a new connection within the delay");
+    wait_until("the listener is closed", || TcpStream::connect(switchback.address).is_err());
+    assert!(since.elapsed() >= Duration::from_millis(900), "closed after {:?}", since.elapsed());
+    assert_eq!(switchback.wait().code(), Some(0));
+}
+
+#[test]
+fn what_is_in_flight_ends_and_its_connection_says_close() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::start(move |exchange| {
+        exchange.body();
+        wait.lock().expect("one exchange").recv().expect("the test says when");
+        exchange.send(OK);
+    });
+    let mut switchback =
+        Setup::new().tables("[shutdown]\ndelay = \"0s\"\ndeadline = \"10s\"\n").start(&upstream);
+    let mut client = switchback.client();
+    client.send("GET /slow HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    wait_until("the request is in flight", || upstream.requests() == 1);
+    switchback.signal("TERM");
+    wait_until("the listener is closed", || TcpStream::connect(switchback.address).is_err());
+    assert!(switchback.is_running(), "it left a request behind");
+    go.send(()).unwrap();
+    let answer = client.response("GET").whole();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    assert!(answer.closes(), "{answer:?}");
+    client.expect_end("the last answer");
+    assert_eq!(switchback.wait().code(), Some(0));
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_the_end_up() {
+    let upstream = Upstream::ok();
+    let mut switchback =
+        Setup::new().tables("[shutdown]\ndelay = \"0s\"\ndeadline = \"30s\"\n").start(&upstream);
+    let mut idle = switchback.client();
+    idle.expect_alive("before SIGTERM");
+    let since = Instant::now();
+    switchback.signal("TERM");
+    idle.expect_end("an idle connection at the end");
+    assert_eq!(switchback.wait().code(), Some(0));
+    assert!(since.elapsed() < Duration::from_secs(10), "it took {:?}", since.elapsed());
+}
+
+#[test]
+fn the_deadline_ends_what_does_not_end_by_itself() {
+    let upstream = Upstream::start(|exchange| {
+        exchange.wire().fill().ok();
+        exchange.close();
+    });
+    let mut switchback =
+        Setup::new().tables("[shutdown]\ndelay = \"0s\"\ndeadline = \"500ms\"\n").start(&upstream);
+    let mut client = switchback.client();
+    client.send("GET /never HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    wait_until("the request is in flight", || upstream.requests() == 1);
+    let since = Instant::now();
+    switchback.signal("TERM");
+    switchback.wait();
+    assert!(
+        (Duration::from_millis(450)..Duration::from_secs(5)).contains(&since.elapsed()),
+        "{:?}",
+        since.elapsed()
+    );
+}
