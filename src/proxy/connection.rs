@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -33,6 +34,9 @@ use crate::{
     wire::fields::{LIMITS, Progress},
 };
 
+/// How long a connection that was accepted at the last moment has for its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Downstream {
@@ -46,6 +50,8 @@ pub(super) struct Downstream {
     pub(super) held: Vec<u8>,
     /// Whether what is held was read as a head already and found to be only a part of one.
     held_is_partial: bool,
+    /// Whether it has served a request.
+    served: bool,
 }
 
 /// A peer's IP address as text, made once for a connection.
@@ -96,6 +102,7 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
         deadline,
         held: Vec::new(),
         held_is_partial: false,
+        served: false,
     };
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
@@ -110,6 +117,7 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
         if after != After::Next {
             break after;
         }
+        downstream.served = true;
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
     if after == After::Linger {
@@ -167,7 +175,12 @@ impl Downstream {
             return Poll::Ready(self.refuse(answer));
         }
         if self.worker.phase.get() >= Phase::Draining && !within_head {
-            return Poll::Ready(Arrival::Closed);
+            if self.served {
+                return Poll::Ready(Arrival::Closed);
+            }
+            // Its client has only just connected, and its first request is on the way.
+            self.served = true;
+            self.deadline.arm(clock::now() + FIRST_REQUEST);
         }
         Poll::Pending
     }

@@ -58,6 +58,10 @@ pub(super) struct Exchange<'a> {
     /// Since when a client owes us bytes of its body, or is owed bytes that it does not take.
     waiting: Option<(Owes, Instant)>,
     due: Option<Instant>,
+    /// When the client is looked at.
+    look_at: Instant,
+    /// How many bytes had gone down when the final response began.
+    final_from: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +138,8 @@ impl<'a> Exchange<'a> {
             afterwards: Afterwards::Closes,
             waiting: None,
             due,
+            look_at: clock::now() + LOOK,
+            final_from: 0,
         }
     }
 
@@ -218,7 +224,7 @@ impl<'a> Exchange<'a> {
 
     fn is_body_too_large(&self) -> bool {
         let most = self.request.table.routes[self.request.route].settings.max_body;
-        most.is_some_and(|most| self.request.body.data_bytes() > most)
+        most.is_some_and(|most| self.request.body.announced_bytes() > most)
     }
 
     /// Brings the response down. Ready when all of it has been taken by the client.
@@ -319,7 +325,7 @@ impl<'a> Exchange<'a> {
             (true, true) => Afterwards::Stays,
             (true, false) => Afterwards::StaysAndSaysSo,
         };
-        self.make_room_down();
+        self.begin_final();
         let edits = &self.request.table.routes[self.request.route].settings.response_headers;
         let incoming = Incoming { buffer: bytes, head, edits };
         let mut date = self.downstream.worker.date.borrow_mut();
@@ -331,10 +337,15 @@ impl<'a> Exchange<'a> {
 
     /// Writes the head that makes the connection a tunnel, and what the upstream has sent in it already.
     fn begin_tunnel(&mut self, head: &ResponseHead, bytes: &[u8], rest: &[u8]) -> Result<(), Failure> {
-        if !self.request.traits.upgrades {
-            return Err(Failure::UpstreamMalformed("it switches protocols unasked".into()));
+        let upgrades = &self.request.table.routes[self.request.route].settings.upgrades;
+        let asked = self.request.traits.upgrade.map(|index| upgrades[index].as_bytes());
+        let switched = head.fields.value(bytes, "upgrade", 0);
+        if !switched.zip(asked).is_some_and(|(switched, asked)| switched.eq_ignore_ascii_case(asked)) {
+            return Err(Failure::UpstreamMalformed(
+                "it switches to a protocol that was not asked for".into(),
+            ));
         }
-        self.make_room_down();
+        self.begin_final();
         let edits = &self.request.table.routes[self.request.route].settings.response_headers;
         Incoming { buffer: bytes, head, edits }.write_upgrade(&mut self.down.bytes);
         self.down.bytes.extend_from_slice(rest);
@@ -357,6 +368,12 @@ impl<'a> Exchange<'a> {
             Incoming { buffer: bytes, head, edits }.write_interim(&mut self.down.bytes);
         }
         Ok(())
+    }
+
+    /// From here on bytes of the final response go down; until the first of them has, another answer is possible.
+    fn begin_final(&mut self) {
+        self.make_room_down();
+        self.final_from = if self.down.is_flushed() { self.down.total() } else { 0 };
     }
 
     fn make_room_down(&mut self) {
@@ -410,10 +427,7 @@ impl<'a> Exchange<'a> {
             Down::Head if self.held.is_empty() && self.interim == 0 => {
                 // A timed-out or unreachable established connection is silent, too; the cause goes to the log alone.
                 tracing::debug!(error = ?error, "the upstream closed the connection without an answer");
-                Failure::UpstreamSilent {
-                    reused: self.reused,
-                    wrote: !self.replayable || self.up.has_begun(),
-                }
+                Failure::UpstreamSilent { reused: self.reused, wrote: self.up.total() > 0 }
             }
             Down::Head => Failure::UpstreamMalformed("it ends within its head".into()),
             _ => Failure::UpstreamTruncated,
@@ -421,17 +435,16 @@ impl<'a> Exchange<'a> {
     }
 
     fn failed(&mut self, failure: Failure) -> Failed {
-        let answered = !matches!(self.down_state, Down::Head) || (self.interim > 0 && self.down.has_begun());
-        // After an interim response another answer may still follow, but no other attempt.
-        let final_begun = !matches!(self.down_state, Down::Head);
-        Failed { failure, replayable: self.replayable && !answered, answered: final_begun }
+        let is_final = !matches!(self.down_state, Down::Head);
+        // After an interim response an answer may still follow, but no other attempt.
+        let replayable = self.replayable && !is_final && self.interim == 0;
+        Failed { failure, replayable, answered: is_final && self.down.total() > self.final_from }
     }
 
     /// Sets the deadline to whatever is due first.
     fn arm(&self) {
-        let now = clock::now();
         let owed = self.waiting.map(|(owes, since)| since + self.patience(owes));
-        let due = [owed, self.due].into_iter().flatten().fold(now + LOOK, Instant::min);
+        let due = [owed, self.due].into_iter().flatten().fold(self.look_at, Instant::min);
         self.downstream.deadline.arm(due);
     }
 
@@ -443,8 +456,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// What is over its time, if it is more than time to look at the client.
-    fn overdue(&self) -> Option<Failure> {
+    fn overdue(&mut self) -> Option<Failure> {
         let now = clock::now();
+        self.look_at = now + LOOK;
         if self.due.is_some_and(|due| due <= now) {
             return Some(Failure::TimedOut);
         }

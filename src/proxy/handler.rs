@@ -85,8 +85,8 @@ pub(super) struct Traits {
     pub(super) keeps_alive: bool,
     /// The client waits for a 100 before it sends its body.
     pub(super) expects_continue: bool,
-    /// The client asked to upgrade, and may.
-    pub(super) upgrades: bool,
+    /// The protocol that the client asked for and may upgrade to: an index into the route's `upgrades`.
+    pub(super) upgrade: Option<usize>,
 }
 
 /// A parsed HTTP/1.1 request, as the routing layer sees it.
@@ -235,7 +235,7 @@ fn unread(mut answer: Answer, buffer: &[u8], head: &RequestHead) -> (Answer, usi
 }
 
 /// Checks what only the route can say: the body's length, and whether the client may upgrade, and to what.
-fn check<'a>(route: &config::Route, view: &View<'a>) -> Result<Option<&'a [u8]>, Answer> {
+fn check(route: &config::Route, view: &View<'_>) -> Result<Option<usize>, Answer> {
     let head = view.head;
     if let (RequestBody::Length(length), Some(most)) = (head.body, route.max_body)
         && length > most
@@ -247,10 +247,13 @@ fn check<'a>(route: &config::Route, view: &View<'a>) -> Result<Option<&'a [u8]>,
     }
     let lines = head.fields.lines.iter().filter(|field| field.known == Known::Upgrade);
     let mut protocols = lines.flat_map(|field| field.value.of(view.buffer).split(|byte| *byte == b','));
-    let allowed = |protocol: &&[u8]| {
-        route.upgrades.iter().any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()))
+    let allowed = |protocol: &[u8]| {
+        route
+            .upgrades
+            .iter()
+            .position(|allowed| protocol.trim_ascii().eq_ignore_ascii_case(allowed.as_bytes()))
     };
-    let upgrade = protocols.by_ref().map(<[u8]>::trim_ascii).find(allowed);
+    let upgrade = protocols.find_map(allowed);
     if upgrade.is_some() && !matches!(head.body, RequestBody::None | RequestBody::Length(0)) {
         return Err(Answer::closing(400, "a request to upgrade has no body"));
     }
@@ -272,7 +275,7 @@ fn forward(
     downstream: &Downstream,
     view: &View<'_>,
     trusted: bool,
-    upgrade: Option<&[u8]>,
+    upgrade: Option<usize>,
     routed: Routed,
 ) -> (Begin, usize) {
     let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
@@ -293,7 +296,7 @@ fn forward(
         peer: downstream.peer.ip(),
         peer_text: downstream.peer_text(),
         trusted,
-        upgrade,
+        upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: request_id.as_deref().map(RequestId::text),
     };
     outgoing.write(&mut message);
@@ -303,7 +306,7 @@ fn forward(
     let passed = body.pass(rest, &mut aside);
     let refusal = match passed {
         Err(error) => Some(Answer::closing(400, error)),
-        Ok(_) if settings.max_body.is_some_and(|most| body.data_bytes() > most) => {
+        Ok(_) if settings.max_body.is_some_and(|most| body.announced_bytes() > most) => {
             Some(Answer::closing(413, "the request body is larger than this route allows"))
         }
         Ok(passed) => {
@@ -327,7 +330,7 @@ fn forward(
         is_http11: head.is_http11,
         keeps_alive: head.keeps_alive(),
         expects_continue: head.expects_continue,
-        upgrades: upgrade.is_some(),
+        upgrade,
     };
     let read = head.length + passed.map_or(0, |passed| passed.read);
     (

@@ -20,12 +20,14 @@ pub(super) struct Outbox {
     /// Bytes to send, and bytes that were sent.
     pub(super) bytes: Vec<u8>,
     sent: usize,
+    /// All that was ever sent.
+    total: u64,
 }
 
 impl Outbox {
     /// An outbox with bytes to send.
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, sent: 0 }
+        Self { bytes, sent: 0, total: 0 }
     }
 
     /// Whether nothing waits.
@@ -34,14 +36,15 @@ impl Outbox {
         self.sent == self.bytes.len()
     }
 
-    /// Whether any of it was sent.
-    pub(super) fn has_begun(&self) -> bool {
-        self.sent > 0
+    /// How many bytes were ever sent.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     /// Makes all of it unsent: for another attempt.
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
+        self.total = 0;
     }
 
     /// Sends what waits.
@@ -57,6 +60,7 @@ impl Outbox {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += sent;
+            self.total += sent as u64;
         }
         Poll::Ready(Ok(()))
     }
@@ -86,7 +90,10 @@ impl Outbox {
         while !parts.is_empty() {
             match Pin::new(&mut *stream).poll_write_vectored(cx, parts) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(sent)) => IoSlice::advance_slices(&mut parts, sent),
+                Poll::Ready(Ok(sent)) => {
+                    self.total += sent as u64;
+                    IoSlice::advance_slices(&mut parts, sent);
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     pending = true;

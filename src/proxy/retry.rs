@@ -110,41 +110,41 @@ pub(super) fn judge(failure: &Failure, replayable: bool, idempotent: bool) -> Ve
 /// and the figures of Linkerd's budgets).
 #[derive(Debug)]
 pub(super) struct Budget {
-    earned: f64,
-    reserve: f64,
+    /// In thousandths of a retry, as is the reserve.
+    earned: u64,
+    reserve: u64,
     refilled: Instant,
 }
 
 /// Retries a second that are allowed with no traffic at all.
-const RESERVE: f64 = 10.0;
+const RESERVE: u64 = 10;
 /// Earned retries that can be saved up: those of 500 requests at the usual share. More would let a long calm pay for
 /// a storm.
-const SAVED: f64 = 100.0;
+const SAVED: u64 = 100;
+/// One retry, in what the budget counts.
+const RETRY: u64 = 1000;
 
 impl Budget {
     pub(super) fn new(now: Instant) -> Self {
-        Self { earned: 0.0, reserve: RESERVE, refilled: now }
+        Self { earned: 0, reserve: RESERVE * RETRY, refilled: now }
     }
 
     /// A request has come; `share` is its route's budget.
     #[inline]
     pub(super) fn earn(&mut self, share: f64) {
-        self.earned = (self.earned + share).min(SAVED);
+        self.earned = (self.earned + (share * RETRY as f64) as u64).min(SAVED * RETRY);
     }
 
     /// Takes one retry out, if there is one.
     pub(super) fn spend(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.reserve = (self.reserve + elapsed * RESERVE).min(RESERVE);
+        let elapsed = now.saturating_duration_since(self.refilled).as_millis();
+        let refill = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(RESERVE * RETRY / 1000);
+        self.reserve = self.reserve.saturating_add(refill).min(RESERVE * RETRY);
         self.refilled = now;
-        if self.earned >= 1.0 {
-            self.earned -= 1.0;
-        } else if self.reserve >= 1.0 {
-            self.reserve -= 1.0;
-        } else {
-            return false;
-        }
-        true
+        let purse = if self.earned >= RETRY { &mut self.earned } else { &mut self.reserve };
+        let enough = *purse >= RETRY;
+        *purse -= if enough { RETRY } else { 0 };
+        enough
     }
 }
 

@@ -79,9 +79,13 @@ impl Body {
         self.data
     }
 
-    /// Whether it ends only with the connection.
-    pub fn is_until_close(&self) -> bool {
-        matches!(self.source, Source::UntilClose)
+    /// Data bytes that it has at least, by what has been announced so far.
+    pub fn announced_bytes(&self) -> u64 {
+        match &self.source {
+            Source::Length(left) => self.data.saturating_add(*left),
+            Source::Chunked(chunked) => chunked.announced_bytes(),
+            Source::UntilClose | Source::Done => self.data,
+        }
     }
 
     /// Reads what of `input` belongs to the body. What goes out is the first `direct` bytes of `input`, then what is

@@ -78,6 +78,12 @@ impl Chunked {
         self.data
     }
 
+    /// Data bytes that the body has at least: those read, and those that the chunk in progress has announced.
+    pub fn announced_bytes(&self) -> u64 {
+        let coming = if self.state == State::Data { self.size } else { 0 };
+        self.data.saturating_add(coming)
+    }
+
     /// Reads the longest prefix of `input` that is canonical as it stands, and answers its length. These bytes may go
     /// out untouched. What follows them is for [`Self::advance`].
     pub fn verbatim(&mut self, input: &[u8]) -> usize {
