@@ -88,7 +88,7 @@ fn row_22_a_body_over_the_routes_limit() {
     for body in [
         "b\r\n01234567890\r\n0\r\n\r\n",
         "5\r\n01234\r\n6\r\n567890\r\n0\r\n\r\n",
-        "ffffffffffffffff\r\n0123",
+        "ffffffffffffffff\r\n01234567890",
     ] {
         let whole = row.upstream.messages().iter().filter(|message| message.broken.is_none()).count();
         let mut client = row.client();
