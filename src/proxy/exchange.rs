@@ -151,8 +151,10 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(result) => return Poll::Ready(result.map_err(|failure| self.failed(failure))),
                 Poll::Pending => {}
             }
+            // The time that was armed before counts: arming anew first would put the look at the client off for ever.
+            let was_due = self.downstream.deadline.poll_due(cx);
             self.arm();
-            if !self.downstream.deadline.poll_due(cx) {
+            if !was_due && !self.downstream.deadline.poll_due(cx) {
                 return Poll::Pending;
             }
             if let Some(failure) = self.overdue() {

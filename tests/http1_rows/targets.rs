@@ -232,8 +232,7 @@ fn row_13_what_is_routed_is_what_is_forwarded() {
 #[test]
 fn row_13_merge_slashes_is_the_routes_choice() {
     let row = Row::with(Setup::new().route("merge_slashes = true"), Upstream::ok());
-    for (sent, forwarded) in [("//", "/"), ("//a///b", "/a/b"), ("/a//../b", "/b"), ("/a?x=//y", "/a?x=//y")]
-    {
+    for (sent, forwarded) in [("//", "/"), ("//a///b", "/a/b"), ("/a?x=//y", "/a?x=//y")] {
         assert_eq!(row.forwards(get(sent)).head.target(), forwarded, "of {sent}");
     }
     row.finish();

@@ -44,7 +44,9 @@ pub struct Exchange<'a> {
     /// Which connection it came on, from 0.
     pub connection: usize,
     wire: &'a mut Wire,
+    shared: &'a Shared,
     body: Option<(Body, Option<Broken>)>,
+    is_recorded: bool,
     over: bool,
 }
 
@@ -172,8 +174,11 @@ impl Drop for Upstream {
 impl Exchange<'_> {
     /// The whole body, as far as it came.
     pub fn body(&mut self) -> &Body {
-        let framing = self.framing;
-        &self.body.get_or_insert_with(|| self.wire.whole_body(framing)).0
+        if self.body.is_none() {
+            self.body = Some(self.wire.whole_body(self.framing));
+        }
+        self.record();
+        &self.body.as_ref().expect("read just before").0
     }
 
     /// Reads the body without keeping it; answers how it ended.
@@ -248,6 +253,20 @@ impl Exchange<'_> {
         self.close();
     }
 
+    /// Records the message: before it is answered, so that who has the answer finds the message.
+    fn record(&mut self) {
+        if !std::mem::replace(&mut self.is_recorded, true) {
+            let (body, broken) = self.body.clone().unwrap_or_default();
+            locked(&self.shared.messages).push(Message {
+                head: self.head.clone(),
+                framing: self.framing,
+                body,
+                broken,
+                connection: self.connection,
+            });
+        }
+    }
+
     /// The connection itself.
     pub fn wire(&mut self) -> &mut Wire {
         self.wire
@@ -310,24 +329,26 @@ fn one_exchange(
     let framing = head.request_framing().map_err(Broken::Malformed)?;
     let number = shared.requests.fetch_add(1, Ordering::SeqCst);
     let mut exchange = Exchange {
-        head: head.clone(),
+        head,
         framing,
         number,
         on_connection,
         connection,
         wire,
+        shared,
         body: None,
+        is_recorded: false,
         over: false,
     };
+    if framing == Framing::None {
+        exchange.body();
+    }
     (shared.script)(&mut exchange);
     exchange.body();
-    let (over, (body, broken)) = (exchange.over, exchange.body.take().expect("read just before"));
-    let ended = broken.clone();
-    locked(&shared.messages).push(Message { head, framing, body, broken, connection });
-    if let Some(ended) = ended {
+    if let Some((_, Some(ended))) = exchange.body.take() {
         return Err(ended);
     }
-    if over {
+    if exchange.over {
         return Err(Broken::Eof);
     }
     Ok(())
