@@ -6,10 +6,21 @@ use crate::{
     wire::{
         body::{Body, Target},
         emit,
-        fields::{Field, Known},
+        fields::{Field, Known, KnownSet},
         response::ResponseHead,
     },
 };
+
+/// The fields that concern the upstream's connection alone, or that are written anew.
+const OF_THE_HOP: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::ContentLength,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
 
 /// What becomes of the client's connection after the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,17 +107,7 @@ impl Incoming<'_> {
 
     #[inline]
     fn passes(&self, field: &Field) -> bool {
-        let belongs_to_the_hop = matches!(
-            field.known,
-            Known::Connection
-                | Known::ContentLength
-                | Known::KeepAlive
-                | Known::ProxyConnection
-                | Known::Te
-                | Known::TransferEncoding
-                | Known::Upgrade
-        );
-        !belongs_to_the_hop
+        !OF_THE_HOP.contains(field.known)
             && !self.head.fields.is_nominated(self.buffer, field.name)
             && !is_dropped(self.edits, field.name.of(self.buffer))
     }

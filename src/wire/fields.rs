@@ -27,7 +27,7 @@ pub struct Field {
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Known {
     /// Any other field.
-    Other,
+    Other = 0,
     Connection,
     ContentLength,
     Cookie,
@@ -49,6 +49,29 @@ pub enum Known {
     /// Another field that begins with `X-Forwarded-`.
     XForwardedOther,
     XRequestId,
+}
+
+/// A set of known fields, tested in one step.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownSet(u32);
+
+impl KnownSet {
+    /// The set of these.
+    pub const fn of(fields: &[Known]) -> Self {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < fields.len() {
+            bits |= 1 << fields[at] as u32;
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether a field is one of them.
+    #[inline]
+    pub fn contains(self, field: Known) -> bool {
+        self.0 >> field as u32 & 1 != 0
+    }
 }
 
 /// How large a head may be.
@@ -219,52 +242,50 @@ fn trim(buffer: &[u8], mut start: usize, mut end: usize) -> (usize, usize) {
     (start, end)
 }
 
-/// Which known field a name is. Most names are told apart by their length alone.
+/// Which known field a name is. Length and last letter tell nearly all names apart before any is compared.
 #[inline]
 fn classify(name: &[u8]) -> Known {
-    let candidate = match name.len() {
-        2 => ("te", Known::Te),
-        3 => ("via", Known::Via),
-        4 => match name[0] | 0x20 {
-            b'h' => ("host", Known::Host),
-            _ => ("date", Known::Date),
-        },
-        6 => match name[0] | 0x20 {
-            b'e' => ("expect", Known::Expect),
-            _ => ("cookie", Known::Cookie),
-        },
-        7 => match name[0] | 0x20 {
-            b't' => ("trailer", Known::Trailer),
-            _ => ("upgrade", Known::Upgrade),
-        },
-        9 => ("forwarded", Known::Forwarded),
-        10 => match name[0] | 0x20 {
-            b'c' => ("connection", Known::Connection),
-            _ => ("keep-alive", Known::KeepAlive),
-        },
-        12 => ("x-request-id", Known::XRequestId),
-        14 => match name[0] | 0x20 {
-            b'c' => ("content-length", Known::ContentLength),
-            _ => ("http2-settings", Known::Http2Settings),
-        },
-        15 => ("x-forwarded-for", Known::XForwardedFor),
-        16 => match name[0] | 0x20 {
-            b'x' => ("x-forwarded-host", Known::XForwardedHost),
-            _ => ("proxy-connection", Known::ProxyConnection),
-        },
-        17 => match name[0] | 0x20 {
-            b'x' => ("x-forwarded-proto", Known::XForwardedProto),
-            _ => ("transfer-encoding", Known::TransferEncoding),
-        },
-        _ => ("", Known::Other),
+    let Some(last) = name.last() else { return Known::Other };
+    let (candidate, known) = match (name.len(), last | 0x20) {
+        (2, b'e') => ("te", Known::Te),
+        (3, b'a') => ("via", Known::Via),
+        (4, b't') => ("host", Known::Host),
+        (4, b'e') => ("date", Known::Date),
+        (6, b't') => ("expect", Known::Expect),
+        (6, b'e') => ("cookie", Known::Cookie),
+        (7, b'r') => ("trailer", Known::Trailer),
+        (7, b'e') => ("upgrade", Known::Upgrade),
+        (9, b'd') => ("forwarded", Known::Forwarded),
+        (10, b'n') => ("connection", Known::Connection),
+        (10, b'e') => ("keep-alive", Known::KeepAlive),
+        (12, b'd') => ("x-request-id", Known::XRequestId),
+        (14, b'h') => ("content-length", Known::ContentLength),
+        (14, b's') => ("http2-settings", Known::Http2Settings),
+        (15, b'r') => ("x-forwarded-for", Known::XForwardedFor),
+        (16, b't') => ("x-forwarded-host", Known::XForwardedHost),
+        (16, b'n') => ("proxy-connection", Known::ProxyConnection),
+        (17, b'o') => ("x-forwarded-proto", Known::XForwardedProto),
+        (17, b'g') => ("transfer-encoding", Known::TransferEncoding),
+        _ => return other(name),
     };
-    if name.eq_ignore_ascii_case(candidate.0.as_bytes()) {
-        return candidate.1;
-    }
-    match name.get(..12) {
-        Some(prefix) if prefix.eq_ignore_ascii_case(b"x-forwarded-") => Known::XForwardedOther,
+    if is_lowered(name, candidate.as_bytes()) { known } else { other(name) }
+}
+
+/// A name that is none of those, but may be one of a family.
+#[inline]
+fn other(name: &[u8]) -> Known {
+    match name.split_first_chunk::<12>() {
+        Some((prefix, _)) if prefix[0] | 0x20 == b'x' && is_lowered(prefix, b"x-forwarded-") => {
+            Known::XForwardedOther
+        }
         _ => Known::Other,
     }
+}
+
+/// Whether a token is `candidate`, a text of the same length in lower case, in any case.
+#[inline]
+fn is_lowered(name: &[u8], candidate: &[u8]) -> bool {
+    name.iter().zip(candidate).all(|(byte, lower)| byte.to_ascii_lowercase() == *lower)
 }
 
 impl ConnectionOptions {

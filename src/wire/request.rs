@@ -123,7 +123,9 @@ impl RequestHead {
         match buffer.get(method_end) {
             // "\r" alone may become the empty line before a request.
             None | Some(b'\r') if method_end == start && buffer.len() <= start + 1 => return Ok(None),
-            _ if method_end - start > LONGEST_METHOD => return Err(RequestError::Line("the method is too long")),
+            _ if method_end - start > LONGEST_METHOD => {
+                return Err(RequestError::Line("the method is too long"));
+            }
             None => return Ok(None),
             Some(b' ') if method_end > start => {}
             Some(_) => return Err(RequestError::Line("the method is not a token")),

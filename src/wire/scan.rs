@@ -30,17 +30,18 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
 
 /// Where the token that begins at `at` ends, and whether it holds an underscore.
 #[inline]
-pub(super) fn token(bytes: &[u8], mut at: usize) -> (usize, bool) {
+pub(super) fn token(bytes: &[u8], at: usize) -> (usize, bool) {
     let mut seen = 0;
-    while let Some(byte) = bytes.get(at) {
-        let class = CLASS[*byte as usize];
+    let mut end = at;
+    for byte in &bytes[at.min(bytes.len())..] {
+        let class = CLASS[usize::from(*byte)];
         if class == 0 {
             break;
         }
         seen |= class;
-        at += 1;
+        end += 1;
     }
-    (at, seen & UNDERSCORE != 0)
+    (end, seen & UNDERSCORE != 0)
 }
 
 /// Whether a byte ends a field value or has no place in it: a control byte, HTAB apart (RFC 9110 5.5).
@@ -52,16 +53,33 @@ fn is_control(byte: u8) -> bool {
 /// The position of the first control byte (HTAB apart) from `at` on, or the length of `bytes`.
 #[inline]
 pub(super) fn control(bytes: &[u8], mut at: usize) -> usize {
-    // Sixteen at a time, in a form that compiles to SIMD; a block with any suspect is looked at byte by byte.
-    while let Some(block) = bytes.get(at..at + 16) {
-        if block.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == 0x7f))
-            && let Some(offset) = block.iter().position(|byte| is_control(*byte))
-        {
-            return at + offset;
+    while let Some((block, _)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<8>) {
+        let suspects = suspects(u64::from_le_bytes(*block));
+        if suspects == 0 {
+            at += 8;
+            continue;
         }
-        at += 16;
+        at += (suspects.trailing_zeros() / 8) as usize;
+        if bytes[at] != b'\t' {
+            return at;
+        }
+        at += 1;
     }
-    bytes[at..].iter().position(|byte| is_control(*byte)).map_or(bytes.len(), |offset| at + offset)
+    let rest = bytes.get(at..).unwrap_or_default();
+    rest.iter().position(|byte| is_control(*byte)).map_or(bytes.len(), |offset| at + offset)
+}
+
+/// Marks, by their highest bits, the bytes under 0x20 and those that are 0x7f. Above the lowest mark there may be
+/// false ones (a borrow runs upwards); the lowest is always true. See "Bit Twiddling Hacks", "Determine if a word has
+/// a byte less than n".
+#[inline]
+fn suspects(block: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES << 7;
+    let deletes = block ^ (ONES * 0x7f);
+    let low = block.wrapping_sub(ONES * 0x20) & !block;
+    let delete = deletes.wrapping_sub(ONES) & !deletes;
+    (low | delete) & TOPS
 }
 
 /// The position of the first byte from `at` on that is not visible ASCII, or the length of `bytes`.
