@@ -67,7 +67,7 @@ fn until_refused(address: SocketAddr, number: usize, sent: &AtomicU64, termed: &
         is_new = answer.closes();
         if is_new {
             client.expect_end("after `Connection: close`");
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 assert!(termed.load(Ordering::SeqCst), "closed before SIGTERM");
                 return answered;
             }
