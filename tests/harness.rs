@@ -2,7 +2,11 @@
 
 mod support;
 
-use support::{Broken, Client, Upstream, message::Framing, upstream::OK};
+use support::{
+    Broken, Client, Upstream,
+    message::{Framing, Head, canonical_chunk_size},
+    upstream::OK,
+};
 
 #[test]
 fn the_upstream_records_every_byte_and_answers_by_its_script() {
@@ -88,4 +92,50 @@ fn pipelined_requests_are_answered_in_order() {
     let targets: Vec<_> =
         upstream.messages().iter().map(|message| message.head.target().to_owned()).collect();
     assert_eq!(targets, ["/1", "/2"]);
+}
+
+#[test]
+fn a_head_is_read_exactly_or_refused() {
+    let head = Head::parse(b"GET / HTTP/1.1\r\nHoSt: a\r\nX:  b c\t\r\n\r\n").unwrap();
+    assert_eq!(head.fields, [("HoSt".into(), "a".into()), ("X".into(), "b c".into())]);
+    assert_eq!((head.method(), head.target(), head.one("host")), ("GET", "/", Some("a")));
+    for bad in [
+        "GET / HTTP/1.1\r\nHost: a\n\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+    ] {
+        assert!(Head::parse(bad.as_bytes()).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn ambiguous_framing_is_refused() {
+    let framing = |fields: &str| {
+        Head::parse(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap().request_framing()
+    };
+    assert_eq!(framing(""), Ok(Framing::None));
+    assert_eq!(framing("Content-Length: 10\r\n"), Ok(Framing::Length(10)));
+    assert_eq!(framing("Transfer-Encoding: chunked\r\n"), Ok(Framing::Chunked));
+    for bad in [
+        "Content-Length: 010\r\n",
+        "Content-Length: +1\r\n",
+        "Content-Length: 1\r\nContent-Length: 1\r\n",
+        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: Chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        assert!(framing(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn chunk_heads_have_one_form() {
+    assert_eq!(canonical_chunk_size("1f"), Ok(31));
+    assert_eq!(canonical_chunk_size("0"), Ok(0));
+    for bad in ["1F", "01", "00", "", " 1", "1;a", "0x1"] {
+        assert!(canonical_chunk_size(bad).is_err(), "{bad:?}");
+    }
 }

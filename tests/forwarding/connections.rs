@@ -207,3 +207,41 @@ fn an_upstream_that_closes_after_its_answer_is_not_used_again() {
         assert_eq!(upstream.connections().len(), number);
     }
 }
+
+#[test]
+fn an_answer_is_only_ever_to_its_own_client() {
+    // Many clients over few upstream connections, some of which give up halfway: nobody may get another's answer.
+    let upstream = Upstream::start(|exchange| {
+        let target = exchange.head.target().to_owned();
+        let body = target.repeat(2000);
+        exchange.send(&response(200, body.as_bytes()));
+    });
+    let switchback = Setup::new().global("workers = 2").start(&upstream);
+    let mut rng = seeded("an_answer_is_only_ever_to_its_own_client");
+    let seeds: Vec<u64> = (0..6).map(|_| rng.u64(..)).collect();
+    std::thread::scope(|scope| {
+        for (thread, seed) in seeds.into_iter().enumerate() {
+            let switchback = &switchback;
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                let mut client = switchback.client();
+                for number in 0..200 {
+                    let target = format!("/{thread}-{number}");
+                    client.send(get(&target, ""));
+                    match rng.u8(..8) {
+                        0 => std::mem::replace(&mut client, switchback.client()).reset(),
+                        1 => {
+                            client.wire.head().unwrap();
+                            client = switchback.client();
+                        }
+                        _ => {
+                            assert!(client.response("GET").whole().text() == target.repeat(2000), "{target}")
+                        }
+                    }
+                }
+            });
+        }
+    });
+    drop(switchback);
+    upstream.assert_canonical();
+}

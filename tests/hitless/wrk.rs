@@ -56,9 +56,17 @@ end
 /// wrk's connections: what is under way on them when it stops is cut by wrk itself.
 const CONNECTIONS: u64 = 16;
 
-/// The requests that came: each by its thread and number, and how many of them came again.
+/// The requests that came.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<(HashSet<(u64, u64)>, u64)>>);
+struct Seen(Arc<Mutex<Came>>);
+
+#[derive(Default)]
+struct Came {
+    /// Each by its thread and number.
+    distinct: HashSet<(u64, u64)>,
+    /// How many came again.
+    repeated: u64,
+}
 
 impl Seen {
     fn upstream(&self) -> Upstream {
@@ -68,9 +76,9 @@ impl Seen {
             let (thread, number) = target[1..].split_once('-').expect("wrk's script names both");
             let request = (thread.parse().expect("a number"), number.parse().expect("a number"));
             {
-                let (distinct, repeated) = &mut *seen.0.lock().expect("no panic holds it");
-                if !distinct.insert(request) {
-                    *repeated += 1;
+                let mut came = seen.0.lock().expect("no panic holds it");
+                if !came.distinct.insert(request) {
+                    came.repeated += 1;
                 }
             }
             exchange.send(&response(200, target.as_bytes()));
@@ -122,9 +130,9 @@ fn weight_changes_under_wrk_fail_cut_and_repeat_nothing() {
     drop(switchback);
     blue.wait_all_ended();
     green.wait_all_ended();
-    let (distinct, repeated) = &*seen.0.lock().expect("no panic holds it");
-    assert_eq!(*repeated, 0, "requests came more than once");
-    let came = distinct.len() as u64;
+    let seen = seen.0.lock().expect("no panic holds it");
+    assert_eq!(seen.repeated, 0, "requests came more than once");
+    let came = seen.distinct.len() as u64;
     assert!((count("whole")..=count("sent")).contains(&came), "{came} came of {counted}");
     assert!(blue.requests() > 100 && green.requests() > 100, "traffic did not move");
 }

@@ -234,6 +234,7 @@ fn bad_chunks() -> Vec<String> {
     .into();
     bad.push(format!("5;a={}\r\nhello\r\n0\r\n\r\n", "b".repeat(17 << 10)));
     bad.push(format!("0;a={}\r\n\r\n", "b".repeat(17 << 10)));
+    bad.push(format!("{}0\r\n\r\n", "1;extension=of-some-length\r\nx\r\n".repeat(1000)));
     bad.push(format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(17 << 10)));
     bad
 }
@@ -368,4 +369,34 @@ fn row_09_trailers_over_16_kib_are_refused() {
     }
     let upstream = row.finish();
     assert!(upstream.messages().iter().all(|message| is_cut(message.broken.as_ref())));
+}
+
+#[test]
+fn rows_01_to_08_a_bad_request_behind_a_good_one_is_refused_and_the_good_one_served() {
+    let row = Row::with(crate::support::Setup::new(), Upstream::echo());
+    for bad in [
+        post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        post("Content-Length: 5, 6\r\n", "hello"),
+        post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
+        get("X : y\r\n"),
+        get("X: a\rb\r\n"),
+        "GET / HTTP/1.1\nHost: a.example\n\n".to_owned(),
+        "hello\r\n".to_owned() + &get(""),
+    ] {
+        for (fields, body) in [
+            ("Content-Length: 4\r\n", "good"),
+            ("Transfer-Encoding: chunked\r\n", "4;x\r\ngood\r\n0\r\n\r\n"),
+        ] {
+            let before = row.upstream.requests();
+            let mut client = row.client();
+            client.send(post(fields, body) + &bad + &get("X: never\r\n"));
+            assert_eq!(client.response("POST").whole().text(), "good", "{bad:?}");
+            let refusal = client.response("GET");
+            assert_problem(&refusal, &[400], &bad);
+            assert!(refusal.closes());
+            client.expect_end(&bad);
+            assert_eq!(row.upstream.requests(), before + 1, "{bad:?}");
+        }
+    }
+    row.finish();
 }

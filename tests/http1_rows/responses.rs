@@ -80,7 +80,6 @@ fn bad_heads() -> Vec<String> {
 fn row_25_a_malformed_head_is_502_and_that_connection_is_closed() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let heads = bad_heads();
-    let count = heads.len();
     let upstream = Upstream::start(move |exchange| {
         exchange.body();
         let head = &heads[NEXT.load(Ordering::SeqCst)];
@@ -92,9 +91,9 @@ fn row_25_a_malformed_head_is_502_and_that_connection_is_closed() {
     });
     let row = Row::with(Setup::new(), upstream);
     let heads = bad_heads();
-    for index in 0..count {
+    for (index, head) in heads.iter().enumerate() {
         NEXT.store(index, Ordering::SeqCst);
-        let context = crate::support::shown(&heads[index].as_bytes()[..heads[index].len().min(120)]);
+        let context = crate::support::shown(&head.as_bytes()[..head.len().min(120)]);
         let mut client = row.client();
         let before = row.upstream.requests();
         let answer = client.exchange(post("Content-Length: 2\r\n", "hi"));

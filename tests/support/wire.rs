@@ -21,6 +21,11 @@ pub enum Broken {
     Malformed(String),
 }
 
+type Observer = Box<dyn FnMut(&[u8]) + Send>;
+
+/// What a body's framing brought beside its bytes: the trailers, and the sizes of the chunks.
+type Around = (Vec<(String, String)>, Vec<usize>);
+
 /// A connection and what came on it.
 pub struct Wire {
     stream: TcpStream,
@@ -30,7 +35,7 @@ pub struct Wire {
     total: u64,
     /// What was read and not consumed.
     ahead: Vec<u8>,
-    on_bytes: Option<Box<dyn FnMut(&[u8]) + Send>>,
+    on_bytes: Option<Observer>,
 }
 
 impl Wire {
@@ -138,11 +143,7 @@ impl Wire {
     }
 
     /// Reads a body to its end and gives its bytes to a sink as they come.
-    pub fn body(
-        &mut self,
-        framing: Framing,
-        sink: &mut dyn FnMut(&[u8]),
-    ) -> Result<(Vec<(String, String)>, Vec<usize>), Broken> {
+    pub fn body(&mut self, framing: Framing, sink: &mut dyn FnMut(&[u8])) -> Result<Around, Broken> {
         match framing {
             Framing::None => {}
             Framing::Length(length) => self.pass(length, sink)?,
@@ -197,10 +198,7 @@ impl Wire {
         Ok(())
     }
 
-    fn chunked(
-        &mut self,
-        sink: &mut dyn FnMut(&[u8]),
-    ) -> Result<(Vec<(String, String)>, Vec<usize>), Broken> {
+    fn chunked(&mut self, sink: &mut dyn FnMut(&[u8])) -> Result<Around, Broken> {
         let mut chunks = Vec::new();
         loop {
             let size = canonical_chunk_size(&self.line()?).map_err(Broken::Malformed)?;
