@@ -155,9 +155,9 @@ impl Controller {
             &self.series,
             Some(&before.table),
         ));
-        self.live.publish(Arc::clone(&table));
         let mut taken_then = before.taken.clone();
         taken_then.insert(change.split.clone(), taken(&state, &change.split, &self.series));
+        self.live.publish(Arc::clone(&table));
         let config = Arc::clone(&before.config);
         self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, taken: taken_then }));
         let Change { revision, split, kind, before, after, .. } = &change;

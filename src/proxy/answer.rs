@@ -1,4 +1,4 @@
-//! The answers that Switchback gives itself: the one place where an error becomes a status.
+//! The answers that Switchback gives itself, and how they look. Which status an error has, its type says.
 
 use super::response_head::Afterwards;
 use crate::wire::emit;
@@ -49,11 +49,7 @@ impl Answer {
             _ => {}
         }
         emit::content_length(out, body.len() as u64);
-        match afterwards {
-            Afterwards::Stays => {}
-            Afterwards::StaysAndSaysSo => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            Afterwards::Closes => out.extend_from_slice(b"Connection: close\r\n"),
-        }
+        afterwards.write(out);
         out.extend_from_slice(b"\r\n");
         if !to_head {
             out.extend_from_slice(body.as_bytes());

@@ -7,8 +7,9 @@ use std::cell::RefCell;
 /// What a buffer begins with: a usual request's head and small body.
 const CAPACITY: usize = 4 << 10;
 /// A buffer that grew beyond this is not kept: one large message must not make the worker large for good.
-const KEPT_CAPACITY: usize = 64 << 10;
-/// Buffers that are kept: enough for the requests in flight of a busy worker, 4 MiB at the usual size.
+const KEPT_CAPACITY: usize = 16 << 10;
+/// Buffers that are kept: enough for the requests in flight of a busy worker, 4 MiB at the usual
+/// size and 16 MiB at worst.
 const KEPT: usize = 1024;
 
 /// Buffers that are not in use.

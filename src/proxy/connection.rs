@@ -4,11 +4,10 @@
 
 use std::{
     future::poll_fn,
-    io::{self, Write as _},
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -18,10 +17,9 @@ use tokio::{
 };
 
 use super::{
-    account::Account,
     answer::Answer,
     clock,
-    deadline::Deadline,
+    downstream::{After, Downstream},
     forward,
     handler::{self, Begin},
     linger::linger,
@@ -30,47 +28,11 @@ use super::{
 };
 use crate::{
     config::Listener,
-    upstream::local::Lease,
     wire::fields::{LIMITS, Progress},
 };
 
 /// How long a connection that was accepted at the last moment has for its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-
-/// A client's connection.
-#[derive(Debug)]
-pub(super) struct Downstream {
-    pub(super) worker: Rc<Worker>,
-    pub(super) listener: Rc<Listener>,
-    pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
-    peer_text: PeerText,
-    pub(super) deadline: Deadline,
-    /// Bytes that were read and belong to a request to come: a part of a head, or pipelined requests.
-    pub(super) held: Vec<u8>,
-    /// Whether what is held was read as a head already and found to be only a part of one.
-    held_is_partial: bool,
-    /// Whether it has served a request.
-    served: bool,
-}
-
-/// A peer's IP address as text, made once for a connection.
-#[derive(Debug)]
-struct PeerText {
-    text: [u8; 46],
-    length: u8,
-}
-
-/// How a connection goes on after a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
-    /// The next request may come.
-    Next,
-    /// The response was sent, but there may be bytes to come that nobody wants: stop writing, read on for a while.
-    Linger,
-    /// It is closed at once.
-    Close,
-}
 
 /// What the wait for a request came to.
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
@@ -91,19 +53,7 @@ struct RequestEnd {
 
 /// Serves a client's connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, peer: SocketAddr) {
-    let deadline = worker.deadlines.register();
-    let peer_text = PeerText::new(peer);
-    let mut downstream = Downstream {
-        worker,
-        listener,
-        stream,
-        peer,
-        peer_text,
-        deadline,
-        held: Vec::new(),
-        held_is_partial: false,
-        served: false,
-    };
+    let mut downstream = Downstream::new(worker, listener, stream, peer);
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {
@@ -111,13 +61,16 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
             Arrival::Closed => After::Close,
             Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
             Arrival::Request(Begin::Answer(answer, account), end) => {
-                downstream.answer(&answer, account, end).await
+                let closes = answer.close || !end.keeps_alive || downstream.worker.is_leaving();
+                let afterwards = Afterwards::of(!closes, end.is_http11);
+                let account = account.map(|account| (account, None));
+                downstream.send_answer(&answer, account, end.is_head, afterwards).await
             }
         };
         if after != After::Next {
             break after;
         }
-        downstream.served = true;
+        downstream.had_its_chance = true;
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
     if after == After::Linger {
@@ -126,26 +79,15 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
 }
 
 impl Downstream {
-    /// The peer's IP address as text.
-    #[inline]
-    pub(super) fn peer_text(&self) -> &[u8] {
-        &self.peer_text.text[..usize::from(self.peer_text.length)]
-    }
-
     /// Waits for a whole head and decides about it.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
-        let worker = Rc::clone(&self.worker);
-        if !self.held.is_empty() && !self.held_is_partial {
-            let held = std::mem::take(&mut self.held);
-            let arrival = self.read_head(&held);
-            match &arrival {
-                None => self.held = held,
-                Some(_) => worker.buffers.give(held),
-            }
-            if let Some(arrival) = arrival {
-                return Poll::Ready(arrival);
-            }
+        if !self.held.is_empty()
+            && !self.held.is_partial
+            && let Some(arrival) = self.read_held()
+        {
+            return Poll::Ready(arrival);
         }
+        let worker = Rc::clone(&self.worker);
         loop {
             let mut scratch = worker.scratch.borrow_mut();
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -166,69 +108,79 @@ impl Downstream {
 
     /// Nothing has come. Has the client had its time, or is it to go?
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
-        let within_head = !self.held.is_empty();
+        let within_head = self.is_within_head();
         if self.deadline.poll_due(cx) {
             if !within_head {
                 return Poll::Ready(Arrival::Closed);
             }
-            let answer = Answer::closing(408, "the request head did not come in time");
-            return Poll::Ready(self.refuse(answer));
+            return Poll::Ready(self.refuse(Answer::closing(408, "the request head did not come in time")));
         }
         if self.worker.phase.get() >= Phase::Draining && !within_head {
-            if self.served {
+            if self.had_its_chance {
                 return Poll::Ready(Arrival::Closed);
             }
             // Its client has only just connected, and its first request is on the way.
-            self.served = true;
+            self.had_its_chance = true;
             self.deadline.arm(clock::now() + FIRST_REQUEST);
         }
         Poll::Pending
     }
 
+    /// Whether a part of a head is there. An empty line that some clients send behind a body is none.
+    fn is_within_head(&self) -> bool {
+        !matches!(self.held.bytes(), b"" | b"\r" | b"\r\n")
+    }
+
     /// Takes in bytes that were read: answers what they came to once a head is whole, or wrong.
     fn take_in(&mut self, bytes: &[u8]) -> Option<Arrival> {
         if self.held.is_empty() {
-            let arrival = self.read_head(bytes);
-            if arrival.is_none() {
-                self.deadline.arm(clock::now() + self.listener.head_timeout);
-                self.held = self.worker.buffers.take();
-                self.held.extend_from_slice(bytes);
-            }
+            let (arrival, read) = self.read_head(bytes);
+            self.held.add(&bytes[read..], &self.worker.buffers);
+            self.note_partial(arrival.is_none());
             return arrival;
         }
-        let had_line = memchr::memchr(b'\n', &self.held).is_some();
-        self.held.extend_from_slice(bytes);
+        let had_line = memchr::memchr(b'\n', self.held.bytes()).is_some();
+        self.held.add(bytes, &self.worker.buffers);
+        let length = self.held.bytes().len();
         // Only a line's end can complete a head or make a line wrong, so a head that drips in is not read again for
         // each drop; but one that grows too large, or has a first line that can't be one, is refused at once.
         let worth_reading = memchr::memchr(b'\n', bytes).is_some()
-            || self.held.len() >= LIMITS.head
-            || (!had_line && (self.held.len() <= 16 || self.held.len() > LIMITS.target));
-        if !worth_reading {
-            return None;
+            || length >= LIMITS.head
+            || (!had_line && (length <= 16 || length > LIMITS.target));
+        if worth_reading { self.read_held() } else { None }
+    }
+
+    /// Reads a head from the start of what is held.
+    fn read_held(&mut self) -> Option<Arrival> {
+        let mut held = std::mem::take(&mut self.held);
+        let was_partial = held.is_partial;
+        let (arrival, read) = self.read_head(held.bytes());
+        if arrival.is_some() {
+            held.advance(read, &self.worker.buffers);
         }
-        let held = std::mem::take(&mut self.held);
-        let arrival = self.read_head(&held);
-        match &arrival {
-            None => self.held = held,
-            Some(_) => self.worker.buffers.give(held),
-        }
+        self.held = held;
+        self.note_partial(arrival.is_none() && !was_partial);
+        self.held.is_partial = arrival.is_none();
         arrival
     }
 
-    /// Reads a head from the start of `bytes`; what follows the request is held.
-    fn read_head(&mut self, bytes: &[u8]) -> Option<Arrival> {
+    /// From the first part of a head on, its client has the time for a head.
+    fn note_partial(&mut self, begins: bool) {
+        if begins {
+            self.held.is_partial = true;
+            if self.is_within_head() {
+                self.deadline.arm(clock::now() + self.listener.head_timeout);
+            }
+        }
+    }
+
+    /// Reads a head from the start of `bytes`; answers what it came to, and how many bytes that took.
+    fn read_head(&mut self, bytes: &[u8]) -> (Option<Arrival>, usize) {
         let worker = Rc::clone(&self.worker);
         let mut head = worker.request.borrow_mut();
         match head.parse(bytes, &LIMITS) {
-            Ok(Progress::Partial) => {
-                self.held_is_partial = true;
-                None
-            }
-            Err(error) => {
-                let answer = Answer::closing(error.status(), error);
-                worker.counts.refused.add(1);
-                Some(self.refuse(answer))
-            }
+            Ok(Progress::Partial) => (None, 0),
+            Err(error) => (Some(self.refuse(Answer::closing(error.status(), error))), bytes.len()),
             Ok(Progress::Complete(_)) => {
                 let (begin, read) = handler::begin(self, bytes, &head);
                 let end = RequestEnd {
@@ -236,90 +188,14 @@ impl Downstream {
                     is_http11: head.is_http11,
                     keeps_alive: head.keeps_alive(),
                 };
-                self.held_is_partial = false;
-                self.hold(&bytes[read..]);
-                Some(Arrival::Request(begin, end))
+                (Some(Arrival::Request(begin, end)), read)
             }
-        }
-    }
-
-    /// Keeps bytes of requests to come.
-    pub(super) fn hold(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            if self.held.capacity() == 0 {
-                self.held = self.worker.buffers.take();
-            }
-            self.held.extend_from_slice(bytes);
         }
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {
+        self.worker.counts.refused.add(1);
         let end = RequestEnd { is_head: false, is_http11: true, keeps_alive: false };
         Arrival::Request(Begin::Answer(answer, None), end)
-    }
-
-    /// Sends an answer of our own.
-    async fn answer(&mut self, answer: &Answer, account: Option<Account>, end: RequestEnd) -> After {
-        let closes = answer.close || !end.keeps_alive || self.worker.is_leaving();
-        let afterwards = match (closes, end.is_http11) {
-            (true, _) => Afterwards::Closes,
-            (false, true) => Afterwards::Stays,
-            (false, false) => Afterwards::StaysAndSaysSo,
-        };
-        self.send_answer(answer, account.map(|account| (account, None)), end.is_head, afterwards).await
-    }
-
-    /// Writes an answer of our own and closes the account.
-    pub(super) async fn send_answer(
-        &mut self,
-        answer: &Answer,
-        account: Option<(Account, Option<&Lease>)>,
-        to_head: bool,
-        afterwards: Afterwards,
-    ) -> After {
-        let mut out = self.worker.buffers.take();
-        answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text());
-        self.deadline.arm(clock::now() + self.listener.write_timeout);
-        let mut sent = 0;
-        let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
-        self.worker.buffers.give(out);
-        if let Some((mut account, lease)) = account {
-            account.answered(answer.status);
-            account.close(lease, written.is_ok());
-        }
-        match (written, afterwards) {
-            (Err(_), _) => After::Close,
-            (Ok(()), Afterwards::Closes) => After::Linger,
-            (Ok(()), _) => After::Next,
-        }
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
-        use tokio::io::AsyncWrite;
-        while *sent < bytes.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]) {
-                Poll::Pending if self.deadline.poll_due(cx) => {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                poll => *sent += ready!(poll)?,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Downstream {
-    fn drop(&mut self) {
-        self.worker.buffers.give(std::mem::take(&mut self.held));
-    }
-}
-
-impl PeerText {
-    fn new(peer: SocketAddr) -> Self {
-        let mut text = [0; 46];
-        let mut rest = &mut text[..];
-        write!(rest, "{}", peer.ip().to_canonical()).expect("46 bytes hold every IP address");
-        let length = (46 - rest.len()) as u8;
-        Self { text, length }
     }
 }

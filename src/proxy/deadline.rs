@@ -83,6 +83,13 @@ impl Deadline {
         self.all.slots.borrow_mut().slots[self.slot as usize].due = None;
     }
 
+    /// Sets the time, and answers whether it has passed. If not, the task is woken when it has.
+    #[inline]
+    pub(super) fn poll_at(&self, cx: &Context<'_>, due: Instant) -> bool {
+        self.arm(due);
+        self.poll_due(cx)
+    }
+
     /// Whether the time has passed. If not, the task is woken when it has.
     #[inline]
     pub(super) fn poll_due(&self, cx: &Context<'_>) -> bool {

@@ -2,26 +2,29 @@
 
 use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
     answer::Answer,
     clock,
-    connection::{After, Downstream},
-    exchange::{Exchange, Failed, Finished},
+    downstream::{After, Downstream},
+    exchange::{Exchange, Failed, Finished, LOOK},
     handler::Request,
+    listener,
     outbox::Outbox,
     response_head::Afterwards,
     retry::{self, Failure, Verdict},
     tunnel,
 };
 use crate::{
+    config::defaults::MAX_RETRY_ATTEMPTS,
     routing::select::{self, Selection},
     upstream::{connections::Connection, endpoint::EndpointId},
 };
 
-/// The most attempts that a route can ask for, and one; bounds the list of endpoints that were tried.
-const MOST_ATTEMPTS: usize = 8;
+/// The most attempts of a request; bounds the list of endpoints that were tried.
+const MOST_ATTEMPTS: usize = 1 + MAX_RETRY_ATTEMPTS as usize;
 
 /// What the attempts so far have used up.
 struct Tried {
@@ -48,7 +51,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: Request) -
         }
         up.rewind();
     };
-    downstream.worker.buffers.give(up.bytes);
+    up.give_back(&downstream.worker.buffers);
     match result {
         Ok((finished, connection)) => end(downstream, request, finished, connection).await,
         Err(failed) => fail(downstream, request, failed).await,
@@ -96,26 +99,51 @@ async fn connect(
     request: &Request,
     due: Option<Instant>,
 ) -> Result<Connection, Failure> {
-    let limit = clock::now() + request.table.pools[request.pool].settings.connect_timeout;
-    downstream.deadline.arm(due.map_or(limit, |due| due.min(limit)));
+    let pool = &request.table.pools[request.pool].settings;
+    let limit = clock::now() + pool.connect_timeout;
+    let limit = due.map_or(limit, |due| due.min(limit));
+    let mut look_at = clock::now() + LOOK;
     let mut connecting = pin!(TcpStream::connect(request.lease.address));
-    let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Pending if downstream.deadline.poll_due(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-        poll => poll,
+    let connected = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(connected.map_err(Failure::UpstreamUnreachable));
+            }
+            if !downstream.deadline.poll_at(cx, limit.min(look_at)) {
+                return Poll::Pending;
+            }
+            if limit <= clock::now() {
+                let late = Failure::UpstreamUnreachable(io::ErrorKind::TimedOut.into());
+                let is_over = due.is_some_and(|due| due <= clock::now());
+                return Poll::Ready(Err(if is_over { Failure::TimedOut } else { late }));
+            }
+            if downstream.is_reset() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            look_at = clock::now() + LOOK;
+        }
     })
     .await;
+    let ready = connected.and_then(|stream| {
+        prepare(&stream).map_err(Failure::UpstreamUnreachable)?;
+        Ok(Connection { stream, reused: false })
+    });
     let traffic = &request.lease.traffic;
-    match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
-        Ok(stream) => {
-            traffic.connects.add(1);
-            Ok(Connection { stream, reused: false })
-        }
-        Err(_) if due.is_some_and(|due| due <= clock::now()) => Err(Failure::TimedOut),
-        Err(error) => {
+    match &ready {
+        Ok(_) => traffic.connects.add(1),
+        Err(Failure::UpstreamUnreachable(error)) => {
+            tracing::debug!(endpoint = %request.lease.address, %error, "an endpoint can't be connected to");
             traffic.connect_failures.add(1);
-            Err(Failure::UpstreamUnreachable(error))
         }
+        Err(_) => {}
     }
+    ready
+}
+
+/// Sets the options of an upstream's socket.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&listener::keep_alive())
 }
 
 /// Decides whether the request goes again, and moves it to where it goes.
@@ -126,7 +154,7 @@ fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried:
     if verdict == Verdict::Stands
         || tried.count >= MOST_ATTEMPTS
         || request.account.attempts > settings.retries.attempts
-        || !downstream.worker.routing.borrow_mut().budget.spend(clock::now())
+        || !downstream.worker.routing.borrow_mut().budget.has_one(clock::now())
     {
         return false;
     }
@@ -134,6 +162,7 @@ fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried:
     if verdict == Verdict::OtherEndpoint && !move_on(downstream, request, tried) {
         return false;
     }
+    downstream.worker.routing.borrow_mut().budget.spend();
     request.account.retried();
     request.lease.traffic.retries.add(1);
     true
@@ -209,11 +238,7 @@ async fn fail(downstream: &mut Downstream, mut request: Request, failed: Failed)
         && request.body.is_done()
         && !failed.failure.is_client()
         && !downstream.worker.is_leaving();
-    let afterwards = match (keeps_alive, request.traits.is_http11) {
-        (false, _) => Afterwards::Closes,
-        (true, true) => Afterwards::Stays,
-        (true, false) => Afterwards::StaysAndSaysSo,
-    };
+    let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
     let answer = Answer::problem(status, &failed.failure);
     let Request { account, lease, traits, .. } = request;
     let after =

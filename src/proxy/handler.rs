@@ -3,21 +3,18 @@
 //! Invariant: whatever is refused here has reached no upstream, and what is decided is decided by one whole
 //! generation of the routing table.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-    time::SystemTime,
-};
+use std::{borrow::Cow, rc::Rc};
 
 use super::{
     account::Account,
     answer::Answer,
     client,
-    connection::Downstream,
+    downstream::Downstream,
+    redirect,
     request_head::Outgoing,
     request_id::RequestId,
     target::{self, Target},
+    view::{self, View},
     worker::Routing,
 };
 use crate::{
@@ -29,7 +26,6 @@ use crate::{
         select::{self, Selection},
         table::{Route, Table},
     },
-    telemetry::access_log::Record,
     upstream::local::Lease,
     wire::{
         body::Body,
@@ -89,44 +85,6 @@ pub(super) struct Traits {
     pub(super) upgrade: Option<usize>,
 }
 
-/// A parsed HTTP/1.1 request, as the routing layer sees it.
-struct View<'a> {
-    buffer: &'a [u8],
-    head: &'a RequestHead,
-    target: &'a Target<'a>,
-    client: IpAddr,
-}
-
-impl RequestView for View<'_> {
-    fn method(&self) -> &[u8] {
-        self.head.method.of(self.buffer)
-    }
-
-    fn scheme(&self) -> &str {
-        "http"
-    }
-
-    fn host(&self) -> &str {
-        &self.target.host
-    }
-
-    fn path(&self) -> &[u8] {
-        &self.target.path
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        self.target.query
-    }
-
-    fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
-        self.head.fields.value(self.buffer, name, nth)
-    }
-
-    fn client(&self) -> IpAddr {
-        self.client
-    }
-}
-
 /// Decides a request whose whole head stands at the start of `buffer`. Answers what is done about it and how many
 /// bytes of `buffer` belong to it.
 pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) -> (Begin, usize) {
@@ -142,13 +100,17 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Ok(target) => target,
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
-    let trusted = client::is_trusted(downstream.peer.ip(), &settings.trusted_proxies);
-    let client = client::address(buffer, &head.fields, downstream.peer, &settings.trusted_proxies);
-    decide(downstream, &View { buffer, head, target: &target, client }, trusted)
+    let peer = &downstream.peer;
+    let client = if peer.is_trusted {
+        client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies)
+    } else {
+        peer.ip
+    };
+    decide(downstream, &View { buffer, head, target: &target, client })
 }
 
 /// Selects, and does what the selection says.
-fn decide(downstream: &Downstream, view: &View<'_>, trusted: bool) -> (Begin, usize) {
+fn decide(downstream: &Downstream, view: &View<'_>) -> (Begin, usize) {
     let (table, selection) = {
         let mut routing = downstream.worker.routing.borrow_mut();
         let Routing { reader, chooser, upstreams, series, .. } = &mut *routing;
@@ -165,9 +127,9 @@ fn decide(downstream: &Downstream, view: &View<'_>, trusted: bool) -> (Begin, us
             path: Cow::Owned(merged),
             query: view.target.query,
         };
-        return act(downstream, &View { target: &target, ..*view }, trusted, table, selection);
+        return act(downstream, &View { target: &target, ..*view }, table, selection);
     }
-    act(downstream, view, trusted, table, selection)
+    act(downstream, view, table, selection)
 }
 
 fn merges_slashes(table: &Table, selection: &Selection) -> bool {
@@ -183,7 +145,6 @@ fn merges_slashes(table: &Table, selection: &Selection) -> bool {
 fn act(
     downstream: &Downstream,
     view: &View<'_>,
-    trusted: bool,
     table: Rc<Generation>,
     selection: Selection,
 ) -> (Begin, usize) {
@@ -191,7 +152,7 @@ fn act(
     let open = |route: Option<&Route>| {
         let mut account = Account::open(worker, route.map(|route| route.slot));
         if worker.is_logged() {
-            account.record = Some(record(downstream, view, table.generation, route));
+            account.record = Some(view::record(downstream, view, table.generation, route));
         }
         account
     };
@@ -206,7 +167,10 @@ fn act(
         }
         Selection::Redirect { route } => {
             let route = &table.routes[route];
-            answer(redirect(&route.settings, view.target), Some(route))
+            let config::Action::Redirect(settings) = &route.settings.action else {
+                unreachable!("a table says that a route redirects only if its settings do")
+            };
+            answer(redirect::answer(settings, view.target), Some(route))
         }
         Selection::Unavailable { route, .. } => {
             answer(Answer::problem(503, "no endpoint is available"), Some(&table.routes[route]))
@@ -217,7 +181,7 @@ fn act(
                 Err(refusal) => return answer(refusal, Some(&table.routes[route])),
             };
             let account = open(Some(&table.routes[route]));
-            forward(downstream, view, trusted, upgrade, Routed { table, route, arm, pool, lease, account })
+            forward(downstream, view, upgrade, Routed { table, route, arm, pool, lease, account })
         }
     }
 }
@@ -274,7 +238,6 @@ struct Routed {
 fn forward(
     downstream: &Downstream,
     view: &View<'_>,
-    trusted: bool,
     upgrade: Option<usize>,
     routed: Routed,
 ) -> (Begin, usize) {
@@ -285,7 +248,7 @@ fn forward(
     let request_id = {
         let mut routing = worker.routing.borrow_mut();
         routing.budget.earn(settings.retries.budget);
-        settings.request_id.then(|| Box::new(request_id(view, trusted, &mut routing.rng)))
+        settings.request_id.then(|| Box::new(request_id(view, downstream.peer.is_trusted, &mut routing.rng)))
     };
     let mut message = worker.buffers.take();
     let outgoing = Outgoing {
@@ -293,9 +256,7 @@ fn forward(
         head,
         target: view.target,
         route: settings,
-        peer: downstream.peer.ip(),
-        peer_text: downstream.peer_text(),
-        trusted,
+        peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: request_id.as_deref().map(RequestId::text),
     };
@@ -354,60 +315,4 @@ fn forward(
 fn request_id(view: &View<'_>, trusted: bool, rng: &mut fastrand::Rng) -> RequestId {
     let sent = if trusted { view.header("x-request-id", 0) } else { None };
     sent.and_then(RequestId::believed).unwrap_or_else(|| RequestId::new(rng))
-}
-
-/// Where a redirect leads: the request's own URL with the parts that the route replaces.
-fn redirect(route: &config::Route, target: &Target<'_>) -> Answer {
-    let config::Action::Redirect(redirect) = &route.action else {
-        unreachable!("a table says that a route redirects only if its settings do")
-    };
-    let mut location = Vec::new();
-    location.extend_from_slice(redirect.scheme.as_deref().unwrap_or("http").as_bytes());
-    location.extend_from_slice(b"://");
-    match (&redirect.host, &redirect.scheme) {
-        (Some(host), _) => location.extend_from_slice(host.as_bytes()),
-        // Another scheme has another default port: the one that the client used would be wrong.
-        (None, Some(_)) => location.extend_from_slice(target.host.as_bytes()),
-        (None, None) => location.extend_from_slice(target.authority),
-    }
-    match &redirect.path {
-        Some(path) => location.extend_from_slice(path.as_bytes()),
-        None => {
-            location.extend_from_slice(if *target.path == *b"*" { b"/" } else { &target.path });
-            if let Some(query) = target.query {
-                location.push(b'?');
-                location.extend_from_slice(query);
-            }
-        }
-    }
-    Answer { location: Some(location), ..Answer::problem(redirect.status, "") }
-}
-
-/// The access log's record of a request, as far as it is known before anything is done about it.
-#[cold]
-fn record(downstream: &Downstream, view: &View<'_>, generation: u64, route: Option<&Route>) -> Box<Record> {
-    let user_agent = view.header("user-agent", 0).unwrap_or_default();
-    let referer = view.header("referer", 0).unwrap_or_default();
-    let target = view.target;
-    let query = target.query.unwrap_or_default();
-    let room = 128 + target.path.len() + query.len() + target.host.len() + user_agent.len() + referer.len();
-    let mut record = Record::with_capacity(room);
-    record.time = SystemTime::now();
-    record.client = Some(SocketAddr::new(view.client, downstream.peer.port()));
-    record.generation = generation;
-    for (field, text) in [
-        (LogField::Listener, downstream.listener.name.as_str().as_bytes()),
-        (LogField::Method, view.method()),
-        (LogField::Scheme, view.scheme().as_bytes()),
-        (LogField::Host, target.host.as_bytes()),
-        (LogField::Path, &target.path),
-        (LogField::Query, query),
-        (LogField::Version, if view.head.is_http11 { b"1.1" } else { b"1.0" }),
-        (LogField::Route, route.map_or("", |route| route.settings.name.as_str()).as_bytes()),
-        (LogField::UserAgent, user_agent),
-        (LogField::Referer, referer),
-    ] {
-        record.set(field, text);
-    }
-    Box::new(record)
 }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{clock, connection::Downstream};
+use super::{clock, downstream::Downstream};
 
 /// How long it is read on.
 const TIME: Duration = Duration::from_secs(2);

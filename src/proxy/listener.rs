@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -71,12 +71,20 @@ pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Sockets, Proxy
     Ok(Sockets { address, sockets })
 }
 
+/// How peers that have vanished without a word are found out: after a minute of silence, three probes ten seconds
+/// apart. Only so does a tunnel whose peer lost its power come to its end.
+pub(super) fn keep_alive() -> TcpKeepalive {
+    let (idle, interval) = (Duration::from_secs(60), Duration::from_secs(10));
+    TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3)
+}
+
 fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit it, which saves a system call for each connection.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keep_alive())?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -97,7 +105,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         if bound.open.load(Ordering::Relaxed) >= settings.max_connections {
             tokio::time::sleep(PAUSE).await;
             if *phases.borrow() >= Phase::Draining {
-                return;
+                break;
             }
             continue;
         }

@@ -3,7 +3,8 @@
 //!
 //! A request's way: [`listener`] accepts, [`connection`] reads the head, [`handler`] decides (one synchronous act),
 //! [`forward`] makes an attempt, [`exchange`] relays both bodies, [`retry`] says whether to try again, and
-//! [`account`] counts what came of it. An error becomes a status in one place, [`answer`].
+//! [`account`] counts what came of it. What Switchback answers itself is
+//! written in one place, [`answer`].
 //!
 //! Invariant: no worker ever waits for another, or for the control plane.
 
@@ -14,20 +15,24 @@ mod client;
 mod clock;
 mod connection;
 mod deadline;
+mod downstream;
 mod exchange;
 mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handler;
+mod held;
 mod linger;
 mod listener;
 mod outbox;
+mod redirect;
 mod request_head;
 mod request_id;
 mod response_head;
 mod retry;
 mod target;
 mod tunnel;
+mod view;
 mod worker;
 
 pub use worker::{Phase, Proxy, ProxyError};

@@ -8,6 +8,8 @@ use std::{
 
 use tokio::{io::AsyncWrite, net::TcpStream};
 
+use super::buffers::Buffers;
+
 /// Bytes up to this size are copied behind a head to go out in one write; more are written from where they are.
 const COPIED: usize = 8 << 10;
 
@@ -18,7 +20,7 @@ const COPIED: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Bytes to send, and bytes that were sent.
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     sent: usize,
     /// All that was ever sent.
     total: u64,
@@ -39,6 +41,25 @@ impl Outbox {
     /// How many bytes were ever sent.
     pub(super) fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Where to write what is to be sent next, in a buffer of the worker's. Bytes that were sent make room.
+    pub(super) fn room(&mut self, buffers: &Buffers) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers.take();
+        } else if self.is_flushed() {
+            self.bytes.clear();
+        } else {
+            return &mut self.bytes;
+        }
+        self.sent = 0;
+        &mut self.bytes
+    }
+
+    /// Gives the buffer back, and with it whatever waits in it.
+    pub(super) fn give_back(&mut self, buffers: &Buffers) {
+        buffers.give(std::mem::take(&mut self.bytes));
+        self.sent = 0;
     }
 
     /// Makes all of it unsent: for another attempt.

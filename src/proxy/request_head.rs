@@ -3,14 +3,12 @@
 //! Invariant: what the connection's hop alone concerns is gone, the framing is ours, and nothing that a client claims
 //! about itself passes unless it comes from a trusted proxy.
 
-use std::net::IpAddr;
-
-use super::target::Target;
+use super::{downstream::Peer, target::Target};
 use crate::{
     config,
     wire::{
         emit,
-        fields::{Field, Known},
+        fields::{self, Field, Known},
         request::{RequestBody, RequestHead},
     },
 };
@@ -26,12 +24,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) target: &'a Target<'a>,
     /// The route's settings.
     pub(super) route: &'a config::Route,
-    /// The peer's address.
-    pub(super) peer: IpAddr,
-    /// The peer's address as text.
-    pub(super) peer_text: &'a [u8],
-    /// Whether the peer's account of its client is believed.
-    pub(super) trusted: bool,
+    /// Who sent it.
+    pub(super) peer: &'a Peer,
     /// The protocol to upgrade to, if the client asked for one that the route allows.
     pub(super) upgrade: Option<&'a [u8]>,
     /// The request's id, if the route sends one.
@@ -91,14 +85,18 @@ impl Outgoing<'_> {
     #[inline]
     fn passes(&self, field: &Field) -> bool {
         let passes = match field.known {
+            // What many applications read as a field that is dropped or written anew here.
+            Known::Other if self.head.fields.underscore => {
+                !fields::reads_as_known(field.name.of(self.buffer))
+            }
             Known::Other | Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
             Known::Expect => self.head.expects_continue,
             Known::XRequestId => self.request_id.is_none(),
-            Known::XForwardedOther => self.trusted,
-            Known::XForwardedProto | Known::XForwardedHost => self.trusted,
+            Known::XForwardedOther => self.peer.is_trusted,
+            Known::XForwardedProto | Known::XForwardedHost => self.peer.is_trusted,
             // A trusted proxy's list is kept, and written anew with its address at the end.
             Known::XForwardedFor => false,
-            Known::Forwarded => self.trusted && !self.route.forwarded,
+            Known::Forwarded => self.peer.is_trusted && !self.route.forwarded,
             Known::Connection
             | Known::ContentLength
             | Known::Http2Settings
@@ -117,7 +115,7 @@ impl Outgoing<'_> {
     fn write_forwarding(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         self.write_list(out, Known::XForwardedFor);
-        out.extend_from_slice(self.peer_text);
+        out.extend_from_slice(self.peer.text());
         out.extend_from_slice(b"\r\n");
         if !self.is_believed(Known::XForwardedProto) {
             out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
@@ -135,7 +133,7 @@ impl Outgoing<'_> {
 
     /// Writes the values of a list field that a trusted peer sent, each with a comma behind it.
     fn write_list(&self, out: &mut Vec<u8>, known: Known) {
-        if !self.trusted {
+        if !self.peer.is_trusted {
             return;
         }
         for field in self.head.fields.lines.iter().filter(|field| field.known == known) {
@@ -151,7 +149,7 @@ impl Outgoing<'_> {
     fn is_believed(&self, known: Known) -> bool {
         let sent =
             |field: &Field| field.known == known && !self.head.fields.is_nominated(self.buffer, field.name);
-        self.trusted && self.head.fields.lines.iter().any(sent)
+        self.peer.is_trusted && self.head.fields.lines.iter().any(sent)
     }
 
     /// Writes `Forwarded` (RFC 7239), after what trusted proxies wrote in it.
@@ -160,8 +158,9 @@ impl Outgoing<'_> {
         self.write_list(out, Known::Forwarded);
         // Addresses of IPv6 stand in brackets and quotes, and so does a host with a port (RFC 7239 4 and 6).
         let (open, close): (&[u8], &[u8]) =
-            if self.peer.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-        for part in [open, self.peer_text, close, b";host=\"", self.target.authority, b"\";proto=http\r\n"] {
+            if self.peer.ip.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+        for part in [open, self.peer.text(), close, b";host=\"", self.target.authority, b"\";proto=http\r\n"]
+        {
             out.extend_from_slice(part);
         }
     }

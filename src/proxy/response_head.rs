@@ -1,6 +1,8 @@
 //! Writes the head that a client gets of an upstream's response.
 
-use super::request_head::is_dropped;
+use std::cell::RefCell;
+
+use super::{clock::DateValue, request_head::is_dropped};
 use crate::{
     config,
     wire::{
@@ -33,6 +35,26 @@ pub(super) enum Afterwards {
     Closes,
 }
 
+impl Afterwards {
+    /// What a client is told that speaks HTTP/1.1 or HTTP/1.0.
+    pub(super) fn of(stays: bool, is_http11: bool) -> Self {
+        match (stays, is_http11) {
+            (false, _) => Self::Closes,
+            (true, true) => Self::Stays,
+            (true, false) => Self::StaysAndSaysSo,
+        }
+    }
+
+    /// Writes the field line that says so, if one is needed.
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Stays => {}
+            Self::StaysAndSaysSo => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Self::Closes => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+    }
+}
+
 /// What the head is written from.
 #[derive(Debug)]
 pub(super) struct Incoming<'a> {
@@ -51,7 +73,7 @@ impl Incoming<'_> {
         out: &mut Vec<u8>,
         body: &Body,
         afterwards: Afterwards,
-        date: &[u8],
+        date: &RefCell<DateValue>,
         request_id: Option<&[u8]>,
     ) {
         self.write_line(out);
@@ -66,17 +88,13 @@ impl Incoming<'_> {
         }
         // RFC 9110 6.6.1: a recipient with a clock adds the date that an origin without one left out.
         if !self.head.has_date {
-            emit::line(out, b"Date", date);
+            emit::line(out, b"Date", date.borrow_mut().text());
         }
         if let Some(id) = request_id {
             emit::line(out, b"X-Request-Id", id);
         }
         out.extend_from_slice(&self.edits.lines);
-        match afterwards {
-            Afterwards::Stays => {}
-            Afterwards::StaysAndSaysSo => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            Afterwards::Closes => out.extend_from_slice(b"Connection: close\r\n"),
-        }
+        afterwards.write(out);
         out.extend_from_slice(b"\r\n");
     }
 

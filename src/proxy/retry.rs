@@ -8,7 +8,7 @@ use crate::wire::{chunked::ChunkError, response::ResponseError};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No connection to the endpoint could be had. Nothing was sent.
-    #[error("the upstream can't be connected to: {0}")]
+    #[error("the upstream can't be connected to")]
     UpstreamUnreachable(io::Error),
     /// The connection was closed or reset before a byte of the response came.
     #[error("the upstream closed the connection without an answer")]
@@ -135,16 +135,19 @@ impl Budget {
         self.earned = (self.earned + (share * RETRY as f64) as u64).min(SAVED * RETRY);
     }
 
-    /// Takes one retry out, if there is one.
-    pub(super) fn spend(&mut self, now: Instant) -> bool {
+    /// Whether there is a retry in it.
+    pub(super) fn has_one(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.refilled).as_millis();
         let refill = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(RESERVE * RETRY / 1000);
         self.reserve = self.reserve.saturating_add(refill).min(RESERVE * RETRY);
         self.refilled = now;
+        self.earned >= RETRY || self.reserve >= RETRY
+    }
+
+    /// Takes one retry out, from what was earned first.
+    pub(super) fn spend(&mut self) {
         let purse = if self.earned >= RETRY { &mut self.earned } else { &mut self.reserve };
-        let enough = *purse >= RETRY;
-        *purse -= if enough { RETRY } else { 0 };
-        enough
+        *purse = purse.saturating_sub(RETRY);
     }
 }
 
@@ -184,7 +187,9 @@ mod tests {
     fn retries_are_a_share_of_requests_above_a_reserve() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
-        let spent = |budget: &mut Budget, at: Instant| (0..1000).filter(|_| budget.spend(at)).count();
+        let spent = |budget: &mut Budget, at: Instant| {
+            (0..1000).filter(|_| budget.has_one(at).then(|| budget.spend()).is_some()).count()
+        };
         assert_eq!(spent(&mut budget, start), 10);
         (0..100).for_each(|_| budget.earn(0.2));
         assert_eq!(spent(&mut budget, start), 20);

@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{buffers::Buffers, connection::Downstream, outbox::Outbox, worker::Worker};
+use super::{buffers::Buffers, clock, downstream::Downstream, outbox::Outbox, worker::Worker};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
@@ -42,20 +42,29 @@ pub(super) struct Carried {
 /// Carries bytes until both sides have ended, each with its own half-close, or one of them fails.
 pub(super) async fn run(downstream: &mut Downstream, upstream: &mut TcpStream) -> Carried {
     // What the client has sent behind its request is the tunnel's first bytes.
-    let held = std::mem::take(&mut downstream.held);
+    let held = downstream.held.take();
     let mut up = Direction::new(held);
     let mut down = Direction::new(Vec::new());
-    downstream.deadline.disarm();
+    let patience = downstream.listener.write_timeout;
+    let mut stalled = (clock::now(), 0);
     poll_fn(|cx| {
         let worker = &downstream.worker;
         let up_ended = up.poll(cx, worker, &mut downstream.stream, upstream);
         let down_ended = down.poll(cx, worker, upstream, &mut downstream.stream);
-        match (up_ended, down_ended) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(())))
-            | (Poll::Ready(Err(_)), _)
-            | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            _ => Poll::Pending,
+        let failed = matches!(up_ended, Poll::Ready(Err(_))) || matches!(down_ended, Poll::Ready(Err(_)));
+        if failed || (up_ended.is_ready() && down_ended.is_ready()) {
+            return Poll::Ready(());
         }
+        // A tunnel may be quiet for as long as it likes, but who is sent bytes must take some in time.
+        if up.outbox.is_flushed() && down.outbox.is_flushed() {
+            downstream.deadline.disarm();
+            return Poll::Pending;
+        }
+        let taken = up.outbox.total() + down.outbox.total();
+        if stalled.1 != taken {
+            stalled = (clock::now(), taken);
+        }
+        if downstream.deadline.poll_at(cx, stalled.0 + patience) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     up.give_back(&downstream.worker.buffers);
@@ -103,8 +112,6 @@ impl Direction {
 
     /// A tunnel that is quiet holds no buffer.
     fn give_back(&mut self, buffers: &Buffers) {
-        if self.outbox.bytes.capacity() > 0 {
-            buffers.give(std::mem::take(&mut self.outbox).bytes);
-        }
+        self.outbox.give_back(buffers);
     }
 }

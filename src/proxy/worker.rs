@@ -6,13 +6,14 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
-    thread::JoinHandle,
+    thread,
     time::Duration,
 };
 
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::watch,
+    task::JoinHandle,
 };
 
 use super::{
@@ -60,7 +61,7 @@ pub struct Proxy {
     /// The address that each listener is bound to, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<thread::JoinHandle<()>>,
 }
 
 /// Why the data plane could not start.
@@ -143,7 +144,7 @@ impl Proxy {
             let (live, series, phases) = (Arc::clone(live), Arc::clone(series), phases.clone());
             let log = log.zip(config.access_log.as_ref());
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
-            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            let thread = thread::Builder::new().name(format!("worker-{index}"));
             workers.push(thread.spawn(move || run(sockets, &live, series, phases, log))?);
         }
         Ok(Self { addresses, phase, workers })
@@ -165,12 +166,12 @@ impl Proxy {
 
     /// Whether every worker has ended.
     pub fn is_finished(&self) -> bool {
-        self.workers.iter().all(JoinHandle::is_finished)
+        self.workers.iter().all(thread::JoinHandle::is_finished)
     }
 }
 
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The body of a worker's thread.
@@ -202,16 +203,13 @@ fn run(
             })
             .collect();
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-        follow(&worker, phases).await;
-        for listener in listeners {
-            listener.abort();
-        }
+        follow(&worker, phases, listeners).await;
         sweeper.abort();
     });
 }
 
 /// Follows the phases until the worker's end.
-async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>) {
+async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: Vec<JoinHandle<()>>) {
     loop {
         let phase = *phases.borrow_and_update();
         worker.phase.set(phase);
@@ -224,6 +222,10 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>) {
         if phases.changed().await.is_err() {
             return;
         }
+    }
+    // They accept what the kernel has queued, and only then is it known how many connections there are.
+    for listener in listeners {
+        let _ = listener.await;
     }
     // The sweep wakes idle connections, which close themselves; requests in flight have until the phase ends.
     let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -252,7 +254,7 @@ async fn sweep(worker: Rc<Worker>) {
         if now >= upstreams_at {
             upstreams_at = now + UPSTREAM_SWEEP;
             let mut routing = worker.routing.borrow_mut();
-            routing.upstreams.sweep(now, false);
+            routing.upstreams.sweep(now);
             let generation = routing.reader.current().generation;
             let known = worker.counts.generation.value();
             worker.counts.generation.add(generation.wrapping_sub(known));

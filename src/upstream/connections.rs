@@ -56,16 +56,6 @@ impl IdleConnections {
     pub fn sweep(&self, now: Instant, all: bool) {
         self.0.borrow_mut().retain(|idle| !all && idle.expires > now && is_quiet(&idle.stream));
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// Whether nothing has come on an idle connection: neither its end nor bytes that nobody asked for. The runtime's

@@ -54,11 +54,10 @@ impl Upstreams {
         })
     }
 
-    /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining; with
-    /// `all`, every one.
-    pub fn sweep(&self, now: Instant, all: bool) {
+    /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining.
+    pub fn sweep(&self, now: Instant) {
         for endpoint in self.handles.iter().flatten() {
-            endpoint.idle.sweep(now, all || endpoint.occupancy.is_draining());
+            endpoint.idle.sweep(now, endpoint.occupancy.is_draining());
         }
     }
 }

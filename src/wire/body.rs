@@ -69,6 +69,14 @@ impl Body {
         self.target
     }
 
+    /// Whether [`Self::pass`] never writes anything aside.
+    pub fn is_plain(&self) -> bool {
+        matches!(
+            (&self.source, self.target),
+            (Source::Length(_) | Source::Done, _) | (Source::UntilClose, Target::Plain)
+        )
+    }
+
     /// Whether all of it has been read.
     pub fn is_done(&self) -> bool {
         matches!(self.source, Source::Done)

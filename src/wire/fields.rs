@@ -271,6 +271,18 @@ fn classify(name: &[u8]) -> Known {
     if is_lowered(name, candidate.as_bytes()) { known } else { other(name) }
 }
 
+/// Whether a name with underscores is that of a known field once they are read as `-`, as CGI and its heirs do.
+pub fn reads_as_known(name: &[u8]) -> bool {
+    let mut hyphened = [0; 32];
+    let Some(hyphened) = hyphened.get_mut(..name.len()).filter(|_| name.contains(&b'_')) else {
+        return false;
+    };
+    for (to, from) in hyphened.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    classify(hyphened) != Known::Other
+}
+
 /// A name that is none of those, but may be one of a family.
 #[inline]
 fn other(name: &[u8]) -> Known {
@@ -377,6 +389,16 @@ mod tests {
         assert_eq!(parse(&text).0, Err(FieldError::TooMany));
         let text = "A: b\r\n".repeat(100) + "\r\n";
         assert!(matches!(parse(&text).0, Ok(Progress::Complete(_))));
+    }
+
+    #[test]
+    fn underscores_hide_no_known_name() {
+        for name in ["X_Forwarded_For", "content_length", "Transfer_Encoding", "x_forwarded-anything"] {
+            assert!(reads_as_known(name.as_bytes()), "{name}");
+        }
+        for name in ["X-Forwarded-For", "x_y", "a_very_long_name_that_is_longer_than_any_that_is_known"] {
+            assert!(!reads_as_known(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

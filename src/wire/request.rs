@@ -210,17 +210,16 @@ impl RequestHead {
     }
 
     /// Refuses a `Connection` that would strip the fields which frame or route the message (RFC 9110 7.6.1).
-    fn check_nominations(&self, buffer: &[u8]) -> Result<(), RequestError> {
+    fn check_nominations(&mut self, buffer: &[u8]) -> Result<(), RequestError> {
         for option in &self.fields.connection.nominated {
-            let option = option.of(buffer);
-            if ["host", "content-length", "transfer-encoding"]
-                .iter()
-                .any(|name| option.eq_ignore_ascii_case(name.as_bytes()))
-            {
+            let is = |name: &str| option.of(buffer).eq_ignore_ascii_case(name.as_bytes());
+            if is("host") || is("content-length") || is("transfer-encoding") {
                 return Err(RequestError::Fields(
                     "Connection names a field that frames or routes the message",
                 ));
             }
+            // An expectation that is for us alone: we have none to meet.
+            self.expects_continue &= !is("expect");
         }
         Ok(())
     }

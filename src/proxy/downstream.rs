@@ -1,0 +1,135 @@
+//! A client's connection, as those who serve its requests see it.
+
+use std::{
+    future::poll_fn,
+    io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use super::{
+    account::Account, answer::Answer, client, clock, deadline::Deadline, held::Held,
+    response_head::Afterwards, worker::Worker,
+};
+use crate::{config::Listener, upstream::local::Lease};
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Downstream {
+    pub(super) worker: Rc<Worker>,
+    pub(super) listener: Rc<Listener>,
+    pub(super) stream: TcpStream,
+    pub(super) peer: Peer,
+    pub(super) deadline: Deadline,
+    pub(super) held: Held,
+    /// Whether it has had its chance to send a request: when the worker drains, it may be closed.
+    pub(super) had_its_chance: bool,
+}
+
+/// Who is at the other end, found out once for a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Its address; one of IPv4 is one of IPv4 on a dual-stack listener, too.
+    pub(super) ip: IpAddr,
+    /// Its port.
+    pub(super) port: u16,
+    /// Whether its account of its own client is believed.
+    pub(super) is_trusted: bool,
+    text: [u8; 46],
+    text_length: u8,
+}
+
+/// How a connection goes on after a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// The next request may come.
+    Next,
+    /// The response was sent, but there may be bytes to come that nobody wants: stop writing, read on for a while.
+    Linger,
+    /// It is closed at once.
+    Close,
+}
+
+impl Downstream {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        listener: Rc<Listener>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Self {
+        let deadline = worker.deadlines.register();
+        let peer = Peer::new(peer, &listener);
+        Self { worker, listener, stream, peer, deadline, held: Held::default(), had_its_chance: false }
+    }
+
+    /// Writes an answer of our own and closes the account.
+    pub(super) async fn send_answer(
+        &mut self,
+        answer: &Answer,
+        account: Option<(Account, Option<&Lease>)>,
+        to_head: bool,
+        afterwards: Afterwards,
+    ) -> After {
+        let mut out = self.worker.buffers.take();
+        answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text());
+        self.deadline.arm(clock::now() + self.listener.write_timeout);
+        let mut sent = 0;
+        let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
+        self.worker.buffers.give(out);
+        if let Some((mut account, lease)) = account {
+            account.answered(answer.status);
+            account.close(lease, written.is_ok());
+        }
+        match (written, afterwards) {
+            (Err(_), _) => After::Close,
+            (Ok(()), Afterwards::Closes) => After::Linger,
+            (Ok(()), _) => After::Next,
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        while *sent < bytes.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]) {
+                Poll::Pending if self.deadline.poll_due(cx) => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                poll => *sent += ready!(poll)?,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its
+    /// answer; only a reset leaves an error on the socket.
+    pub(super) fn is_reset(&self) -> bool {
+        !matches!(self.stream.take_error(), Ok(None))
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        self.held.clear(&self.worker.buffers);
+    }
+}
+
+impl Peer {
+    fn new(address: SocketAddr, listener: &Listener) -> Self {
+        let ip = address.ip().to_canonical();
+        let mut text = [0; 46];
+        let mut rest = &mut text[..];
+        write!(rest, "{ip}").expect("46 bytes hold every IP address");
+        let text_length = (46 - rest.len()) as u8;
+        let is_trusted = client::is_trusted(ip, &listener.trusted_proxies);
+        Self { ip, port: address.port(), is_trusted, text, text_length }
+    }
+
+    /// The IP address as text.
+    #[inline]
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text[..usize::from(self.text_length)]
+    }
+}

@@ -1,0 +1,28 @@
+//! Where a redirect leads.
+
+use super::{answer::Answer, target::Target};
+use crate::config;
+
+/// The answer that leads to the request's own URL with the parts that the route replaces.
+pub(super) fn answer(redirect: &config::Redirect, target: &Target<'_>) -> Answer {
+    let mut location = Vec::new();
+    location.extend_from_slice(redirect.scheme.as_deref().unwrap_or("http").as_bytes());
+    location.extend_from_slice(b"://");
+    match (&redirect.host, &redirect.scheme) {
+        (Some(host), _) => location.extend_from_slice(host.as_bytes()),
+        // Another scheme has another default port: the one that the client used would be wrong.
+        (None, Some(_)) => location.extend_from_slice(target.host.as_bytes()),
+        (None, None) => location.extend_from_slice(target.authority),
+    }
+    match &redirect.path {
+        Some(path) => location.extend_from_slice(path.as_bytes()),
+        None => {
+            location.extend_from_slice(if *target.path == *b"*" { b"/" } else { &target.path });
+            if let Some(query) = target.query {
+                location.push(b'?');
+                location.extend_from_slice(query);
+            }
+        }
+    }
+    Answer { location: Some(location), ..Answer::problem(redirect.status, "") }
+}
