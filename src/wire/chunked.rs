@@ -3,7 +3,10 @@
 //! Invariant: what goes out is data bytes as they came and chunk heads, line ends and trailers written anew. A chunk
 //! head goes out only after its whole line was read, so an extension or a malformed size never does.
 
-use super::fields::{self, Known};
+use super::{
+    fields::{self, Known, Line},
+    scan,
+};
 
 /// Extensions and trailers are each limited to this many bytes of a message.
 const SIDE_LIMIT: usize = 16 << 10;
@@ -226,14 +229,14 @@ impl Chunked {
         }
         self.trailers.1 += 1;
         // White space at the start is no token, so a folded line is refused here too.
-        let Ok(Some((field, end, underscore))) = fields::field_line(&self.line, 0) else {
+        let Ok(Some(Line { field, next, classes })) = fields::field_line(&self.line, 0) else {
             return Err(ChunkError::Trailer);
         };
-        if end != self.line.len() || self.trailers.1 > TRAILER_LINES {
+        if next != self.line.len() || self.trailers.1 > TRAILER_LINES {
             return Err(ChunkError::Trailer);
         }
         let name = field.name.of(&self.line);
-        if output == Output::Chunks && !underscore && may_be_trailer(name, field.known) {
+        if output == Output::Chunks && classes & scan::UNDERSCORE == 0 && may_be_trailer(name, field.known) {
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(field.value.of(&self.line));

@@ -96,6 +96,8 @@ pub struct Fields {
     pub lines: Vec<Field>,
     /// Whether any name holds an underscore.
     pub underscore: bool,
+    /// Whether any name holds something else than letters and `-`.
+    pub odd: bool,
     /// What the `Connection` fields say.
     pub connection: ConnectionOptions,
 }
@@ -165,12 +167,14 @@ impl Fields {
         limit: usize,
     ) -> Result<Progress, FieldError> {
         self.lines.clear();
-        self.underscore = false;
         self.connection.clear();
+        let mut classes = 0;
         loop {
             match buffer.get(at) {
                 None => return Ok(Progress::Partial),
                 Some(b'\r') => {
+                    self.underscore = classes & scan::UNDERSCORE != 0;
+                    self.odd = classes & scan::ODD != 0;
                     return match buffer.get(at + 1) {
                         None => Ok(Progress::Partial),
                         Some(b'\n') => Ok(Progress::Complete(at + 2)),
@@ -180,18 +184,16 @@ impl Fields {
                 Some(b' ' | b'\t') => return Err(FieldError::Folded),
                 Some(_) => {}
             }
-            let Some((field, next, underscore)) = field_line(buffer, at)? else {
-                return Ok(Progress::Partial);
-            };
+            let Some(line) = field_line(buffer, at)? else { return Ok(Progress::Partial) };
             if self.lines.len() == limit {
                 return Err(FieldError::TooMany);
             }
-            self.underscore |= underscore;
-            if field.known == Known::Connection {
-                self.connection.add(buffer, field.value)?;
+            classes |= line.classes;
+            if line.field.known == Known::Connection {
+                self.connection.add(buffer, line.field.value)?;
             }
-            self.lines.push(field);
-            at = next;
+            self.lines.push(line.field);
+            at = line.next;
         }
     }
 
@@ -209,25 +211,36 @@ impl Fields {
     }
 }
 
-/// Reads one field line with its CR LF: the field, where the next begins, and whether the name has an underscore.
-#[inline]
-pub(super) fn field_line(buffer: &[u8], start: usize) -> Result<Option<(Field, usize, bool)>, FieldError> {
-    let (colon, underscore) = scan::token(buffer, start);
+/// A field line that was read.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The field.
+    pub(super) field: Field,
+    /// Where the next line begins.
+    pub(super) next: usize,
+    /// The classes of its name's bytes.
+    pub(super) classes: u8,
+}
+
+/// Reads one field line with its CR LF; `None` if the buffer ends before it does.
+#[inline(always)]
+pub(super) fn field_line(buffer: &[u8], start: usize) -> Result<Option<Line>, FieldError> {
+    let (colon, classes) = scan::token(buffer, start);
     match buffer.get(colon) {
         None => return Ok(None),
         Some(b':') if colon > start => {}
         Some(_) => return Err(FieldError::Name),
     }
     let end = scan::control(buffer, colon + 1);
-    match (buffer.get(end), buffer.get(end + 1)) {
-        (Some(b'\r'), Some(b'\n')) => {}
-        (None, _) | (Some(b'\r'), None) => return Ok(None),
-        _ => return Err(FieldError::Value),
+    match buffer.get(end..) {
+        Some([b'\r', b'\n', ..]) => {}
+        None | Some([] | [b'\r']) => return Ok(None),
+        Some(_) => return Err(FieldError::Value),
     }
     let (value_start, value_end) = trim(buffer, colon + 1, end);
-    let name = Span::new(start, colon);
-    let field = Field { name, value: Span::new(value_start, value_end), known: classify(name.of(buffer)) };
-    Ok(Some((field, end + 2, underscore)))
+    let known = classify(&buffer[start..colon]);
+    let field = Field { name: Span::new(start, colon), value: Span::new(value_start, value_end), known };
+    Ok(Some(Line { field, next: end + 2, classes }))
 }
 
 /// Takes optional white space (RFC 9110 5.6.3) off both ends of a range.
@@ -281,6 +294,15 @@ pub fn reads_as_known(name: &[u8]) -> bool {
         *to = if *from == b'_' { b'-' } else { *from };
     }
     classify(hyphened) != Known::Other
+}
+
+/// Whether an unknown name has the letters of one that frames a message, in their order, and nothing but other
+/// characters besides (`Transfer0%Encoding`, `ContentLength`). It is another field by RFC 9110 5.1, but some reader
+/// behind us may take it for that one, and nobody sends it in good faith.
+pub fn resembles_framing(name: &[u8]) -> bool {
+    let letters = || name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase);
+    name.len() >= 13
+        && ["contentlength", "transferencoding"].iter().any(|framing| letters().eq(framing.bytes()))
 }
 
 /// A name that is none of those, but may be one of a family.
@@ -398,6 +420,19 @@ mod tests {
         }
         for name in ["X-Forwarded-For", "x_y", "a_very_long_name_that_is_longer_than_any_that_is_known"] {
             assert!(!reads_as_known(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_resembles_framing() {
+        for name in
+            ["Transfer0%Encoding", "ContentLength", "content--length", "Content-Length1", "transfer.encoding"]
+        {
+            assert!(resembles_framing(name.as_bytes()), "{name}");
+        }
+        for name in ["Content-Lengths", "X-Content-Length", "Accept-Encoding", "Content-Encoding", "Content"]
+        {
+            assert!(!resembles_framing(name.as_bytes()), "{name}");
         }
     }
 

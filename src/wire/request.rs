@@ -1,7 +1,7 @@
 //! The head of a request (RFC 9112 2 to 6).
 
 use super::{
-    fields::{FieldError, Fields, Known, Limits, Progress, Span},
+    fields::{FieldError, Fields, Known, Limits, Progress, Span, resembles_framing},
     scan,
 };
 
@@ -165,7 +165,17 @@ impl RequestHead {
         for field in &self.fields.lines {
             let value = || field.value.of(buffer);
             match field.known {
-                Known::Other => {}
+                Known::Other => {
+                    // Letters and hyphens alone make a lookalike only if they begin as the framing names do.
+                    let first = buffer[field.name.start as usize] | 0x20;
+                    if (self.fields.odd || matches!(first, b'c' | b't'))
+                        && resembles_framing(field.name.of(buffer))
+                    {
+                        return Err(RequestError::Framing(
+                            "a field name resembles one that frames the message",
+                        ));
+                    }
+                }
                 Known::Host if self.host.replace(field.value).is_some() => {
                     return Err(RequestError::Fields("Host is repeated"));
                 }

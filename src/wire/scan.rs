@@ -3,7 +3,9 @@
 /// What a byte may be in a field name (RFC 9110 5.6.2, `tchar`).
 const TOKEN: u8 = 1;
 /// A token's byte that many applications read as `-`.
-const UNDERSCORE: u8 = 2;
+pub(super) const UNDERSCORE: u8 = 2;
+/// A token's byte that is neither a letter nor `-`.
+pub(super) const ODD: u8 = 4;
 
 /// The class of each byte: 0 for those that no token holds.
 static CLASS: [u8; 256] = {
@@ -11,10 +13,9 @@ static CLASS: [u8; 256] = {
     let mut byte = 0;
     while byte < 256 {
         table[byte] = match byte as u8 {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => TOKEN,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'`' | b'|'
-            | b'~' => TOKEN,
-            b'_' => TOKEN | UNDERSCORE,
+            b'a'..=b'z' | b'A'..=b'Z' | b'-' => TOKEN,
+            b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'.' | b'^' | b'`' | b'|' | b'~' => TOKEN | ODD,
+            b'_' => TOKEN | ODD | UNDERSCORE,
             _ => 0,
         };
         byte += 1;
@@ -28,9 +29,9 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     CLASS[byte as usize] != 0
 }
 
-/// Where the token that begins at `at` ends, and whether it holds an underscore.
+/// Where the token that begins at `at` ends, and the classes of its bytes, or-ed.
 #[inline]
-pub(super) fn token(bytes: &[u8], at: usize) -> (usize, bool) {
+pub(super) fn token(bytes: &[u8], at: usize) -> (usize, u8) {
     let mut seen = 0;
     let mut end = at;
     for byte in &bytes[at.min(bytes.len())..] {
@@ -41,7 +42,7 @@ pub(super) fn token(bytes: &[u8], at: usize) -> (usize, bool) {
         seen |= class;
         end += 1;
     }
-    (end, seen & UNDERSCORE != 0)
+    (end, seen)
 }
 
 /// Whether a byte ends a field value or has no place in it: a control byte, HTAB apart (RFC 9110 5.5).
