@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ControlPlane {
     /// The published table, for the workers to read.
-    pub live: Arc<Live>,
+    pub live: Live,
     /// Where the process stands; the composition advances it.
     pub lifecycle: Lifecycle,
     /// Where the admin API is reached, with the port that was taken; `None` if the file turns it off.

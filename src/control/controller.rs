@@ -86,7 +86,7 @@ struct Order {
 pub struct Controller {
     endpoints: upstream::registry::Registry,
     series: Arc<Series>,
-    live: Arc<Live>,
+    live: Live,
     compile: Compile,
     orders: mpsc::Receiver<Order>,
     snapshot: watch::Sender<Arc<Snapshot>>,
@@ -95,19 +95,15 @@ pub struct Controller {
 
 impl Controller {
     /// Compiles and publishes the first table, of generation 1. Serve it with [`Self::run`].
-    pub fn new(config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Arc<Live>) {
+    pub fn new(config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
         Self::compiling_with(routing::build::build, config, series)
     }
 
-    fn compiling_with(
-        compile: Compile,
-        config: Arc<Config>,
-        series: Arc<Series>,
-    ) -> (Self, Control, Arc<Live>) {
+    fn compiling_with(compile: Compile, config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
         let state = State::declared(&config, SystemTime::now());
         let mut endpoints = upstream::registry::Registry::default();
         let table = Arc::new(compile(1, &config, state.live(), &mut endpoints, &series, None));
-        let live = Arc::new(Live::new(Arc::clone(&table)));
+        let live = Live::new(Arc::clone(&table));
         let taken =
             state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
         let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, taken }));
@@ -119,7 +115,7 @@ impl Controller {
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
         };
-        (Self { endpoints, series, live: Arc::clone(&live), compile, orders, snapshot, tally }, control, live)
+        (Self { endpoints, series, live: live.clone(), compile, orders, snapshot, tally }, control, live)
     }
 
     /// Serves commands until no handle is left.
@@ -248,7 +244,7 @@ mod tests {
         routing::build::build(generation, config, state, endpoints, series, previous)
     }
 
-    fn start() -> (Controller, Control, Arc<Live>) {
+    fn start() -> (Controller, Control, Live) {
         Controller::compiling_with(broken, Arc::new(config(&[95, 5])), Arc::default())
     }
 

@@ -13,6 +13,7 @@ use crate::{
     routing::table::Table,
     telemetry::{
         access_log::Record,
+        histogram::Measured,
         registry::{LocalSeries, Slot},
         traffic::Traffic,
     },
@@ -114,11 +115,12 @@ impl Account {
         let status = self.status.filter(|_| whole);
         let first_byte = self.first_byte.map_or(duration, |at| at.saturating_duration_since(self.started));
         let (received, sent) = (self.received, self.sent);
+        let (first, whole_time) = (Measured::new(first_byte), Measured::new(duration));
         let count = |traffic: &Traffic| {
             traffic.bytes_received.add(received);
             traffic.bytes_sent.add(sent);
             match status {
-                Some(status) => traffic.finished(status, first_byte, duration),
+                Some(status) => traffic.finished(status, first, whole_time),
                 None => traffic.aborted.add(1),
             }
         };

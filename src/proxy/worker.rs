@@ -122,7 +122,7 @@ impl Proxy {
     /// Binds the listeners and starts the workers. When this returns, connections are accepted.
     pub fn start(
         config: &Config,
-        live: &Arc<Live>,
+        live: &Live,
         series: &Arc<Registry>,
         log: Option<&access_log::AccessLog>,
     ) -> Result<Self, ProxyError> {
@@ -141,7 +141,7 @@ impl Proxy {
                 let socket = bound.sockets.pop().expect("one socket was bound for each worker");
                 sockets.push(Bound { settings: Arc::clone(settings), socket, open: Arc::clone(open) });
             }
-            let (live, series, phases) = (Arc::clone(live), Arc::clone(series), phases.clone());
+            let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let log = log.zip(config.access_log.as_ref());
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
             let thread = thread::Builder::new().name(format!("worker-{index}"));
@@ -177,7 +177,7 @@ fn cores() -> usize {
 /// The body of a worker's thread.
 fn run(
     sockets: Vec<Bound>,
-    live: &Arc<Live>,
+    live: &Live,
     series: Arc<Registry>,
     phases: watch::Receiver<Phase>,
     log: Option<AccessLog>,
@@ -263,7 +263,7 @@ async fn sweep(worker: Rc<Worker>) {
 }
 
 impl Worker {
-    fn new(live: &Arc<Live>, series: Arc<Registry>, log: Option<AccessLog>) -> Self {
+    fn new(live: &Live, series: Arc<Registry>, log: Option<AccessLog>) -> Self {
         let counts = series.worker();
         Self {
             scratch: RefCell::new(vec![0; SCRATCH].into()),

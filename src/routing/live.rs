@@ -2,13 +2,14 @@
 
 use std::{ops::Deref, rc::Rc, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 
 use super::table::Table;
 
 /// The published table. One writer (the controller) stores; workers read through a [`Reader`] each.
-#[derive(Debug)]
-pub struct Live(ArcSwap<Table>);
+/// Every clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Live(Arc<ArcSwap<Table>>);
 
 /// One worker's view of the published table.
 ///
@@ -16,7 +17,7 @@ pub struct Live(ArcSwap<Table>);
 /// cores share.
 #[derive(Debug)]
 pub struct Reader {
-    live: Arc<Live>,
+    cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
     current: Rc<Generation>,
 }
 
@@ -27,7 +28,7 @@ pub struct Generation(Arc<Table>);
 impl Live {
     /// Publishes the first table.
     pub fn new(table: Arc<Table>) -> Self {
-        Self(ArcSwap::new(table))
+        Self(Arc::new(ArcSwap::new(table)))
     }
 
     /// Puts a table in force. Every request that is selected after this returns is decided by it or a later one.
@@ -41,8 +42,8 @@ impl Live {
     }
 
     /// A view for one worker.
-    pub fn reader(self: &Arc<Self>) -> Reader {
-        Reader { live: Arc::clone(self), current: Rc::new(Generation(self.table())) }
+    pub fn reader(&self) -> Reader {
+        Reader { cache: Cache::new(Arc::clone(&self.0)), current: Rc::new(Generation(self.table())) }
     }
 }
 
@@ -50,9 +51,9 @@ impl Reader {
     /// The table in force: one atomic load, and nothing more unless it has changed.
     #[inline]
     pub fn current(&mut self) -> &Rc<Generation> {
-        let in_force = self.live.0.load();
-        if !Arc::ptr_eq(&in_force, &self.current.0) {
-            self.current = Rc::new(Generation(Arc::clone(&in_force)));
+        let in_force = self.cache.load();
+        if !Arc::ptr_eq(in_force, &self.current.0) {
+            self.current = Rc::new(Generation(Arc::clone(in_force)));
         }
         &self.current
     }
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn a_reader_sees_what_was_published_and_a_request_keeps_its_generation() {
         let mut bench = Bench::new(config(&[]));
-        let live = Arc::new(Live::new(Arc::clone(&bench.table)));
+        let live = Live::new(Arc::clone(&bench.table));
         let mut reader = live.reader();
         let held = Rc::clone(reader.current());
         assert!(Rc::ptr_eq(&held, reader.current()), "nothing is made anew while nothing changes");

@@ -25,6 +25,13 @@ pub struct Histogram {
     sum_micros: Counter,
 }
 
+/// A duration with its bucket, found once for all histograms that count it.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    micros: u64,
+    bucket: usize,
+}
+
 /// A histogram's counts at one moment, or several added up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistogramCounts {
@@ -60,13 +67,22 @@ pub fn upper_bound(bucket: usize) -> Option<u64> {
     Some((1 << octave) + ((within + 1) << (octave - PER_OCTAVE_BITS)))
 }
 
+impl Measured {
+    /// Finds a duration's bucket.
+    #[inline]
+    pub fn new(duration: Duration) -> Self {
+        let micros =
+            duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
+        Self { micros, bucket: bucket_of(micros) }
+    }
+}
+
 impl Histogram {
     /// Counts one duration.
     #[inline]
-    pub fn record(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.buckets[bucket_of(micros)].add(1);
-        self.sum_micros.add(micros);
+    pub fn record(&self, measured: Measured) {
+        self.buckets[measured.bucket].add(1);
+        self.sum_micros.add(measured.micros);
     }
 
     /// Adds this histogram's counts to `into`.
@@ -119,7 +135,7 @@ mod tests {
     fn counts_and_sums() {
         let histogram = Histogram::default();
         for millis in [1, 2, 1_000_000] {
-            histogram.record(Duration::from_millis(millis));
+            histogram.record(Measured::new(Duration::from_millis(millis)));
         }
         let mut counts = HistogramCounts::default();
         histogram.add_to(&mut counts);

@@ -120,7 +120,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::telemetry::histogram::Histogram;
+    use crate::telemetry::histogram::{Histogram, Measured};
 
     #[test]
     fn escapes_what_a_label_could_break_out_with() {
@@ -136,7 +136,7 @@ mod tests {
     fn buckets_add_up_and_end_with_the_count() {
         let histogram = Histogram::default();
         for micros in [10, 100, 127, 128, 90_000_000] {
-            histogram.record(Duration::from_micros(micros));
+            histogram.record(Measured::new(Duration::from_micros(micros)));
         }
         let mut counts = HistogramCounts::default();
         histogram.add_to(&mut counts);

@@ -1,10 +1,8 @@
 //! What is counted of the requests of a route, of a pool's part in a split, of a pool, or of an endpoint.
 
-use std::time::Duration;
-
 use super::{
     counter::Counter,
-    histogram::{Histogram, HistogramCounts},
+    histogram::{Histogram, HistogramCounts, Measured},
 };
 
 /// One worker's counts for one series. See [`super::registry::Key`].
@@ -60,7 +58,7 @@ pub struct TrafficCounts {
 impl Traffic {
     /// Counts a request that has been answered with `status` (100 to 599).
     #[inline]
-    pub fn finished(&self, status: u16, first_byte: Duration, duration: Duration) {
+    pub fn finished(&self, status: u16, first_byte: Measured, duration: Measured) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         self.by_class[class].add(1);
         self.first_byte.record(first_byte);
