@@ -13,9 +13,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-from . import machine
+from . import build, machine
 from .client import Client, answers
-from .upstream import HOST, Upstream, nginx_user
+from .upstream import HOST, LARGE, SMALL, Upstream
 
 
 class Peer:
@@ -273,12 +273,12 @@ def binary() -> str:
     """The release binary: `SWITCHBACK_BIN`, or built now."""
     if given := os.environ.get("SWITCHBACK_BIN"):
         return given
-    root = Path(__file__).resolve().parent.parent.parent
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=root, check=True)
-    built = Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release" / "switchback"
-    if not built.exists():
-        raise SystemExit(f"{built} is not there after the build")
-    return str(built)
+    return build.executable("bin", "switchback")
+
+
+def nginx_user() -> str:
+    """The directive that keeps nginx' worker from changing to a user that can't read our files."""
+    return "user root;" if os.geteuid() == 0 else ""
 
 
 def first_line(command: list[str]) -> str:
@@ -303,7 +303,7 @@ def check(peer: Peer):
     insist(peer, 60 <= versions["green"] <= 140, f"the split is not 90/10: {versions}")
     insist(peer, kept >= 950, f"connections to the upstreams are not kept: only {kept} of 1000 requests met one")
     insist(peer, client.request("/api/check").headers["x-version"] == "blue", "/api is not routed to blue")
-    for path, length in (("/shop/1k", 1024), ("/shop/100k", 102400)):
+    for path, length in (("/shop/1k", SMALL), ("/shop/100k", LARGE)):
         insist(peer, len(client.request(path).body) == length, f"{path} is not {length} bytes long")
     insist(peer, client.request("/other").status == 404, "a path without a route is not 404")
     client.close()
