@@ -14,8 +14,10 @@ use std::{
 use admin_support::{Answer, Instance, config, name, raw_unix};
 use serde_json::{Value, json};
 use switchback::{
-    app::control_plane::ControlPlane, config::AdminAddress, control::lifecycle::Phase,
-    telemetry::registry::Key,
+    app::control_plane::ControlPlane,
+    config::AdminAddress,
+    control::lifecycle::Phase,
+    telemetry::{histogram::Measured, registry::Key},
 };
 
 const WEIGHTS: &str = "/v1/splits/shop/weights";
@@ -443,7 +445,8 @@ fn metrics() -> String {
         Key::Endpoint(name("blue"), address),
     ] {
         let slot = instance.series.declare(&key);
-        instance.series.traffic(slot).finished(200, Duration::from_millis(1), Duration::from_millis(2));
+        let millis = |count| Measured::new(Duration::from_millis(count));
+        instance.series.traffic(slot).finished(200, millis(1), millis(2));
     }
     instance.series.worker().generation.add(1);
     put(&instance, r#"{"blue": 1}"#);
