@@ -24,6 +24,7 @@ use super::{
     handler::{self, Begin},
     linger::linger,
     response_head::Afterwards,
+    view,
     worker::{Phase, Worker},
 };
 use crate::{
@@ -35,7 +36,6 @@ use crate::{
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What the wait for a request came to.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 enum Arrival {
     /// The client is gone, or was asked to go and is idle.
     Closed,
@@ -60,11 +60,11 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
         let after = match poll_fn(|cx| downstream.poll_request(cx)).await {
             Arrival::Closed => After::Close,
             Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
-            Arrival::Request(Begin::Answer(answer, account), end) => {
+            Arrival::Request(Begin::Answer(answer, mut account, routed), end) => {
                 let closes = answer.close || !end.keeps_alive || downstream.worker.is_leaving();
                 let afterwards = Afterwards::of(!closes, end.is_http11);
-                let account = account.map(|account| (account, None));
-                downstream.send_answer(&answer, account, end.is_head, afterwards).await
+                let (account, routed) = (account.as_mut(), routed.as_ref());
+                downstream.send_answer(&answer, account, routed, None, end.is_head, afterwards).await
             }
         };
         if after != After::Next {
@@ -194,8 +194,8 @@ impl Downstream {
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {
-        self.worker.counts.refused.add(1);
+        view::count_refused(self, answer.status);
         let end = RequestEnd { is_head: false, is_http11: true, keeps_alive: false };
-        Arrival::Request(Begin::Answer(answer, None), end)
+        Arrival::Request(Begin::Answer(answer, None, None), end)
     }
 }
