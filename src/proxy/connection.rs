@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long a connection that was accepted at the last moment has for its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const FIRST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What the wait for a request came to.
 enum Arrival {
@@ -70,7 +70,7 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
         if after != After::Next {
             break after;
         }
-        downstream.had_its_chance = true;
+        downstream.has_served = true;
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
     if after == After::Linger {
@@ -116,12 +116,13 @@ impl Downstream {
             return Poll::Ready(self.refuse(Answer::closing(408, "the request head did not come in time")));
         }
         if self.worker.phase.get() >= Phase::Draining && !within_head {
-            if self.had_its_chance {
+            if self.has_served {
                 return Poll::Ready(Arrival::Closed);
             }
             // Its client has only just connected, and its first request is on the way.
-            self.had_its_chance = true;
-            self.deadline.arm(clock::now() + FIRST_REQUEST);
+            if !std::mem::replace(&mut self.is_at_last_chance, true) {
+                self.deadline.arm(clock::now() + FIRST_REQUEST);
+            }
         }
         Poll::Pending
     }

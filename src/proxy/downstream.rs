@@ -26,8 +26,10 @@ pub(super) struct Downstream {
     pub(super) peer: Peer,
     pub(super) deadline: Deadline,
     pub(super) held: Held,
-    /// Whether it has had its chance to send a request: when the worker drains, it may be closed.
-    pub(super) had_its_chance: bool,
+    /// Whether it has served a request: if so, it may be closed between requests when the worker drains.
+    pub(super) has_served: bool,
+    /// Whether it was given a last time for its first request, because the worker drains.
+    pub(super) is_at_last_chance: bool,
 }
 
 /// Who is at the other end, found out once for a connection.
@@ -63,7 +65,16 @@ impl Downstream {
     ) -> Self {
         let deadline = worker.deadlines.register();
         let peer = Peer::new(peer, &listener);
-        Self { worker, listener, stream, peer, deadline, held: Held::default(), had_its_chance: false }
+        Self {
+            worker,
+            listener,
+            stream,
+            peer,
+            deadline,
+            held: Held::default(),
+            has_served: false,
+            is_at_last_chance: false,
+        }
     }
 
     /// Writes an answer of our own, with what the route adds, and closes the account.
