@@ -64,7 +64,7 @@ pub(super) struct Listener {
     /// Its name in logs and metrics.
     #[schemars(required)]
     pub name: Option<Spanned<String>>,
-    /// The IP address and port to bind, such as "0.0.0.0:8080" or "[::]:8080"; port 0 takes a free one.
+    /// The IP address and port to bind, such as `0.0.0.0:8080` or `[::]:8080`; port 0 takes a free one.
     #[schemars(required)]
     pub listen: Option<Spanned<String>>,
     /// Networks (or addresses) whose Forwarded, X-Forwarded-* and X-Request-Id are believed; none by default.

@@ -130,7 +130,7 @@ impl Drop for Downstream {
 }
 
 impl Peer {
-    fn new(address: SocketAddr, listener: &Listener) -> Self {
+    pub(super) fn new(address: SocketAddr, listener: &Listener) -> Self {
         let ip = address.ip().to_canonical();
         let mut text = [0; 46];
         let mut rest = &mut text[..];

@@ -2,10 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::{
-    request_head::Outgoing,
-    target::{self},
-};
+use super::{downstream::Peer, request_head::Outgoing, target};
 use crate::{
     config,
     wire::{
@@ -55,9 +52,7 @@ fn one(input: &[u8], piece: usize) -> Option<(Vec<u8>, usize)> {
         head: &head,
         target: &target,
         route: &CONFIG.routes[0],
-        peer: [127, 0, 0, 1].into(),
-        peer_text: b"127.0.0.1",
-        trusted: false,
+        peer: &Peer::new(([127, 0, 0, 1], 1).into(), &CONFIG.listeners[0]),
         upgrade: None,
         request_id: None,
     }
