@@ -16,3 +16,5 @@ mod reading;
 pub mod router;
 pub mod server;
 pub mod socket;
+
+pub use query::MAX_WAIT;

@@ -8,64 +8,79 @@ use serde_json::{Map, Value, json};
 use super::{
     Failure,
     arguments::{self, Connection, DryRun},
-    client::{self, Answer},
+    client::{self, ANSWER_WITHIN, Answer},
     output,
 };
 
 /// Makes a call and prints its answer.
-pub fn call(connection: &Connection, call: arguments::Call) -> Result<(), Failure> {
+pub fn call(call: arguments::Call) -> Result<(), Failure> {
     match call {
-        arguments::Call::Status => {
-            let status = expect_success(get(connection, "/v1/status")?)?;
-            output::print(connection.json, &status, output::status);
+        arguments::Call::Status { connection } => {
+            let status = expect_success(get(&connection, "/v1/status", ANSWER_WITHIN)?)?;
+            expect_shape(&connection, status["generation"].is_u64() && status["splits"].is_array())?;
+            output::print(connection.form.json, &status, output::status)
         }
-        arguments::Call::Weights { split, weights, dry_run } => {
+        arguments::Call::Weights { split, weights, dry_run, connection } => {
             let path = format!("/v1/splits/{}/weights{}", encode(&split), query(&dry_run, None));
-            let answer = send(connection, Method::PUT, &path, Some(set(weights)?), Duration::ZERO)?;
-            output::print(connection.json, &expect_success(answer)?, output::change);
+            print_change(
+                &connection,
+                send(&connection, Method::PUT, &path, Some(set(weights)?), ANSWER_WITHIN)?,
+            )
         }
-        arguments::Call::Switch { split, pool, wait, timeout, dry_run } => {
+        arguments::Call::Switch { split, pool, wait, timeout, dry_run, connection } => {
             let wait = wait.then_some(timeout);
             let path = format!("/v1/splits/{}/switch{}", encode(&split), query(&dry_run, wait));
             let body = json!({ "to": pool });
-            let answer = send(connection, Method::POST, &path, Some(body), wait.unwrap_or_default())?;
-            let change = expect_success(answer)?;
-            output::print(connection.json, &change, output::change);
-            if change["drained"] == json!(false) {
-                return Err(Failure::Failed(format!(
-                    "the switch is in force, but requests are still in flight: {}",
-                    output::pairs(&change["in_flight"])
-                )));
-            }
+            let within = ANSWER_WITHIN + wait.unwrap_or_default();
+            print_change(&connection, send(&connection, Method::POST, &path, Some(body), within)?)
         }
-        arguments::Call::Rollback { split, to_revision, dry_run } => {
+        arguments::Call::Rollback { split, to_revision, dry_run, connection } => {
             let path = format!("/v1/splits/{}/rollback{}", encode(&split), query(&dry_run, None));
             let body = to_revision.map(|revision| json!({ "revision": revision }));
-            let answer = send(connection, Method::POST, &path, body, Duration::ZERO)?;
-            output::print(connection.json, &expect_success(answer)?, output::change);
+            print_change(&connection, send(&connection, Method::POST, &path, body, ANSWER_WITHIN)?)
         }
-        arguments::Call::Explain { url, headers, method } => {
+        arguments::Call::Explain { url, headers, method, connection } => {
             let body = imagined(&url, headers, &method)?;
-            let answer = send(connection, Method::POST, "/v1/explain", Some(body), Duration::ZERO)?;
-            output::print(connection.json, &expect_success(answer)?, output::explanation);
+            let answer = send(&connection, Method::POST, "/v1/explain", Some(body), ANSWER_WITHIN)?;
+            let explanation = expect_success(answer)?;
+            expect_shape(&connection, explanation["outcome"].is_string())?;
+            output::print(connection.form.json, &explanation, output::explanation)
         }
-        arguments::Call::Health { live } => {
-            let answer = get(connection, if live { "/livez" } else { "/readyz" })?;
-            let well = answer.status == 200;
-            output::print(connection.json, &answer.body, |_| {
-                format!("{}\n", if well { "ok" } else { "not ok" })
-            });
-            if !well {
-                let why = if live { "the instance does not work" } else { "the instance is not ready" };
-                return Err(Failure::Failed(why.into()));
-            }
-        }
+        arguments::Call::Health { live, timeout, connection } => health(&connection, live, timeout),
+    }
+}
+
+fn health(connection: &Connection, live: bool, within: Duration) -> Result<(), Failure> {
+    let (path, member) = if live { ("/livez", "alive") } else { ("/readyz", "ready") };
+    let answer = get(connection, path, within)?;
+    let well = answer.status == 200;
+    expect_shape(connection, answer.body[member] == json!(well))?;
+    output::print(connection.form.json, &answer.body, |_| {
+        format!("{}\n", if well { "ok" } else { "not ok" })
+    })?;
+    match (well, live) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Failure::Failed("the instance does not work".into())),
+        (false, false) => Err(Failure::Failed("the instance is not ready".into())),
+    }
+}
+
+/// Prints what a change did; one that was to drain and did not is a failure.
+fn print_change(connection: &Connection, answer: Answer) -> Result<(), Failure> {
+    let change = expect_success(answer)?;
+    expect_shape(connection, change["revision"].is_u64() && change["weights"].is_object())?;
+    output::print(connection.form.json, &change, output::change)?;
+    if change["drained"] == json!(false) {
+        return Err(Failure::Failed(format!(
+            "the switch is in force, but requests are still in flight: {}",
+            output::pairs(&change["in_flight"])
+        )));
     }
     Ok(())
 }
 
-fn get(connection: &Connection, path: &str) -> Result<Answer, Failure> {
-    send(connection, Method::GET, path, None, Duration::ZERO)
+fn get(connection: &Connection, path: &str, within: Duration) -> Result<Answer, Failure> {
+    send(connection, Method::GET, path, None, within)
 }
 
 fn send(
@@ -73,9 +88,21 @@ fn send(
     method: Method,
     path: &str,
     body: Option<Value>,
-    wait: Duration,
+    within: Duration,
 ) -> Result<Answer, Failure> {
-    client::send(connection, client::Call { method, path, body, wait })
+    client::send(connection, client::Call { method, path, body, within })
+}
+
+/// Refuses the answer of something else that speaks JSON at this address.
+fn expect_shape(connection: &Connection, is_ours: bool) -> Result<(), Failure> {
+    if is_ours {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "what answers at {} is not the admin API of a Switchback of this version\n\
+         (--admin or SWITCHBACK_ADMIN says where its admin API is)",
+        connection.admin
+    )))
 }
 
 /// The body of a success; a refusal becomes a failure that says all of it.

@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{Write, stderr, stdout},
+    io::{ErrorKind, Write, stderr, stdout},
 };
 
 use serde_json::{Value, json};
@@ -14,10 +14,16 @@ use super::Failure;
 use crate::config::Warning;
 
 /// Prints an answer as JSON or as `human` words it.
-pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
+pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) -> Result<(), Failure> {
     let text = if as_json { format!("{answer:#}\n") } else { harmless(&human(answer)) };
-    // A reader that went away (`| head`) has seen what it wanted.
-    let _ = stdout().write_all(text.as_bytes());
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // A reader that went away (`| head`) has seen what it wanted.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("the answer could not be written: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says what may surprise about a file.
@@ -77,8 +83,13 @@ pub fn problem(status: u16, problem: &Value) -> String {
         Some(detail) => detail.to_owned(),
         None => format!("the instance answered with status {status}"),
     };
+    let mut listed: Vec<&Value> = Vec::new();
     for error in problem["errors"].as_array().into_iter().flatten() {
-        if let Some(allowed) = error["allowed"].as_array() {
+        // Two wrong pools have the same right ones.
+        if let Some(allowed) = error["allowed"].as_array()
+            && !listed.contains(&&error["allowed"])
+        {
+            listed.push(&error["allowed"]);
             let allowed: Vec<_> = allowed.iter().map(text).collect();
             let _ = write!(words, "\n  allowed: {}", allowed.join(", "));
         }
