@@ -6,7 +6,7 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, output};
-use crate::{app, config};
+use crate::{app, config, proxy::ProxyError};
 
 /// Serves what a file declares.
 pub fn run(file: &Path) -> Result<(), Failure> {
@@ -34,7 +34,11 @@ fn failed(error: &anyhow::Error, advice: &str) -> Failure {
         }
     }
     let is_taken = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        let kind = match cause.downcast_ref::<ProxyError>() {
+            Some(ProxyError::Bind { error, .. }) => Some(error.kind()),
+            _ => cause.downcast_ref::<io::Error>().map(io::Error::kind),
+        };
+        kind == Some(io::ErrorKind::AddrInUse)
     };
     if error.chain().any(is_taken) {
         words = format!("{words}\n{advice}");
