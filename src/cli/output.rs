@@ -100,7 +100,7 @@ pub fn problem(status: u16, problem: &Value) -> String {
 /// What `explain` answers, in words.
 pub fn explanation(answer: &Value) -> String {
     let mut rows = Vec::new();
-    for part in ["outcome", "route", "split", "pool", "endpoint"] {
+    for part in ["outcome", "status", "route", "split", "pool", "endpoint", "target", "location"] {
         if !answer[part].is_null() {
             rows.push(vec![part.to_owned(), text(&answer[part])]);
         }
