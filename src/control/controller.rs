@@ -100,6 +100,11 @@ impl Controller {
     }
 
     fn compiling_with(compile: Compile, config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
+        if config.admin.is_some() {
+            tracing::info!(
+                "live changes are not kept over a restart in this version: it begins with the file's weights"
+            );
+        }
         let state = State::declared(&config, SystemTime::now());
         let mut endpoints = upstream::registry::Registry::default();
         let table = Arc::new(compile(1, &config, state.live(), &mut endpoints, &series, None));
