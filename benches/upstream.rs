@@ -3,11 +3,13 @@
 //!
 //! It shares a core with the load generator and must never be what the proxy waits for: a read and a write for each
 //! request, nothing else enters the kernel but `epoll_wait`, which many connections share. It knows what a benchmark
-//! sends and no more: GET without a body, the next request after the last answer; all else is refused and closed.
+//! sends and no more: GET without a body, the next request after the last answer, connections that are kept; all else
+//! is refused.
 
 use std::{
     collections::HashMap,
     env,
+    fs::File,
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -68,7 +70,7 @@ fn serve(versions: Vec<(String, SocketAddr)>) -> io::Result<std::convert::Infall
         poll.registry().register(&mut listener, Token(number), Interest::READABLE)?;
         listeners.push((listener, Rc::from(version)));
     }
-    let answers = Answers::new(SystemTime::now());
+    let answers = Answers::new(SystemTime::now())?;
     let mut connections = HashMap::new();
     let mut last_token = listeners.len();
     let mut scratch = vec![0; 64 * 1024];
@@ -202,7 +204,7 @@ impl Connection {
     fn answer(&self, head: &[u8], answers: &Answers) -> Answer {
         let target = head.strip_prefix(b"GET ").and_then(|rest| rest.split(|byte| *byte == b' ').next());
         let Some(target) = target else { return answers.refused.clone() };
-        let mut answer = if target.ends_with(b"/1k") {
+        if target.ends_with(b"/1k") {
             answers.small.clone()
         } else if target.ends_with(b"/100k") {
             answers.large.clone()
@@ -210,9 +212,7 @@ impl Connection {
             self.check(head, answers)
         } else {
             answers.absent.clone()
-        };
-        answer.last |= field(head, b"connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
-        answer
+        }
     }
 
     /// Says what was seen of a request.
@@ -224,20 +224,20 @@ impl Connection {
                 fields += &format!("{said}: {}\r\n", String::from_utf8_lossy(value));
             }
         }
-        answers.make("200 OK", &fields, self.version.as_bytes())
+        Answer::in_memory(answer_bytes(&answers.date, "200 OK", &fields, self.version.as_bytes()))
     }
 
     /// Sends what the socket takes; a later event has the rest.
     fn send(&mut self) -> Result<(), Over> {
         while let Some(Unsent { answer, sent }) = &mut self.unsent {
-            match self.stream.write(&answer.bytes[*sent..]) {
+            match answer.send(&mut self.stream, *sent) {
                 Ok(0) => return Err(Over),
                 Ok(count) => *sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(Over),
             }
-            if *sent == answer.bytes.len() {
+            if *sent == answer.length() {
                 let last = answer.last;
                 self.unsent = None;
                 return if last { Err(Over) } else { Ok(()) };
@@ -259,9 +259,47 @@ fn field<'head>(head: &'head [u8], name: &[u8]) -> Option<&'head [u8]> {
 /// A whole answer, shared by all that are sent it.
 #[derive(Clone)]
 struct Answer {
-    bytes: Rc<[u8]>,
+    bytes: Bytes,
     /// Whether the connection ends with it.
     last: bool,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Memory(Rc<[u8]>),
+    /// A file in memory, from which the kernel sends without copying: copies of 100 KB would take the core from the
+    /// load.
+    File(Rc<File>, usize),
+}
+
+impl Answer {
+    fn in_memory(bytes: Vec<u8>) -> Self {
+        Answer { bytes: Bytes::Memory(bytes.into()), last: false }
+    }
+
+    fn in_file(bytes: &[u8]) -> io::Result<Self> {
+        let mut file = File::from(rustix::fs::memfd_create("answer", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.write_all(bytes)?;
+        Ok(Answer { bytes: Bytes::File(Rc::new(file), bytes.len()), last: false })
+    }
+
+    fn length(&self) -> usize {
+        match &self.bytes {
+            Bytes::Memory(bytes) => bytes.len(),
+            Bytes::File(_, length) => *length,
+        }
+    }
+
+    /// Sends what the socket takes of the bytes from `sent` on; answers how many they were.
+    fn send(&self, stream: &mut TcpStream, sent: usize) -> io::Result<usize> {
+        match &self.bytes {
+            Bytes::Memory(bytes) => stream.write(&bytes[sent..]),
+            Bytes::File(file, length) => {
+                let mut offset = sent as u64;
+                Ok(rustix::fs::sendfile(stream, file, Some(&mut offset), length - sent)?)
+            }
+        }
+    }
 }
 
 /// The answers that are always the same, made once.
@@ -275,30 +313,26 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(now: SystemTime) -> Self {
-        let nothing = Answer { bytes: Rc::from([]), last: true };
-        let mut answers = Answers {
-            date: httpdate::fmt_http_date(now),
-            small: nothing.clone(),
-            large: nothing.clone(),
-            absent: nothing.clone(),
-            refused: nothing,
-        };
-        answers.small = answers.make("200 OK", "", &[b'x'; SMALL]);
-        answers.large = answers.make("200 OK", "", &[b'x'; LARGE]);
-        answers.absent = answers.make("404 Not Found", "", b"");
-        answers.refused =
-            Answer { last: true, ..answers.make("400 Bad Request", "Connection: close\r\n", b"") };
-        answers
+    fn new(now: SystemTime) -> io::Result<Self> {
+        let date = httpdate::fmt_http_date(now);
+        let in_memory =
+            |status, fields, body: &[u8]| Answer::in_memory(answer_bytes(&date, status, fields, body));
+        Ok(Answers {
+            small: in_memory("200 OK", "", &[b'x'; SMALL]),
+            large: Answer::in_file(&answer_bytes(&date, "200 OK", "", &[b'x'; LARGE]))?,
+            absent: in_memory("404 Not Found", "", b""),
+            refused: Answer { last: true, ..in_memory("400 Bad Request", "Connection: close\r\n", b"") },
+            date,
+        })
     }
+}
 
-    fn make(&self, status: &str, fields: &str, body: &[u8]) -> Answer {
-        let head = format!(
-            "HTTP/1.1 {status}\r\nServer: upstream\r\nDate: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-             {fields}\r\n",
-            self.date,
-            body.len()
-        );
-        Answer { bytes: [head.as_bytes(), body].concat().into(), last: false }
-    }
+/// A head and a body.
+fn answer_bytes(date: &str, status: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nServer: upstream\r\nDate: {date}\r\nContent-Type: text/plain\r\n\
+         Content-Length: {}\r\n{fields}\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
 }

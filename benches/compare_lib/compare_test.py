@@ -1,5 +1,6 @@
 """Tests of the harness itself: a figure is only as good as what reads it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,9 +8,10 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
-from compare_lib import callgrind, load, machine, report
-from compare_lib.works import Metric
+from compare_lib import build, callgrind, load, machine, report
+from compare_lib.works import BUSY, CPU, Metric, Watch
 
 WRK = """\
 Running 1s test @ http://127.0.0.1:19871/1k
@@ -65,6 +67,21 @@ class Tables(unittest.TestCase):
         self.assertEqual(report.cell([], Metric("cpu", "us", 1)), "-")
 
 
+class Builds(unittest.TestCase):
+    """What cargo says it has built."""
+
+    def test_the_executable_of_the_named_target_is_found(self):
+        def artifact(kind, name, path):
+            return {"reason": "compiler-artifact", "target": {"kind": [kind], "name": name}, "executable": path}
+
+        messages = [artifact("lib", "upstream", None), artifact("bin", "upstream", "/t/bin"),
+                    artifact("bench", "upstream", "/t/upstream-0f"), {"reason": "build-finished", "success": True}]
+        text = "\n".join(map(json.dumps, messages))
+        self.assertEqual(build.parse_artifacts(text, "bench", "upstream"), "/t/upstream-0f")
+        with self.assertRaises(SystemExit):
+            build.parse_artifacts(text, "bench", "routing")
+
+
 class Instructions(unittest.TestCase):
     """What callgrind counted, and its bounds."""
 
@@ -98,6 +115,24 @@ class Accounting(unittest.TestCase):
             self.assertEqual(process.stdout.readline(), b"burnt\n")
             self.assertEqual(len(machine.tree(process.pid)), 2)
             self.assertGreater(machine.cpu_nanoseconds(process.pid), 0.19e9)
+
+    def test_a_busy_process_is_told_from_an_idle_one(self):
+        waits = "import sys, time\nprint(flush=True)\nsys.stdin.readline()\n"
+        burns = waits + "while time.process_time() < 0.2: pass\nprint(flush=True)\ntime.sleep(60)\n"
+        with tempfile.TemporaryDirectory() as folder, machine.Processes(Path(folder)) as processes:
+            process = processes.start("burn", [sys.executable, "-c", burns], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE)
+            process.stdout.readline()
+            watch = Watch(SimpleNamespace(process=process))
+            done = load.Load(requests=1000, failed=0, seconds=0.4, p99=0.0, command="")
+            self.assertLess(watch.figures(done)[BUSY], 10)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            # Of the 0.2 s it has spent some before it was watched, to start.
+            figures = watch.figures(done)
+            self.assertTrue(20 < figures[BUSY] < 60, figures)
+            self.assertAlmostEqual(figures[CPU], figures[BUSY] * 4)
 
     def test_resident_memory_is_in_bytes(self):
         before = machine.resident_bytes(os.getpid())

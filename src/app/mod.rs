@@ -25,6 +25,7 @@ use crate::{
 
 pub mod control_plane;
 pub mod demo;
+mod descriptors;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -48,6 +49,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user: [Signal; 2],
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -76,7 +78,8 @@ impl Instance {
         });
         let log = log.transpose()?;
         let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
-        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref())?;
+        let most = descriptors::connections(&config);
+        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), most)?;
         control.lifecycle.advance(lifecycle::Phase::Ready);
         let addresses = proxy.addresses.clone();
         Ok(Self { config, control, addresses, series, proxy, log })
@@ -96,7 +99,7 @@ impl Instance {
         out.flush()
     }
 
-    /// Stops in order. Another signal meanwhile ends it at once.
+    /// Stops in order. SIGINT meanwhile ends it at once.
     async fn stop(self, signals: &mut Signals) {
         let settings = self.config.shutdown;
         tracing::info!(delay = ?settings.delay, deadline = ?settings.deadline, "stopping");
@@ -112,7 +115,7 @@ impl Instance {
         };
         tokio::select! {
             () = in_order => {}
-            () = signals.until_stop(self.log.as_ref()) => tracing::warn!("stopping at once"),
+            () = signals.until_interrupt(self.log.as_ref()) => tracing::warn!("stopping at once"),
         }
         if !self.proxy.is_finished() {
             let left: u64 = self.series.workers().iter().map(|worker| worker.connections.value()).sum();
@@ -138,17 +141,50 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
     }
 
-    /// Waits for a signal to stop. SIGHUP opens the access log's file anew, as logrotate asks for.
+    /// Waits for a signal to stop.
     async fn until_stop(&mut self, log: Option<&AccessLog>) {
         loop {
+            let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => log.into_iter().for_each(AccessLog::reopen),
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => reopen(log),
+                // Their default is to end the process, which nobody who sends them has in mind.
+                _ = first.recv() => tracing::info!("SIGUSR1 means nothing in this version"),
+                _ = second.recv() => tracing::info!("SIGUSR2 means nothing in this version"),
             }
         }
+    }
+
+    /// Waits for SIGINT: the second Ctrl-C of somebody who can't wait. SIGTERM comes twice from some supervisors, and
+    /// means no more the second time.
+    async fn until_interrupt(&mut self, log: Option<&AccessLog>) {
+        loop {
+            let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => reopen(log),
+                _ = terminate.recv() => tracing::info!("stopping already"),
+                _ = first.recv() => {}
+                _ = second.recv() => {}
+            }
+        }
+    }
+}
+
+/// SIGHUP: opens the access log's file anew, as log rotation asks for.
+fn reopen(log: Option<&AccessLog>) {
+    match log {
+        Some(log) => {
+            tracing::info!("SIGHUP: the access log's file is opened anew");
+            log.reopen();
+        }
+        None => tracing::info!(
+            "SIGHUP: there is no access log to open anew; the file is not read again in this version"
+        ),
     }
 }

@@ -39,6 +39,7 @@ pub(super) struct Account {
     pub(super) sent: u64,
     /// Attempts made.
     pub(super) attempts: u32,
+    is_closed: bool,
     /// For the access log, if this request is one of its sample.
     pub(super) record: Option<Box<Record>>,
 }
@@ -58,6 +59,7 @@ impl Account {
             received: 0,
             sent: 0,
             attempts: 0,
+            is_closed: false,
             record: None,
         };
         account.each(|series, slot| series.of(slot).in_flight.add(1));
@@ -109,7 +111,8 @@ impl Account {
     /// Closes the account after the last byte: counts the request everywhere it belongs. `whole` says that the
     /// response was sent to its end, or that a tunnel ended.
     #[inline]
-    pub(super) fn close(mut self, lease: Option<&Lease>, whole: bool) {
+    pub(super) fn close(&mut self, lease: Option<&Lease>, whole: bool) {
+        self.is_closed = true;
         let now = clock::now();
         let duration = now.saturating_duration_since(self.started);
         let status = self.status.filter(|_| whole);
@@ -174,6 +177,10 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        if !self.is_closed {
+            // Its task was ended by the deadline of a stop.
+            self.close(None, false);
+        }
         self.each(|series, slot| series.of(slot).in_flight.subtract(1));
     }
 }

@@ -1,10 +1,10 @@
 //! The answers that Switchback gives itself, and how they look. Which status an error has, its type says.
 
-use super::response_head::Afterwards;
+use super::{request_head::is_dropped, response_head::Afterwards, routed::Routed};
 use crate::wire::emit;
 
 /// An answer of Switchback's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Answer {
     /// The status code.
     pub(super) status: u16,
@@ -27,28 +27,45 @@ impl Answer {
         Self { close: false, ..Self::closing(status, detail) }
     }
 
-    /// Writes it. A client that asked with HEAD gets no body.
-    pub(super) fn write(&self, out: &mut Vec<u8>, to_head: bool, afterwards: Afterwards, date: &[u8]) {
+    /// Writes it, with what its route adds to responses. A client that asked with HEAD gets no body.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        to_head: bool,
+        afterwards: Afterwards,
+        date: &[u8],
+        routed: Option<&Routed>,
+    ) {
+        let edits = routed.map(|routed| &routed.settings().response_headers);
+        let line = |out: &mut Vec<u8>, name: &[u8], value: &[u8]| {
+            if !edits.is_some_and(|edits| is_dropped(edits, name)) {
+                emit::line(out, name, value);
+            }
+        };
         let reason = reason(self.status);
         out.extend_from_slice(b"HTTP/1.1 ");
         emit::decimal(out, u64::from(self.status));
         out.push(b' ');
         out.extend_from_slice(reason.as_bytes());
         out.extend_from_slice(b"\r\n");
-        emit::line(out, b"Date", date);
+        line(out, b"Date", date);
         let body = self.body(reason);
         if let Some(location) = &self.location {
-            emit::line(out, b"Location", location);
+            line(out, b"Location", location);
         } else {
-            emit::line(out, b"Content-Type", b"application/problem+json");
-            emit::line(out, b"Cache-Control", b"no-store");
+            line(out, b"Content-Type", b"application/problem+json");
+            line(out, b"Cache-Control", b"no-store");
         }
         match self.status {
-            503 => emit::line(out, b"Retry-After", b"1"),
-            405 => emit::line(out, b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            503 => line(out, b"Retry-After", b"1"),
+            405 => line(out, b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             _ => {}
         }
         emit::content_length(out, body.len() as u64);
+        if let Some(id) = routed.and_then(Routed::request_id) {
+            emit::line(out, b"X-Request-Id", id);
+        }
+        out.extend_from_slice(edits.map_or(&[], |edits| &edits.lines));
         afterwards.write(out);
         out.extend_from_slice(b"\r\n");
         if !to_head {

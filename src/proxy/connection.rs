@@ -24,6 +24,7 @@ use super::{
     handler::{self, Begin},
     linger::linger,
     response_head::Afterwards,
+    view,
     worker::{Phase, Worker},
 };
 use crate::{
@@ -32,10 +33,9 @@ use crate::{
 };
 
 /// How long a connection that was accepted at the last moment has for its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const FIRST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What the wait for a request came to.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 enum Arrival {
     /// The client is gone, or was asked to go and is idle.
     Closed,
@@ -60,17 +60,17 @@ pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: Tc
         let after = match poll_fn(|cx| downstream.poll_request(cx)).await {
             Arrival::Closed => After::Close,
             Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
-            Arrival::Request(Begin::Answer(answer, account), end) => {
+            Arrival::Request(Begin::Answer(answer, mut account, routed), end) => {
                 let closes = answer.close || !end.keeps_alive || downstream.worker.is_leaving();
                 let afterwards = Afterwards::of(!closes, end.is_http11);
-                let account = account.map(|account| (account, None));
-                downstream.send_answer(&answer, account, end.is_head, afterwards).await
+                let (account, routed) = (account.as_mut(), routed.as_ref());
+                downstream.send_answer(&answer, account, routed, None, end.is_head, afterwards).await
             }
         };
         if after != After::Next {
             break after;
         }
-        downstream.had_its_chance = true;
+        downstream.has_served = true;
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
     if after == After::Linger {
@@ -116,12 +116,13 @@ impl Downstream {
             return Poll::Ready(self.refuse(Answer::closing(408, "the request head did not come in time")));
         }
         if self.worker.phase.get() >= Phase::Draining && !within_head {
-            if self.had_its_chance {
+            if self.has_served {
                 return Poll::Ready(Arrival::Closed);
             }
             // Its client has only just connected, and its first request is on the way.
-            self.had_its_chance = true;
-            self.deadline.arm(clock::now() + FIRST_REQUEST);
+            if !std::mem::replace(&mut self.is_at_last_chance, true) {
+                self.deadline.arm(clock::now() + FIRST_REQUEST);
+            }
         }
         Poll::Pending
     }
@@ -194,8 +195,8 @@ impl Downstream {
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {
-        self.worker.counts.refused.add(1);
+        view::count_refused(self, answer.status);
         let end = RequestEnd { is_head: false, is_http11: true, keeps_alive: false };
-        Arrival::Request(Begin::Answer(answer, None), end)
+        Arrival::Request(Begin::Answer(answer, None, None), end)
     }
 }

@@ -13,7 +13,7 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::{
     account::Account, answer::Answer, client, clock, deadline::Deadline, held::Held,
-    response_head::Afterwards, worker::Worker,
+    response_head::Afterwards, routed::Routed, worker::Worker,
 };
 use crate::{config::Listener, upstream::local::Lease};
 
@@ -26,8 +26,10 @@ pub(super) struct Downstream {
     pub(super) peer: Peer,
     pub(super) deadline: Deadline,
     pub(super) held: Held,
-    /// Whether it has had its chance to send a request: when the worker drains, it may be closed.
-    pub(super) had_its_chance: bool,
+    /// Whether it has served a request: if so, it may be closed between requests when the worker drains.
+    pub(super) has_served: bool,
+    /// Whether it was given a last time for its first request, because the worker drains.
+    pub(super) is_at_last_chance: bool,
 }
 
 /// Who is at the other end, found out once for a connection.
@@ -63,24 +65,35 @@ impl Downstream {
     ) -> Self {
         let deadline = worker.deadlines.register();
         let peer = Peer::new(peer, &listener);
-        Self { worker, listener, stream, peer, deadline, held: Held::default(), had_its_chance: false }
+        Self {
+            worker,
+            listener,
+            stream,
+            peer,
+            deadline,
+            held: Held::default(),
+            has_served: false,
+            is_at_last_chance: false,
+        }
     }
 
-    /// Writes an answer of our own and closes the account.
+    /// Writes an answer of our own, with what the route adds, and closes the account.
     pub(super) async fn send_answer(
         &mut self,
         answer: &Answer,
-        account: Option<(Account, Option<&Lease>)>,
+        account: Option<&mut Account>,
+        routed: Option<&Routed>,
+        lease: Option<&Lease>,
         to_head: bool,
         afterwards: Afterwards,
     ) -> After {
         let mut out = self.worker.buffers.take();
-        answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text());
+        answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text(), routed);
         self.deadline.arm(clock::now() + self.listener.write_timeout);
         let mut sent = 0;
         let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
         self.worker.buffers.give(out);
-        if let Some((mut account, lease)) = account {
+        if let Some(account) = account {
             account.answered(answer.status);
             account.close(lease, written.is_ok());
         }

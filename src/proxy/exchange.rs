@@ -180,7 +180,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn is_body_too_large(&self) -> bool {
-        let most = self.request.table.routes[self.request.route].settings.max_body;
+        let most = self.request.routed.settings().max_body;
         most.is_some_and(|most| self.request.body.announced_bytes() > most)
     }
 

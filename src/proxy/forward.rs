@@ -13,6 +13,7 @@ use super::{
     handler::Request,
     listener,
     outbox::Outbox,
+    requests::KeptRequest,
     response_head::Afterwards,
     retry::{self, Failure, Verdict},
     tunnel,
@@ -35,9 +36,9 @@ struct Tried {
 }
 
 /// Forwards a request and brings its response back.
-pub(super) async fn forward(downstream: &mut Downstream, mut request: Request) -> After {
+pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptRequest) -> After {
     let mut up = Outbox::new(std::mem::take(&mut request.message));
-    let timeout = request.table.routes[request.route].settings.timeout;
+    let timeout = request.routed.settings().timeout;
     let due = timeout.map(|timeout| request.account.started + timeout);
     let mut tried = Tried { endpoints: [request.lease.id; MOST_ATTEMPTS], count: 0, fresh: false };
     let result = loop {
@@ -52,10 +53,12 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: Request) -
         up.rewind();
     };
     up.give_back(&downstream.worker.buffers);
-    match result {
-        Ok((finished, connection)) => end(downstream, request, finished, connection).await,
-        Err(failed) => fail(downstream, request, failed).await,
-    }
+    let after = match result {
+        Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
+        Err(failed) => fail(downstream, &mut request, failed).await,
+    };
+    downstream.worker.requests.end(request);
+    after
 }
 
 /// Makes one attempt.
@@ -99,7 +102,7 @@ async fn connect(
     request: &Request,
     due: Option<Instant>,
 ) -> Result<Connection, Failure> {
-    let pool = &request.table.pools[request.pool].settings;
+    let pool = &request.routed.table.pools[request.pool].settings;
     let limit = clock::now() + pool.connect_timeout;
     let limit = due.map_or(limit, |due| due.min(limit));
     let mut look_at = clock::now() + LOOK;
@@ -149,7 +152,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Decides whether the request goes again, and moves it to where it goes.
 #[cold]
 fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried: &mut Tried) -> bool {
-    let settings = &request.table.routes[request.route].settings;
+    let settings = request.routed.settings();
     let verdict = retry::judge(&failed.failure, failed.replayable, request.traits.is_idempotent);
     if verdict == Verdict::Stands
         || tried.count >= MOST_ATTEMPTS
@@ -176,24 +179,24 @@ fn move_on(downstream: &Downstream, request: &mut Request, tried: &mut Tried) ->
         let mut routing = downstream.worker.routing.borrow_mut();
         let routing = &mut *routing;
         select::select_again(
-            &request.table,
+            &request.routed.table,
             &mut routing.chooser,
             &mut routing.upstreams,
             &mut routing.series,
-            (request.route, request.arm, request.pool),
+            (request.routed.route, request.arm, request.pool),
             &tried.endpoints[..tried.count],
         )
     };
     let Selection::Forward { arm, pool, lease, .. } = selection else { return false };
     (request.arm, request.pool, request.lease) = (arm, pool, lease);
-    request.account.assign(&request.table, arm, pool);
+    request.account.assign(&request.routed.table, arm, pool);
     true
 }
 
 /// The response has been sent to its end.
 async fn end(
     downstream: &mut Downstream,
-    mut request: Request,
+    request: &mut Request,
     finished: Finished,
     mut connection: Connection,
 ) -> After {
@@ -205,12 +208,12 @@ async fn end(
         request.account.close(Some(&request.lease), true);
         return After::Close;
     }
-    let lease = request.lease;
+    let Request { lease, account, routed, pool, .. } = request;
     if finished.upstream_reusable && !lease.occupancy.is_draining() {
-        let pool = &request.table.pools[request.pool].settings;
+        let pool = &routed.table.pools[*pool].settings;
         lease.idle.give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
     }
-    request.account.close(Some(&lease), true);
+    account.close(Some(lease), true);
     match finished.afterwards {
         Afterwards::Stays | Afterwards::StaysAndSaysSo => After::Next,
         // A client that asked for the close, and whose request was read whole, sends nothing more.
@@ -220,7 +223,7 @@ async fn end(
 }
 
 /// No attempt has succeeded.
-async fn fail(downstream: &mut Downstream, mut request: Request, failed: Failed) -> After {
+async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed) -> After {
     request.account.received = request.body.data_bytes();
     tracing::debug!(
         error = %failed.failure,
@@ -240,9 +243,8 @@ async fn fail(downstream: &mut Downstream, mut request: Request, failed: Failed)
         && !downstream.worker.is_leaving();
     let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
     let answer = Answer::problem(status, &failed.failure);
-    let Request { account, lease, traits, .. } = request;
-    let after =
-        downstream.send_answer(&answer, Some((account, Some(&lease))), traits.is_head, afterwards).await;
-    drop(lease);
-    after
+    let Request { account, lease, traits, routed, .. } = request;
+    downstream
+        .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)
+        .await
 }

@@ -8,11 +8,13 @@ use std::{borrow::Cow, rc::Rc};
 use super::{
     account::Account,
     answer::Answer,
+    buffers::Buffers,
     client,
     downstream::Downstream,
     redirect,
     request_head::Outgoing,
-    request_id::RequestId,
+    requests::KeptRequest,
+    routed::Routed,
     target::{self, Target},
     view::{self, View},
     worker::Routing,
@@ -22,7 +24,6 @@ use crate::{
     model::{access_log::LogField, path},
     routing::{
         live::Generation,
-        request_view::RequestView,
         select::{self, Selection},
         table::{Route, Table},
     },
@@ -38,18 +39,16 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Begin {
     /// Switchback answers it itself.
-    Answer(Answer, Option<Account>),
+    Answer(Answer, Option<Account>, Option<Routed>),
     /// It is forwarded.
-    Forward(Request),
+    Forward(KeptRequest),
 }
 
 /// A request on its way to an upstream.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// The generation that decided it.
-    pub(super) table: Rc<Generation>,
-    /// The route, an index into the table.
-    pub(super) route: usize,
+    /// Its route.
+    pub(super) routed: Routed,
     /// The split and the arm in it, unless the route names a pool.
     pub(super) arm: Option<(usize, usize)>,
     /// The pool, an index into the table.
@@ -62,8 +61,6 @@ pub(super) struct Request {
     pub(super) body: Body,
     /// What of the head is needed later.
     pub(super) traits: Traits,
-    /// The id that the response carries, too.
-    pub(super) request_id: Option<Box<RequestId>>,
     /// What is counted.
     pub(super) account: Account,
 }
@@ -85,13 +82,27 @@ pub(super) struct Traits {
     pub(super) upgrade: Option<usize>,
 }
 
+impl Traits {
+    fn of(head: &RequestHead, buffer: &[u8], upgrade: Option<usize>) -> Self {
+        let method = head.method.of(buffer);
+        Self {
+            is_head: method == b"HEAD",
+            is_idempotent: matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
+            is_http11: head.is_http11,
+            keeps_alive: head.keeps_alive(),
+            expects_continue: head.expects_continue,
+            upgrade,
+        }
+    }
+}
+
 /// Decides a request whose whole head stands at the start of `buffer`. Answers what is done about it and how many
 /// bytes of `buffer` belong to it.
 pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) -> (Begin, usize) {
     let settings = &*downstream.listener;
     let refuse = |answer: Answer| {
-        downstream.worker.counts.refused.add(1);
-        (Begin::Answer(answer, None), buffer.len())
+        view::count_refused(downstream, answer.status);
+        (Begin::Answer(answer, None, None), buffer.len())
     };
     if head.fields.underscore && !settings.allow_underscores {
         return refuse(Answer::closing(400, "a field name holds an underscore"));
@@ -149,45 +160,49 @@ fn act(
     selection: Selection,
 ) -> (Begin, usize) {
     let worker = &downstream.worker;
-    let open = |route: Option<&Route>| {
-        let mut account = Account::open(worker, route.map(|route| route.slot));
-        if worker.is_logged() {
-            account.record = Some(view::record(downstream, view, table.generation, route));
-        }
-        account
-    };
-    let answer = |answer: Answer, route: Option<&Route>| {
-        let (answer, read) = unread(answer, view.buffer, view.head);
-        (Begin::Answer(answer, Some(open(route))), read)
-    };
-    match selection {
+    let (route, destination) = match selection {
         Selection::NoRoute => {
             worker.counts.unrouted.add(1);
-            answer(Answer::problem(404, "no route takes this request"), None)
+            let account = open(downstream, view, &table, None);
+            let (answer, read) = unread(Answer::problem(404, "no route takes this request"), view);
+            return (Begin::Answer(answer, Some(account), None), read);
         }
-        Selection::Redirect { route } => {
-            let route = &table.routes[route];
-            let config::Action::Redirect(settings) = &route.settings.action else {
-                unreachable!("a table says that a route redirects only if its settings do")
-            };
-            answer(redirect::answer(settings, view.target), Some(route))
-        }
-        Selection::Unavailable { route, .. } => {
-            answer(Answer::problem(503, "no endpoint is available"), Some(&table.routes[route]))
-        }
-        Selection::Forward { route, arm, pool, lease } => {
-            let upgrade = match check(&table.routes[route].settings, view) {
-                Ok(upgrade) => upgrade,
-                Err(refusal) => return answer(refusal, Some(&table.routes[route])),
-            };
-            let account = open(Some(&table.routes[route]));
-            forward(downstream, view, upgrade, Routed { table, route, arm, pool, lease, account })
-        }
+        Selection::Redirect { route } => (route, Err(None)),
+        Selection::Unavailable { route, .. } => (route, Err(Some("no endpoint is available"))),
+        Selection::Forward { route, arm, pool, lease } => (route, Ok((arm, pool, lease))),
+    };
+    let mut account = open(downstream, view, &table, Some(&table.routes[route]));
+    let routed = {
+        let rng = &mut worker.routing.borrow_mut().rng;
+        Routed::new(table, route, view, downstream.peer.is_trusted, rng)
+    };
+    if let (Some(record), Some(id)) = (&mut account.record, routed.request_id()) {
+        record.set(LogField::RequestId, id);
     }
+    let answer = match (destination, &routed.settings().action) {
+        (Ok((arm, pool, lease)), _) => match check(routed.settings(), view) {
+            Ok(upgrade) => return forward(downstream, view, upgrade, (arm, pool, lease), (routed, account)),
+            Err(refusal) => refusal,
+        },
+        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target),
+        (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
+    };
+    let (answer, read) = unread(answer, view);
+    (Begin::Answer(answer, Some(account), Some(routed)), read)
+}
+
+/// Opens the account of a request.
+fn open(downstream: &Downstream, view: &View<'_>, table: &Table, route: Option<&Route>) -> Account {
+    let mut account = Account::open(&downstream.worker, route.map(|route| route.slot));
+    if downstream.worker.is_logged() {
+        account.record = Some(view::record(downstream, view, table.generation, route));
+    }
+    account
 }
 
 /// An answer to a request whose body nobody will read: the connection can go on only if all of it is here.
-fn unread(mut answer: Answer, buffer: &[u8], head: &RequestHead) -> (Answer, usize) {
+fn unread(mut answer: Answer, view: &View<'_>) -> (Answer, usize) {
+    let (buffer, head) = (view.buffer, view.head);
     let body = match head.body {
         RequestBody::None => Some(0),
         RequestBody::Length(length) => usize::try_from(length).ok(),
@@ -224,32 +239,18 @@ fn check(route: &config::Route, view: &View<'_>) -> Result<Option<usize>, Answer
     Ok(upgrade)
 }
 
-/// What a selection and the opening of an account gave.
-struct Routed {
-    table: Rc<Generation>,
-    route: usize,
-    arm: Option<(usize, usize)>,
-    pool: usize,
-    lease: Lease,
-    account: Account,
-}
-
 /// Writes the message that the upstream gets.
 fn forward(
     downstream: &Downstream,
     view: &View<'_>,
     upgrade: Option<usize>,
-    routed: Routed,
+    (arm, pool, lease): (Option<(usize, usize)>, usize, Lease),
+    (routed, mut account): (Routed, Account),
 ) -> (Begin, usize) {
     let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
-    let Routed { table, route, arm, pool, lease, mut account } = routed;
-    let settings = &table.routes[route].settings;
-    account.assign(&table, arm, pool);
-    let request_id = {
-        let mut routing = worker.routing.borrow_mut();
-        routing.budget.earn(settings.retries.budget);
-        settings.request_id.then(|| Box::new(request_id(view, downstream.peer.is_trusted, &mut routing.rng)))
-    };
+    let settings = routed.settings();
+    account.assign(&routed.table, arm, pool);
+    worker.routing.borrow_mut().budget.earn(settings.retries.budget);
     let mut message = worker.buffers.take();
     let outgoing = Outgoing {
         buffer,
@@ -258,61 +259,46 @@ fn forward(
         route: settings,
         peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
-        request_id: request_id.as_deref().map(RequestId::text),
+        request_id: routed.request_id(),
     };
     outgoing.write(&mut message);
     let mut body = Body::of_request(head.body);
     let rest = &buffer[head.length..];
-    let mut aside = worker.buffers.take();
-    let passed = body.pass(rest, &mut aside);
-    let refusal = match passed {
-        Err(error) => Some(Answer::closing(400, error)),
-        Ok(_) if settings.max_body.is_some_and(|most| body.announced_bytes() > most) => {
-            Some(Answer::closing(413, "the request body is larger than this route allows"))
-        }
-        Ok(passed) => {
-            message.extend_from_slice(&rest[..passed.direct]);
-            message.extend_from_slice(&aside);
-            None
+    let passed = match pass_first(&mut body, rest, &mut message, settings.max_body, &worker.buffers) {
+        Ok(passed) => passed,
+        Err(refusal) => {
+            worker.buffers.give(message);
+            return (Begin::Answer(refusal, Some(account), Some(routed)), buffer.len());
         }
     };
-    worker.buffers.give(aside);
-    if let Some(refusal) = refusal {
-        worker.buffers.give(message);
-        return (Begin::Answer(refusal, Some(account)), buffer.len());
-    }
-    if let (Some(record), Some(id)) = (&mut account.record, &request_id) {
-        record.set(LogField::RequestId, id.text());
-    }
-    let method = head.method.of(buffer);
-    let traits = Traits {
-        is_head: method == b"HEAD",
-        is_idempotent: matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
-        is_http11: head.is_http11,
-        keeps_alive: head.keeps_alive(),
-        expects_continue: head.expects_continue,
-        upgrade,
-    };
-    let read = head.length + passed.map_or(0, |passed| passed.read);
-    (
-        Begin::Forward(Request {
-            table,
-            route,
-            arm,
-            pool,
-            lease,
-            message,
-            body,
-            traits,
-            request_id,
-            account,
-        }),
-        read,
-    )
+    let traits = Traits::of(head, buffer, upgrade);
+    let request = Request { routed, arm, pool, lease, message, body, traits, account };
+    (Begin::Forward(worker.requests.keep(request)), head.length + passed)
 }
 
-/// The id of a request: what a trusted peer calls it, or a new one.
-fn request_id(view: &View<'_>, trusted: bool, rng: &mut fastrand::Rng) -> RequestId {
-    let sent = if trusted { view.header("x-request-id", 0) } else { None };
-    sent.and_then(RequestId::believed).unwrap_or_else(|| RequestId::new(rng))
+/// Adds what has come of the body to the message; answers how many bytes that was.
+fn pass_first(
+    body: &mut Body,
+    bytes: &[u8],
+    message: &mut Vec<u8>,
+    most: Option<u64>,
+    buffers: &Buffers,
+) -> Result<usize, Answer> {
+    if bytes.is_empty() || body.is_done() {
+        return Ok(0);
+    }
+    let mut aside = if body.is_plain() { Vec::new() } else { buffers.take() };
+    let passed = body.pass(bytes, &mut aside);
+    if let Ok(passed) = &passed {
+        message.extend_from_slice(&bytes[..passed.direct]);
+        message.extend_from_slice(&aside);
+    }
+    buffers.give(aside);
+    match passed {
+        Err(error) => Err(Answer::closing(400, error)),
+        Ok(_) if most.is_some_and(|most| body.announced_bytes() > most) => {
+            Err(Answer::closing(413, "the request body is larger than this route allows"))
+        }
+        Ok(passed) => Ok(passed.read),
+    }
 }

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -27,6 +27,8 @@ use crate::config::Listener;
 const BACKLOG: i32 = 4096;
 /// How long accepting pauses when descriptors are used up or the cap on connections is reached.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A trouble that lasts is warned of this often.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// The sockets of one listener.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(super) struct Bound {
     pub(super) socket: std::net::TcpListener,
     /// Connections of the listener that are open, over all workers.
     pub(super) open: Arc<AtomicUsize>,
+    /// The most of them that the process has descriptors for.
+    pub(super) most: usize,
 }
 
 /// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out.
@@ -101,8 +105,9 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         }
     };
     let settings = Rc::new(Listener::clone(&bound.settings));
+    let mut warned = None;
     loop {
-        if bound.open.load(Ordering::Relaxed) >= settings.max_connections {
+        if bound.open.load(Ordering::Relaxed) >= settings.max_connections.min(bound.most) {
             tokio::time::sleep(PAUSE).await;
             if *phases.borrow() >= Phase::Draining {
                 break;
@@ -118,7 +123,10 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
             Ok((stream, peer)) => begin(&worker, &settings, &bound.open, stream, peer),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(listener = %settings.name, %error, "accepting pauses");
+                if warned.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_WARNINGS) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(listener = %settings.name, %error, "accepting pauses");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

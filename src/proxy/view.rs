@@ -89,3 +89,18 @@ pub(super) fn record(
     }
     Box::new(record)
 }
+
+/// Counts a request that is refused before its route is known, and logs it: of what it asked for nothing is certain.
+#[cold]
+pub(super) fn count_refused(downstream: &Downstream, status: u16) {
+    downstream.worker.counts.refused.add(1);
+    if downstream.worker.is_logged() {
+        let mut record = Record::with_capacity(64);
+        record.time = SystemTime::now();
+        record.client = Some(SocketAddr::new(downstream.peer.ip, downstream.peer.port));
+        record.status = status;
+        record.set(LogField::Listener, downstream.listener.name.as_str().as_bytes());
+        record.set(LogField::Outcome, b"refused");
+        downstream.worker.log(Box::new(record));
+    }
+}

@@ -21,6 +21,7 @@ use super::{
     clock::{self, DateValue},
     deadline::{Deadlines, SWEEP},
     listener::{self, Bound},
+    requests::Requests,
     retry::Budget,
 };
 use crate::{
@@ -92,6 +93,7 @@ pub(super) struct Worker {
     /// The response head that is being read. Borrowed as the scratch is.
     pub(super) response: RefCell<ResponseHead>,
     pub(super) buffers: Buffers,
+    pub(super) requests: Requests,
     pub(super) deadlines: Rc<Deadlines>,
     pub(super) routing: RefCell<Routing>,
     pub(super) counts: Arc<WorkerCounts>,
@@ -119,12 +121,14 @@ struct AccessLog {
 }
 
 impl Proxy {
-    /// Binds the listeners and starts the workers. When this returns, connections are accepted.
+    /// Binds the listeners and starts the workers. When this returns, connections are accepted: no more than `most`
+    /// at a time on each listener, whatever its own limit says.
     pub fn start(
         config: &Config,
         live: &Live,
         series: &Arc<Registry>,
         log: Option<&access_log::AccessLog>,
+        most: usize,
     ) -> Result<Self, ProxyError> {
         let count = config.workers.map_or_else(cores, usize::from);
         let (phase, phases) = watch::channel(Phase::Serving);
@@ -139,7 +143,7 @@ impl Proxy {
             let mut sockets = Vec::new();
             for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
                 let socket = bound.sockets.pop().expect("one socket was bound for each worker");
-                sockets.push(Bound { settings: Arc::clone(settings), socket, open: Arc::clone(open) });
+                sockets.push(Bound { settings: Arc::clone(settings), socket, open: Arc::clone(open), most });
             }
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let log = log.zip(config.access_log.as_ref());
@@ -270,6 +274,7 @@ impl Worker {
             request: RefCell::default(),
             response: RefCell::default(),
             buffers: Buffers::default(),
+            requests: Requests::default(),
             deadlines: Rc::default(),
             routing: RefCell::new(Routing {
                 reader: live.reader(),

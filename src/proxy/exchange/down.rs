@@ -15,7 +15,6 @@ use crate::{
         buffers::Buffers,
         clock,
         outbox::Outbox,
-        request_id::RequestId,
         response_head::{Afterwards, Incoming},
         retry::Failure,
     },
@@ -211,8 +210,8 @@ impl Exchange<'_> {
             && !worker.is_leaving();
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
-        let edits = &self.request.table.routes[self.request.route].settings.response_headers;
-        let id = self.request.request_id.as_deref().map(RequestId::text);
+        let edits = &self.request.routed.settings().response_headers;
+        let id = self.request.routed.request_id();
         let out = self.down.outbox.room(&worker.buffers);
         Incoming { buffer: bytes, head, edits }.write(out, &body, self.down.afterwards, &worker.date, id);
         self.request.account.answered(head.status);
@@ -225,7 +224,7 @@ impl Exchange<'_> {
 
     /// Writes the head that makes the connection a tunnel, and what the upstream has sent in it already.
     fn begin_tunnel(&mut self, head: &ResponseHead, bytes: &[u8], rest: &[u8]) -> Result<(), Failure> {
-        let settings = &self.request.table.routes[self.request.route].settings;
+        let settings = self.request.routed.settings();
         let asked = self.request.traits.upgrade.map(|index| settings.upgrades[index].as_bytes());
         let switched = head.fields.value(bytes, "upgrade", 0);
         if !switched.zip(asked).is_some_and(|(switched, asked)| switched.eq_ignore_ascii_case(asked)) {
@@ -252,7 +251,7 @@ impl Exchange<'_> {
         let traits = self.request.traits;
         if traits.is_http11 && (head.status != 100 || traits.expects_continue) {
             self.down.continued |= head.status == 100;
-            let edits = &self.request.table.routes[self.request.route].settings.response_headers;
+            let edits = &self.request.routed.settings().response_headers;
             let out = self.down.outbox.room(&self.downstream.worker.buffers);
             Incoming { buffer: bytes, head, edits }.write_interim(out);
         }

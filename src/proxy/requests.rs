@@ -1,0 +1,62 @@
+//! Where requests in flight are kept: in boxes that are used again and again.
+//!
+//! A request is some hundred bytes, and every task that may hold one would be larger by that, also while its connection
+//! is idle. A box for each would be an allocation for each; these are allocated once for as many requests as are in
+//! flight at the same time.
+
+use std::{
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+};
+
+use super::handler::Request;
+
+/// Boxes that are kept for later: as many as a busy worker has requests in flight.
+const KEPT: usize = 1024;
+
+/// Boxes that are not in use.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
+pub(super) struct Requests(RefCell<Vec<Box<Option<Request>>>>);
+
+/// A request in its box.
+#[derive(Debug)]
+pub(super) struct KeptRequest(Box<Option<Request>>);
+
+impl Requests {
+    /// Puts a request into a box.
+    #[inline]
+    pub(super) fn keep(&self, request: Request) -> KeptRequest {
+        let mut kept = self.0.borrow_mut().pop().unwrap_or_default();
+        *kept = Some(request);
+        KeptRequest(kept)
+    }
+
+    /// Ends a request, and keeps its box for another.
+    #[inline]
+    pub(super) fn end(&self, request: KeptRequest) {
+        let KeptRequest(mut kept) = request;
+        // What it holds is given back before the boxes are borrowed, whatever that does.
+        *kept = None;
+        let mut boxes = self.0.borrow_mut();
+        if boxes.len() < KEPT {
+            boxes.push(kept);
+        }
+    }
+}
+
+impl Deref for KeptRequest {
+    type Target = Request;
+
+    #[inline]
+    fn deref(&self) -> &Request {
+        self.0.as_ref().as_ref().expect("a box holds its request until it is ended, which consumes this")
+    }
+}
+
+impl DerefMut for KeptRequest {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Request {
+        self.0.as_mut().as_mut().expect("a box holds its request until it is ended, which consumes this")
+    }
+}

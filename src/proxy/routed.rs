@@ -1,0 +1,47 @@
+//! What a request has from its route, whether it is forwarded or answered here.
+
+use std::rc::Rc;
+
+use super::{request_id::RequestId, view::View};
+use crate::{config, routing::live::Generation};
+
+/// A request's route and its id.
+#[derive(Debug)]
+pub(super) struct Routed {
+    /// The generation that decided the request.
+    pub(super) table: Rc<Generation>,
+    /// The route, an index into the table.
+    pub(super) route: usize,
+    /// Its id, if the route asks for one.
+    request_id: Option<Box<RequestId>>,
+}
+
+impl Routed {
+    /// The route of a request. Its id is what a trusted peer calls it, or a new one.
+    pub(super) fn new(
+        table: Rc<Generation>,
+        route: usize,
+        view: &View<'_>,
+        is_trusted: bool,
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        use crate::routing::request_view::RequestView;
+        let request_id = table.routes[route].settings.request_id.then(|| {
+            let sent = if is_trusted { view.header("x-request-id", 0) } else { None };
+            Box::new(sent.and_then(RequestId::believed).unwrap_or_else(|| RequestId::new(rng)))
+        });
+        Self { table, route, request_id }
+    }
+
+    /// What the file says of the route.
+    #[inline]
+    pub(super) fn settings(&self) -> &config::Route {
+        &self.table.routes[self.route].settings
+    }
+
+    /// The request's id.
+    #[inline]
+    pub(super) fn request_id(&self) -> Option<&[u8]> {
+        self.request_id.as_deref().map(RequestId::text)
+    }
+}
