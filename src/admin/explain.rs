@@ -63,7 +63,7 @@ pub async fn explain(
 }
 
 impl Imagined {
-    /// Reads the members of the body: everything but the host has a default.
+    /// Reads the members of the body: everything has a default.
     fn read([method, scheme, host, path, headers, client]: [Option<Value>; 6]) -> Result<Self, Problem> {
         let faults = &mut Vec::new();
         let method = text("method", method, "GET", faults);
@@ -76,12 +76,14 @@ impl Imagined {
                 Fault::at("/scheme", "the scheme is not one of those allowed").allowing(["http", "https"]),
             );
         }
-        let authority = text("host", host, "", faults);
+        let headers = header_lines(headers, faults);
+        // Without a host of its own it is the field's, as for a request that has no URL in its first line.
+        let field = headers.iter().find(|(name, _)| name == "host").map_or("", |(_, value)| value);
+        let authority = text("host", host, field, faults);
         let host = normal_host(&authority, faults);
         let target = text("path", path, "/", faults);
         let target_length = target.len();
         let (path, query) = normal_path(&target, faults);
-        let headers = header_lines(headers, faults);
         let loopback = Ipv4Addr::LOCALHOST.to_string();
         let client = text("client", client, &loopback, faults).parse().unwrap_or_else(|_| {
             faults.push(Fault::at("/client", "the client is an IP address without a port"));
@@ -268,6 +270,8 @@ mod tests {
         assert_eq!((read.path(), read.query()), (&b"/a/b"[..], Some(&b"x=1"[..])));
         assert_eq!((read.cookie("b"), read.header("canary", 0)), (Some(&b"2"[..]), Some(&b"true"[..])));
         assert!(read.client().is_ipv6());
+        let named = self::read(json!({"headers": {"Host": "A.b"}})).unwrap();
+        assert_eq!((named.host(), named.refusal(false)), ("a.b", None));
     }
 
     #[test]
