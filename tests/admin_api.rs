@@ -205,6 +205,43 @@ fn a_query_that_is_not_known_is_refused_before_anything_changes() {
 }
 
 #[test]
+fn a_body_of_many_faults_gets_an_answer_of_few() {
+    let instance = Instance::start();
+    let named = |count: usize| -> serde_json::Map<String, Value> {
+        (0..count).map(|number| (format!("p{number}"), json!(1))).collect()
+    };
+    let path = "/v1/splits/shop/weights";
+    let refused = instance.call("PUT", path, Some(&Value::from(named(60)).to_string()));
+    assert_eq!(refused.status, 422);
+    let problem = refused.json();
+    assert_eq!(problem["errors"].as_array().map(Vec::len), Some(50));
+    assert_eq!(problem["omitted"], json!(10));
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.ends_with("and 10 more")), "{problem}");
+    let refused = instance.call("PUT", path, Some(&Value::from(named(10_000)).to_string()));
+    assert_eq!((refused.status, refused.body.len() < 1000), (422, true), "{}", refused.body);
+}
+
+#[test]
+fn a_wait_over_the_limit_is_refused_before_anything_changes() {
+    let instance = Instance::start();
+    instance.occupy("blue", true);
+    let call = || instance.call("POST", &format!("{SWITCH}?wait=drained"), Some(r#"{"to": "green"}"#));
+    std::thread::scope(|scope| {
+        let waits: Vec<_> = (0..33).map(|_| scope.spawn(call)).collect();
+        // One more than may wait: it is the only one that is answered while blue is busy.
+        while !waits.iter().any(|wait| wait.is_finished()) {
+            std::thread::yield_now();
+        }
+        instance.occupy("blue", false);
+        let answers: Vec<_> = waits.into_iter().map(|wait| wait.join().unwrap()).collect();
+        let (refused, done): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 503);
+        assert_eq!((refused.len(), done.len()), (1, 32));
+        assert_eq!(refused[0].header("retry-after"), Some("5"));
+        assert!(done.iter().all(|answer| answer.json()["drained"] == json!(true)));
+    });
+}
+
+#[test]
 fn a_waiting_switch_answers_when_the_others_are_idle_or_says_what_is_left() {
     let instance = Instance::start();
     instance.occupy("blue", true);

@@ -117,7 +117,7 @@ fn a_client_that_does_not_read_its_answers_is_ended_and_makes_room() {
 }
 
 #[test]
-fn at_the_cap_a_connection_waits_for_its_turn() {
+fn at_the_cap_the_connection_that_has_been_silent_longest_gives_way() {
     let server = Server::start(Limits { connections: 2, ..Limits::default() });
     let held: Vec<_> = (0..2)
         .map(|_| {
@@ -128,13 +128,31 @@ fn at_the_cap_a_connection_waits_for_its_turn() {
             stream
         })
         .collect();
-    let mut waiting = server.connect();
-    waiting.write_all(LAST_REQUEST).expect("the kernel takes it");
-    waiting.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout can be set");
-    assert!(waiting.read(&mut [0; 1]).is_err(), "nobody answers while the others hold their places");
-    waiting.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
-    drop(held);
-    assert!(read_to_end(&mut waiting).starts_with("HTTP/1.1 200 "));
+    let mut next = server.connect();
+    next.write_all(LAST_REQUEST).expect("it reads");
+    assert!(read_to_end(&mut next).starts_with("HTTP/1.1 200 "));
+    let [mut first, mut second] = <[TcpStream; 2]>::try_from(held).expect("there are two");
+    read_to_end(&mut first);
+    second.write_all(LAST_REQUEST).expect("it reads");
+    assert!(read_to_end(&mut second).contains("\"alive\":true"), "the other one is still served");
+}
+
+#[test]
+fn slow_and_silent_clients_by_the_hundred_keep_no_probe_out() {
+    let server = Server::start(Limits { connections: 64, ..Limits::default() });
+    let half = b"PUT /v1/splits/shop/weights HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
+    let _held: Vec<_> = (0..200)
+        .map(|number| {
+            let mut stream = server.connect();
+            let sent = [&b""[..], b"GET /livez HT", REQUEST, half][number % 4];
+            // One of those before may have given way already.
+            let _ = stream.write_all(sent);
+            let mut probe = server.connect();
+            probe.write_all(LAST_REQUEST).expect("it reads");
+            assert!(read_to_end(&mut probe).starts_with("HTTP/1.1 200 "), "after {number}");
+            stream
+        })
+        .collect();
 }
 
 #[test]

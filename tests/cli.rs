@@ -71,6 +71,8 @@ fn a_refusal_is_1_and_says_what_is_allowed() {
     assert_eq!(code(&refused), 1);
     assert!(complained(&refused).contains("did you mean \"green\"?"), "{refused:?}");
     assert!(complained(&refused).contains("allowed: blue, green, old"), "{refused:?}");
+    let refused = on(&instance, &["weights", "shop", "purple=1", "pink=1"]);
+    assert_eq!(complained(&refused).matches("allowed:").count(), 1, "{refused:?}");
     for arguments in [
         &["weights", "shop", "blue=0"][..],
         &["weights", "../status", "blue=1"],
@@ -110,6 +112,9 @@ fn wrong_usage_is_2() {
         &["weights", "shop", "green=-1"],
         &["weights", "shop", "green=1", "green=2"],
         &["switch", "shop", "green", "--timeout", "1s"],
+        &["switch", "shop", "green", "--wait", "--timeout", "30m"],
+        &["schema", "--json"],
+        &["run", "-c", "x.toml", "--admin", "http://127.0.0.1:9900"],
         &["rollback", "shop", "--to-revision", "x"],
         &["explain", "/no/host"],
         &["explain", "http://x/", "-H", "nocolon"],
@@ -149,6 +154,64 @@ fn what_is_not_an_admin_api_is_3() {
     let other = switchback(&["status", "--admin", &format!("http://{address}")]);
     assert_eq!(code(&other), 3, "{other:?}");
     server.join().expect("the server ends");
+}
+
+#[test]
+fn what_answers_json_of_another_shape_is_1() {
+    use std::io::{Read, Write};
+    for arguments in [
+        &["status"][..],
+        &["health"],
+        &["health", "--live"],
+        &["weights", "shop", "blue=1"],
+        &["switch", "shop", "green"],
+        &["explain", "http://x/"],
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("the client comes");
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").expect("it reads");
+        });
+        let other = switchback(&[arguments, &["--admin", &url]].concat());
+        assert_eq!((code(&other), said(&other)), (1, String::new()), "{arguments:?}: {other:?}");
+        assert!(complained(&other).contains("not the admin API"), "{other:?}");
+        server.join().expect("the server ends");
+    }
+}
+
+#[test]
+fn an_answer_that_can_t_be_written_is_1_and_one_that_nobody_reads_is_not() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut schema = Command::new(env!("CARGO_BIN_EXE_switchback"));
+    let unwritten = schema.arg("schema").stdout(full).output().expect("the binary starts");
+    assert_eq!(code(&unwritten), 1, "{unwritten:?}");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let unread = schema.stdout(writer).output().expect("the binary starts");
+    assert_eq!((code(&unread), complained(&unread)), (0, String::new()));
+}
+
+#[test]
+fn a_demo_that_nobody_looks_at_ends_and_one_whose_address_is_taken_says_what_to_do() {
+    let demo = |listen: &str, output: std::process::Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_switchback"))
+            .args(["demo", "--listen", listen, "--admin-listen", "127.0.0.1:0"])
+            .stdout(output)
+            .output()
+            .expect("the binary starts")
+    };
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let unseen = demo("127.0.0.1:0", writer.into());
+    assert_eq!((code(&unseen), complained(&unseen)), (0, String::new()));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let failed = demo(&address, std::process::Stdio::piped());
+    assert_eq!(code(&failed), 1, "{failed:?}");
+    assert_eq!(complained(&failed).matches("in use").count(), 1, "{failed:?}");
+    assert!(complained(&failed).contains("--admin-listen"), "{failed:?}");
 }
 
 #[test]
@@ -220,6 +283,8 @@ fn a_file_is_checked_with_all_its_errors() {
 fn help_teaches_with_examples() {
     let help = switchback(&["--help"]);
     assert_eq!(code(&help), 0);
+    assert!(!said(&switchback(&["run", "--help"])).contains("--admin"));
+    assert!(said(&switchback(&["status", "--help"])).contains("--admin"));
     for example in ["switchback demo", "switchback switch shop green", "Exit codes"] {
         assert!(said(&help).contains(example), "{example}");
     }

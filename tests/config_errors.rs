@@ -322,7 +322,56 @@ fn what_surprises_is_a_warning() {
     );
     let (_, warnings) = config::parse("test.toml", &text).expect("it is allowed");
     let pointers: Vec<_> = warnings.iter().map(|warning| warning.0.pointer.as_str()).collect();
-    assert_eq!(pointers, ["/pool/self/endpoints/0", "/route/1"]);
+    assert_eq!(pointers, ["/split/shop", "/pool/self/endpoints/0", "/route/1"]);
+}
+
+#[test]
+fn what_gets_no_request_is_a_warning() {
+    let text = format!("{SOUND}[pool.old]\nendpoints = []\n[[route]]\nname = \"a\"\nsplit = \"shop\"\n");
+    let (_, warnings) = config::parse("test.toml", &text).expect("it is allowed");
+    let [only] = &warnings[..] else { panic!("{warnings:?}") };
+    assert_eq!(
+        (only.0.pointer.as_str(), only.0.message.as_str()),
+        ("/pool/old", "pool \"old\" gets no request")
+    );
+}
+
+#[test]
+fn addresses_that_cover_each_other_are_refused() {
+    let with = |first: &str, second: &str, admin: &str| {
+        let text = format!(
+            "[admin]\nlisten = \"{admin}\"\n[[listener]]\nname = \"a\"\nlisten = \"{first}\"\n\
+             [[listener]]\nname = \"b\"\nlisten = \"{second}\"\n"
+        );
+        let pointers =
+            |errors: ConfigErrors| errors.errors().iter().map(|error| error.pointer.clone()).collect();
+        config::parse("test.toml", &text).map_or_else(pointers, |_| Vec::new())
+    };
+    let free = "127.0.0.1:9900";
+    assert_eq!(with("127.0.0.1:80", "127.0.0.2:80", free), [""; 0]);
+    assert_eq!(with("0.0.0.0:0", "127.0.0.1:0", "127.0.0.1:0"), [""; 0]);
+    assert_eq!(with("0.0.0.0:80", "[::1]:80", free), [""; 0]);
+    for (first, second) in
+        [("0.0.0.0:80", "127.0.0.1:80"), ("[::1]:80", "[::]:80"), ("0.0.0.0:80", "[::]:80")]
+    {
+        assert_eq!(with(first, second, free), ["/listener/1/listen"], "{first} {second}");
+    }
+    assert_eq!(with("0.0.0.0:9900", "127.0.0.1:80", free), ["/admin/listen"]);
+    assert_eq!(with("127.0.0.1:9900", "127.0.0.1:80", free), ["/admin/listen"]);
+}
+
+#[test]
+fn each_mistake_of_one_value_is_told() {
+    let of = |text: &str| -> Vec<String> {
+        refused(&format!("{SOUND}{text}")).errors().iter().map(|error| error.message.clone()).collect()
+    };
+    let both = of("[[route]]\nname = \"a\"\npool = \"blue\"\nsplit = \"shp\"\n");
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both.iter().any(|message| message.contains("there is no split \"shp\"")), "{both:?}");
+    let fields = of("[access_log]\npath = \"-\"\nformat = \"{clint} {stauts} {stauts} {\"\n");
+    assert_eq!(fields.len(), 3, "{fields:?}");
+    let errors = refused(&format!("{SOUND}[access_log]\npath = \"-\"\nsample = 2.0\n"));
+    assert!(errors.render().contains("above 0 and at most 1"), "{errors}");
 }
 
 #[test]

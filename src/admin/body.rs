@@ -10,13 +10,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::problem::{Fault, Problem, pointer_to};
+use crate::model::weights::Weights;
 
 /// The largest body.
 pub const MAX_BYTES: usize = 1 << 20;
 /// How long a client may take to send it.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// The most faults that an answer lists.
-const MAX_FAULTS: usize = 32;
 /// What a weight may be.
 pub(super) const WEIGHTS_ALLOWED: &str = "a whole number from 0 to 1000000";
 
@@ -131,6 +130,11 @@ impl Object {
 
     /// All members as weights; which pools and weights are allowed is the split's matter.
     pub fn weights(self) -> Result<Vec<(String, u64)>, Problem> {
+        if self.0.len() > Weights::MAX_POOLS {
+            let detail =
+                format!("{} weights are named: a split has at most {}", self.0.len(), Weights::MAX_POOLS);
+            return Err(Problem::invalid(vec![Fault::at("", detail)]));
+        }
         let mut faults = Vec::new();
         let mut weights = Vec::with_capacity(self.0.len());
         for (pool, value) in self.0 {
@@ -151,8 +155,7 @@ impl Object {
 }
 
 /// Refuses, if there is anything to refuse.
-pub fn refuse_any(mut faults: Vec<Fault>) -> Result<(), Problem> {
-    faults.truncate(MAX_FAULTS);
+pub fn refuse_any(faults: Vec<Fault>) -> Result<(), Problem> {
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
 }
 

@@ -1,17 +1,19 @@
 //! The calls that change something.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::{Request, State},
+    http::{StatusCode, header},
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     body::{self, refuse_any, short},
+    places::{MAX_WAITS, Place},
     problem::{Fault, Problem},
     query::{ChangeQuery, Named},
     router::Admin,
@@ -22,7 +24,7 @@ use crate::{
 };
 
 /// How often a wait looks whether the requests in flight have ended.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The answer to a change.
 #[derive(Debug, Serialize)]
@@ -45,17 +47,19 @@ pub struct Answer {
 /// `PUT /v1/splits/{split}/weights`.
 pub async fn weights(
     State(admin): State<Admin>,
+    Extension(place): Extension<Arc<Place>>,
     Named(split): Named,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), false)?;
     let weights = body::object(request).await?.weights()?;
-    change(&admin, Command::SetWeights { split, weights }, query).await
+    change(&admin, &place, Command::SetWeights { split, weights }, query).await
 }
 
 /// `POST /v1/splits/{split}/switch`.
 pub async fn switch(
     State(admin): State<Admin>,
+    Extension(place): Extension<Arc<Place>>,
     Named(split): Named,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
@@ -66,12 +70,13 @@ pub async fn switch(
         Some(other) => return wrong("/to", format!("{} is not the name of a pool", short(&other))),
         None => return wrong("/to", "the pool to switch to is missing".into()),
     };
-    change(&admin, Command::Switch { split, to }, query).await
+    change(&admin, &place, Command::Switch { split, to }, query).await
 }
 
 /// `POST /v1/splits/{split}/rollback`; its body may be empty.
 pub async fn rollback(
     State(admin): State<Admin>,
+    Extension(place): Extension<Arc<Place>>,
     Named(split): Named,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
@@ -84,7 +89,7 @@ pub async fn rollback(
             None => return wrong("/revision", format!("{} is not the number of a revision", short(number))),
         },
     };
-    change(&admin, Command::Rollback { split, to_revision }, query).await
+    change(&admin, &place, Command::Rollback { split, to_revision }, query).await
 }
 
 fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
@@ -92,10 +97,25 @@ fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
 }
 
 /// Makes a change, or says what it would do, and waits where that was asked for.
-async fn change(admin: &Admin, command: Command, query: ChangeQuery) -> Result<Json<Answer>, Problem> {
+async fn change(
+    admin: &Admin,
+    place: &Arc<Place>,
+    command: Command,
+    query: ChangeQuery,
+) -> Result<Json<Answer>, Problem> {
     if query.dry_run {
         return Ok(Json(answer(admin.control.preview(&command, Origin::Admin)?, true)));
     }
+    // Before anything is changed: a refused call has changed nothing.
+    let _kept = place.keep(query.wait.is_some()).ok_or_else(|| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-waits",
+            "Too many waits at once",
+            format!("{MAX_WAITS} calls wait already; nothing was changed: try again later, or without wait"),
+        )
+        .with_header(header::RETRY_AFTER, "5")
+    })?;
     let change = admin.control.change(command, Origin::Admin).await?;
     let mut answer = answer(change, false);
     if let Some(limit) = query.wait {

@@ -25,6 +25,8 @@ use crate::{
 
 /// The most header lines of a request that is explained: as many as a real one may have.
 const MAX_HEADERS: usize = 100;
+/// The longest path with its query: as long as a real request's may be.
+const MAX_TARGET: usize = 8 << 10;
 
 /// A request that is only talked about.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +34,10 @@ struct Imagined {
     method: String,
     scheme: String,
     host: String,
+    /// The host as it was given, with its port.
+    authority: String,
+    /// Bytes of the path and query as they were given.
+    target_length: usize,
     path: Vec<u8>,
     query: Option<Vec<u8>>,
     /// Names in lower case.
@@ -48,11 +54,16 @@ pub async fn explain(
     let members =
         body::object(request).await?.members(["method", "scheme", "host", "path", "headers", "client"])?;
     let imagined = Imagined::read(members)?;
-    Ok(Json(explain::explain(&admin.control.snapshot().table, &imagined)))
+    let snapshot = admin.control.snapshot();
+    let underscores = snapshot.config.listeners.iter().any(|listener| listener.allow_underscores);
+    Ok(Json(match imagined.refusal(underscores) {
+        Some((status, why)) => explain::refused(&snapshot.table, status, why),
+        None => explain::explain(&snapshot.table, &imagined, &imagined.authority),
+    }))
 }
 
 impl Imagined {
-    /// Reads the members of the body: everything but the host has a default.
+    /// Reads the members of the body: everything has a default.
     fn read([method, scheme, host, path, headers, client]: [Option<Value>; 6]) -> Result<Self, Problem> {
         let faults = &mut Vec::new();
         let method = text("method", method, "GET", faults);
@@ -65,16 +76,58 @@ impl Imagined {
                 Fault::at("/scheme", "the scheme is not one of those allowed").allowing(["http", "https"]),
             );
         }
-        let host = normal_host(&text("host", host, "", faults), faults);
-        let (path, query) = normal_path(&text("path", path, "/", faults), faults);
         let headers = header_lines(headers, faults);
+        // Without a host of its own it is the field's, as for a request that has no URL in its first line.
+        let field = headers.iter().find(|(name, _)| name == "host").map_or("", |(_, value)| value);
+        let authority = text("host", host, field, faults);
+        let host = normal_host(&authority, faults);
+        let target = text("path", path, "/", faults);
+        let target_length = target.len();
+        let (path, query) = normal_path(&target, faults);
         let loopback = Ipv4Addr::LOCALHOST.to_string();
         let client = text("client", client, &loopback, faults).parse().unwrap_or_else(|_| {
             faults.push(Fault::at("/client", "the client is an IP address without a port"));
             IpAddr::V4(Ipv4Addr::LOCALHOST)
         });
         refuse_any(std::mem::take(faults))?;
-        Ok(Self { method, scheme, host, path, query, headers, client })
+        Ok(Self { method, scheme, host, authority, target_length, path, query, headers, client })
+    }
+
+    /// The status and the reason with which a listener would refuse it before any route is looked for (the rules are
+    /// those of `docs/http.md`). `underscores`: whether any listener takes names with underscores.
+    fn refusal(&self, underscores: bool) -> Option<(u16, &'static str)> {
+        let has = |name| self.header(name, 0).is_some();
+        let is_length = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        if self.target_length > MAX_TARGET {
+            return Some((414, "its path and query have over 8 KiB"));
+        }
+        if matches!(self.method.as_str(), "CONNECT" | "TRACE") {
+            return Some((405, "CONNECT and TRACE are not for a reverse proxy"));
+        }
+        let malformed = if self.path == b"*" && self.method != "OPTIONS" {
+            "only OPTIONS may ask for *"
+        } else if self.header("host", 1).is_some() {
+            "it has Host twice"
+        } else if self
+            .header("host", 0)
+            .is_some_and(|host| !host.eq_ignore_ascii_case(self.authority.as_bytes()))
+        {
+            "its Host field names another host than its URL"
+        } else if has("content-length") && has("transfer-encoding") {
+            "it has both Content-Length and Transfer-Encoding"
+        } else if self.header("content-length", 0).is_some_and(|value| !is_length(value)) {
+            "its Content-Length is no number"
+        } else if self
+            .header("transfer-encoding", 0)
+            .is_some_and(|value| !value.eq_ignore_ascii_case(b"chunked"))
+        {
+            "its Transfer-Encoding is not chunked alone"
+        } else if !underscores && self.headers.iter().any(|(name, _)| name.contains('_')) {
+            "a field name has an underscore, which no listener allows"
+        } else {
+            return None;
+        };
+        Some((400, malformed))
     }
 }
 
@@ -217,6 +270,30 @@ mod tests {
         assert_eq!((read.path(), read.query()), (&b"/a/b"[..], Some(&b"x=1"[..])));
         assert_eq!((read.cookie("b"), read.header("canary", 0)), (Some(&b"2"[..]), Some(&b"true"[..])));
         assert!(read.client().is_ipv6());
+        let named = self::read(json!({"headers": {"Host": "A.b"}})).unwrap();
+        assert_eq!((named.host(), named.refusal(false)), ("a.b", None));
+    }
+
+    #[test]
+    fn what_a_listener_would_refuse_has_its_status() {
+        let status = |body: Value| read(body).unwrap().refusal(false).map(|(status, _)| status);
+        for (body, expected) in [
+            (json!({"host": "a.b:80", "headers": {"host": "A.B:80", "content-length": "1"}}), None),
+            (json!({"method": "OPTIONS", "path": "*"}), None),
+            (json!({"method": "TRACE"}), Some(405)),
+            (json!({"method": "CONNECT"}), Some(405)),
+            (json!({"path": format!("/{}", "a".repeat(8192))}), Some(414)),
+            (json!({"path": "*"}), Some(400)),
+            (json!({"host": "a.b", "headers": {"Host": "c.d"}}), Some(400)),
+            (json!({"host": "a.b", "headers": {"Host": ["a.b", "a.b"]}}), Some(400)),
+            (json!({"headers": {"content-length": "1", "transfer-encoding": "chunked"}}), Some(400)),
+            (json!({"headers": {"content-length": "+1"}}), Some(400)),
+            (json!({"headers": {"transfer-encoding": "gzip, chunked"}}), Some(400)),
+            (json!({"headers": {"a_b": "c"}}), Some(400)),
+        ] {
+            assert_eq!(status(body.clone()), expected, "{body}");
+        }
+        assert_eq!(read(json!({"headers": {"a_b": "c"}})).unwrap().refusal(true), None);
     }
 
     #[test]

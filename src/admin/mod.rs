@@ -10,9 +10,12 @@ mod explain;
 mod guard;
 mod health;
 pub mod metrics;
+mod places;
 pub mod problem;
 mod query;
 mod reading;
 pub mod router;
 pub mod server;
 pub mod socket;
+
+pub use query::MAX_WAIT;

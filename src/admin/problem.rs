@@ -12,6 +12,9 @@ use crate::control::{
     refusal::{Refusal, Unknown, WeightFault},
 };
 
+/// The most faults that an answer lists: a small body must not make a large answer.
+const MAX_FAULTS: usize = 50;
+
 /// One thing that is wrong with a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -39,6 +42,8 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     faults: Vec<Fault>,
+    /// Faults beyond those that are listed.
+    omitted: usize,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -79,7 +84,15 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, kind, title, detail: detail.into(), faults: Vec::new(), headers: Vec::new() }
+        Self {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            faults: Vec::new(),
+            omitted: 0,
+            headers: Vec::new(),
+        }
     }
 
     /// A body that is JSON but not what the call takes: 422.
@@ -111,9 +124,19 @@ impl Problem {
         self
     }
 
-    fn of_faults(status: StatusCode, kind: &'static str, title: &'static str, faults: Vec<Fault>) -> Self {
-        let detail = faults.iter().map(|fault| fault.detail.as_str()).collect::<Vec<_>>().join("; ");
-        Self::new(status, kind, title, detail).with_faults(faults)
+    fn of_faults(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        mut faults: Vec<Fault>,
+    ) -> Self {
+        let omitted = faults.len().saturating_sub(MAX_FAULTS);
+        faults.truncate(MAX_FAULTS);
+        let mut detail = faults.iter().map(|fault| fault.detail.as_str()).collect::<Vec<_>>().join("; ");
+        if omitted > 0 {
+            detail.push_str(&format!("; and {omitted} more"));
+        }
+        Self { omitted, ..Self::new(status, kind, title, detail).with_faults(faults) }
     }
 }
 
@@ -188,6 +211,12 @@ struct Document<'a> {
     first: Option<First<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
+    #[serde(skip_serializing_if = "is_zero")]
+    omitted: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -213,6 +242,7 @@ impl IntoResponse for Problem {
                 allowed: &fault.allowed,
             }),
             errors: &self.faults,
+            omitted: self.omitted,
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();

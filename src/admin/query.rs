@@ -12,8 +12,8 @@ use super::problem::{Fault, Problem};
 
 /// How long a wait lasts unless the call says otherwise.
 const WAIT: Duration = Duration::from_secs(30);
-/// The longest wait.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+/// The longest wait that a call may ask for.
+pub const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// The name in a call's path.
 #[derive(Debug)]

@@ -1,22 +1,24 @@
 //! Accepts the connections of the admin API and ends them.
 //!
 //! Invariant: no client can hold more than its connection, and that one only for a bounded time: heads, bodies and
-//! unread answers have limits, and so has the number of connections.
+//! unread answers have limits, and so has the number of connections, at which the one that has been silent longest
+//! gives way ([`super::places`]).
 
 use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::service::service_fn;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use super::{
+    places::{Place, Places},
     router::{Admin, router},
     socket::Socket,
 };
@@ -24,7 +26,7 @@ use super::{
 /// What clients of the admin API may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; over it, accepting pauses.
+    /// Connections at once; over it, the one that has been silent longest is closed for the next.
     pub connections: usize,
     /// From the beginning of a connection, or of the wait for its next request, to the end of a head.
     pub head_timeout: Duration,
@@ -106,24 +108,28 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     ending: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections);
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-            (place, accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stopped(stop) => return,
-            next = next => next,
+            accepted = accept() => accepted,
             // Collects what has ended, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
             Ok(stream) => {
-                let serving = connection(stream, router.clone(), limits, ending.clone());
+                let place = tokio::select! {
+                    () = stopped(stop) => return,
+                    place = places.take() => place,
+                };
+                let serving = connection(stream, router.clone(), limits, Arc::clone(&place), ending.clone());
                 connections.spawn(async move {
-                    serving.await;
-                    drop(place);
+                    tokio::select! {
+                        () = serving => {}
+                        () = place.lost() => {
+                            tracing::debug!("an admin connection was closed for a newer one");
+                        }
+                    }
                 });
             }
             Err(error) => {
@@ -139,11 +145,17 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
     limits: Limits,
+    place: Arc<Place>,
     mut ending: watch::Receiver<bool>,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
-    let service = service_fn(move |request| Box::pin(router.clone().oneshot(request)));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        place.renew();
+        // A call that changes something keeps its connection's place.
+        request.extensions_mut().insert(Arc::clone(&place));
+        Box::pin(router.clone().oneshot(request))
+    });
     let mut serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)

@@ -49,7 +49,7 @@ pub struct SocketFile {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address is taken, or not ours.
-    #[error("the admin API can't listen on {address}: {source}{}", hint(source))]
+    #[error("the admin API can't listen on {address}{}", hint(source))]
     Address {
         /// The address.
         address: SocketAddr,
@@ -63,7 +63,7 @@ pub enum BindError {
     #[error("the admin API can't listen on {}: a file that is not a socket is there", .0.display())]
     NotASocket(PathBuf),
     /// The socket could not be made.
-    #[error("the admin API can't listen on {}: {source}", path.display())]
+    #[error("the admin API can't listen on {}", path.display())]
     Path {
         /// The path.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum BindError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (is another instance running? [admin] listen sets another address)",
+        io::ErrorKind::AddrInUse => " (is another instance running?)",
         _ => "",
     }
 }

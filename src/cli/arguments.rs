@@ -1,10 +1,10 @@
 //! What may be written on the command line, and the help that teaches it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::model::weights::Weights;
+use crate::{admin, model::weights::Weights};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -27,8 +27,6 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.";
 #[derive(Debug, Parser)]
 #[command(name = "switchback", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Arguments {
-    #[command(flatten)]
-    pub connection: Connection,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -37,19 +35,20 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 pub struct Connection {
     /// The admin API of the instance: http://HOST:PORT or unix:PATH
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "SWITCHBACK_ADMIN",
-        default_value = "http://127.0.0.1:9900"
-    )]
+    #[arg(long, value_name = "URL", env = "SWITCHBACK_ADMIN", default_value = "http://127.0.0.1:9900")]
     pub admin: String,
     /// A token to show to the admin API
-    #[arg(long, global = true, value_name = "TOKEN", env = "SWITCHBACK_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = "SWITCHBACK_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// How a result is shown.
+#[derive(Debug, Args)]
+pub struct Form {
     /// Print JSON, for scripts
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -68,6 +67,8 @@ pub enum Command {
         /// The configuration file
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        #[command(flatten)]
+        form: Form,
     },
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "Example:\n  switchback schema > switchback.schema.json")]
@@ -96,7 +97,10 @@ pub enum Command {
 pub enum Call {
     /// Show what is in force and what came of it
     #[command(after_help = "Examples:\n  switchback status\n  switchback status --json | jq .splits")]
-    Status,
+    Status {
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Set the weights of a split; a pool that is not named gets 0
     #[command(after_help = "Example:\n  switchback weights shop blue=90 green=10")]
     Weights {
@@ -107,6 +111,8 @@ pub enum Call {
         weights: Vec<(String, u64)>,
         #[command(flatten)]
         dry_run: DryRun,
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Send all new traffic of a split to one pool
     #[command(
@@ -121,10 +127,12 @@ pub enum Call {
         #[arg(long)]
         wait: bool,
         /// How long to wait, at most 10m
-        #[arg(long, value_name = "DURATION", default_value = "30s", requires = "wait", value_parser = humantime::parse_duration)]
-        timeout: std::time::Duration,
+        #[arg(long, value_name = "DURATION", default_value = "30s", requires = "wait", value_parser = patience)]
+        timeout: Duration,
         #[command(flatten)]
         dry_run: DryRun,
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Go back to the weights before the last release; repeating it changes nothing
     #[command(
@@ -138,6 +146,8 @@ pub enum Call {
         to_revision: Option<u64>,
         #[command(flatten)]
         dry_run: DryRun,
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Say where a request would go, and why, without sending it
     #[command(
@@ -152,6 +162,8 @@ pub enum Call {
         /// Its method
         #[arg(short = 'X', long, default_value = "GET")]
         method: String,
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Ask whether the instance is ready, for container health checks
     #[command(after_help = "Example (Dockerfile):\n  HEALTHCHECK CMD [\"/switchback\", \"health\"]")]
@@ -159,7 +171,37 @@ pub enum Call {
         /// Ask only whether the process works, not whether it takes traffic
         #[arg(long)]
         live: bool,
+        /// How long it may take to answer
+        #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = patience)]
+        timeout: Duration,
+        #[command(flatten)]
+        connection: Connection,
     },
+}
+
+impl Command {
+    /// Whether the result is to be JSON.
+    pub fn is_json(&self) -> bool {
+        match self {
+            Self::Check { form, .. } => form.json,
+            Self::Call(call) => call.connection().form.json,
+            Self::Run { .. } | Self::Schema | Self::Demo { .. } => false,
+        }
+    }
+}
+
+impl Call {
+    /// Which instance is called.
+    pub fn connection(&self) -> &Connection {
+        match self {
+            Self::Status { connection }
+            | Self::Weights { connection, .. }
+            | Self::Switch { connection, .. }
+            | Self::Rollback { connection, .. }
+            | Self::Explain { connection, .. }
+            | Self::Health { connection, .. } => connection,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +217,15 @@ fn weight(text: &str) -> Result<(String, u64), String> {
     let weight = weight.parse().ok().filter(|weight| *weight <= u64::from(max));
     let weight = weight.ok_or_else(|| format!("a weight is a whole number from 0 to {max}"))?;
     if pool.is_empty() { Err("the name of the pool is missing".into()) } else { Ok((pool.into(), weight)) }
+}
+
+/// A duration of at most what the admin API would wait.
+fn patience(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= admin::MAX_WAIT => Ok(duration),
+        Ok(_) => Err(format!("at most {}", humantime::format_duration(admin::MAX_WAIT))),
+        Err(error) => Err(format!("{error}; write it as 30s or 2m")),
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

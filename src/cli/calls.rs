@@ -8,64 +8,79 @@ use serde_json::{Map, Value, json};
 use super::{
     Failure,
     arguments::{self, Connection, DryRun},
-    client::{self, Answer},
+    client::{self, ANSWER_WITHIN, Answer},
     output,
 };
 
 /// Makes a call and prints its answer.
-pub fn call(connection: &Connection, call: arguments::Call) -> Result<(), Failure> {
+pub fn call(call: arguments::Call) -> Result<(), Failure> {
     match call {
-        arguments::Call::Status => {
-            let status = expect_success(get(connection, "/v1/status")?)?;
-            output::print(connection.json, &status, output::status);
+        arguments::Call::Status { connection } => {
+            let status = expect_success(get(&connection, "/v1/status", ANSWER_WITHIN)?)?;
+            expect_shape(&connection, status["generation"].is_u64() && status["splits"].is_array())?;
+            output::print(connection.form.json, &status, output::status)
         }
-        arguments::Call::Weights { split, weights, dry_run } => {
+        arguments::Call::Weights { split, weights, dry_run, connection } => {
             let path = format!("/v1/splits/{}/weights{}", encode(&split), query(&dry_run, None));
-            let answer = send(connection, Method::PUT, &path, Some(set(weights)?), Duration::ZERO)?;
-            output::print(connection.json, &expect_success(answer)?, output::change);
+            print_change(
+                &connection,
+                send(&connection, Method::PUT, &path, Some(set(weights)?), ANSWER_WITHIN)?,
+            )
         }
-        arguments::Call::Switch { split, pool, wait, timeout, dry_run } => {
+        arguments::Call::Switch { split, pool, wait, timeout, dry_run, connection } => {
             let wait = wait.then_some(timeout);
             let path = format!("/v1/splits/{}/switch{}", encode(&split), query(&dry_run, wait));
             let body = json!({ "to": pool });
-            let answer = send(connection, Method::POST, &path, Some(body), wait.unwrap_or_default())?;
-            let change = expect_success(answer)?;
-            output::print(connection.json, &change, output::change);
-            if change["drained"] == json!(false) {
-                return Err(Failure::Failed(format!(
-                    "the switch is in force, but requests are still in flight: {}",
-                    output::pairs(&change["in_flight"])
-                )));
-            }
+            let within = ANSWER_WITHIN + wait.unwrap_or_default();
+            print_change(&connection, send(&connection, Method::POST, &path, Some(body), within)?)
         }
-        arguments::Call::Rollback { split, to_revision, dry_run } => {
+        arguments::Call::Rollback { split, to_revision, dry_run, connection } => {
             let path = format!("/v1/splits/{}/rollback{}", encode(&split), query(&dry_run, None));
             let body = to_revision.map(|revision| json!({ "revision": revision }));
-            let answer = send(connection, Method::POST, &path, body, Duration::ZERO)?;
-            output::print(connection.json, &expect_success(answer)?, output::change);
+            print_change(&connection, send(&connection, Method::POST, &path, body, ANSWER_WITHIN)?)
         }
-        arguments::Call::Explain { url, headers, method } => {
+        arguments::Call::Explain { url, headers, method, connection } => {
             let body = imagined(&url, headers, &method)?;
-            let answer = send(connection, Method::POST, "/v1/explain", Some(body), Duration::ZERO)?;
-            output::print(connection.json, &expect_success(answer)?, output::explanation);
+            let answer = send(&connection, Method::POST, "/v1/explain", Some(body), ANSWER_WITHIN)?;
+            let explanation = expect_success(answer)?;
+            expect_shape(&connection, explanation["outcome"].is_string())?;
+            output::print(connection.form.json, &explanation, output::explanation)
         }
-        arguments::Call::Health { live } => {
-            let answer = get(connection, if live { "/livez" } else { "/readyz" })?;
-            let well = answer.status == 200;
-            output::print(connection.json, &answer.body, |_| {
-                format!("{}\n", if well { "ok" } else { "not ok" })
-            });
-            if !well {
-                let why = if live { "the instance does not work" } else { "the instance is not ready" };
-                return Err(Failure::Failed(why.into()));
-            }
-        }
+        arguments::Call::Health { live, timeout, connection } => health(&connection, live, timeout),
+    }
+}
+
+fn health(connection: &Connection, live: bool, within: Duration) -> Result<(), Failure> {
+    let (path, member) = if live { ("/livez", "alive") } else { ("/readyz", "ready") };
+    let answer = get(connection, path, within)?;
+    let well = answer.status == 200;
+    expect_shape(connection, answer.body[member] == json!(well))?;
+    output::print(connection.form.json, &answer.body, |_| {
+        format!("{}\n", if well { "ok" } else { "not ok" })
+    })?;
+    match (well, live) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Failure::Failed("the instance does not work".into())),
+        (false, false) => Err(Failure::Failed("the instance is not ready".into())),
+    }
+}
+
+/// Prints what a change did; one that was to drain and did not is a failure.
+fn print_change(connection: &Connection, answer: Answer) -> Result<(), Failure> {
+    let change = expect_success(answer)?;
+    expect_shape(connection, change["revision"].is_u64() && change["weights"].is_object())?;
+    output::print(connection.form.json, &change, output::change)?;
+    if change["drained"] == json!(false) {
+        return Err(Failure::Failed(format!(
+            "the switch is in force, but requests are still in flight: {}",
+            output::pairs(&change["in_flight"])
+        )));
     }
     Ok(())
 }
 
-fn get(connection: &Connection, path: &str) -> Result<Answer, Failure> {
-    send(connection, Method::GET, path, None, Duration::ZERO)
+fn get(connection: &Connection, path: &str, within: Duration) -> Result<Answer, Failure> {
+    send(connection, Method::GET, path, None, within)
 }
 
 fn send(
@@ -73,9 +88,21 @@ fn send(
     method: Method,
     path: &str,
     body: Option<Value>,
-    wait: Duration,
+    within: Duration,
 ) -> Result<Answer, Failure> {
-    client::send(connection, client::Call { method, path, body, wait })
+    client::send(connection, client::Call { method, path, body, within })
+}
+
+/// Refuses the answer of something else that speaks JSON at this address.
+fn expect_shape(connection: &Connection, is_ours: bool) -> Result<(), Failure> {
+    if is_ours {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "what answers at {} is not the admin API of a Switchback of this version\n\
+         (--admin or SWITCHBACK_ADMIN says where its admin API is)",
+        connection.admin
+    )))
 }
 
 /// The body of a success; a refusal becomes a failure that says all of it.
@@ -111,11 +138,17 @@ fn query(dry_run: &DryRun, wait: Option<Duration>) -> String {
 fn imagined(url: &str, headers: Vec<(String, String)>, method: &str) -> Result<Value, Failure> {
     let wrong = || Failure::Usage(format!("{url:?} is not a URL such as http://shop.example.com/cart"));
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let scheme = scheme.to_ascii_lowercase();
     let rest = rest.split('#').next().unwrap_or_default();
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let (host, path) = rest.split_at(at);
     if host.is_empty() {
         return Err(wrong());
+    }
+    if host.contains('@') {
+        return Err(Failure::Usage(
+            "the URL holds a user name: clients send it as a field, so write it as -H 'Authorization: Basic ...'".into(),
+        ));
     }
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let mut fields = Map::new();
@@ -123,9 +156,13 @@ fn imagined(url: &str, headers: Vec<(String, String)>, method: &str) -> Result<V
         let lines = fields.entry(name.to_ascii_lowercase()).or_insert_with(|| json!([]));
         lines.as_array_mut().expect("each was made a list above").push(json!(value));
     }
-    // A Host header is what the request is routed by, as it would be for a client that sends it.
+    // A Host header takes the place of the URL's host, as it does for curl; a second one is left to be refused.
     let host = match fields.remove("host") {
-        Some(lines) => lines[0].clone(),
+        Some(Value::Array(mut lines)) if lines.len() == 1 => lines.remove(0),
+        Some(several) => {
+            fields.insert("host".into(), several);
+            json!(host)
+        }
         None => json!(host),
     };
     Ok(json!({ "method": method, "scheme": scheme, "host": host, "path": path, "headers": fields }))
@@ -160,7 +197,8 @@ mod tests {
             [&body["scheme"], &body["host"], &body["path"]].map(|part| part.as_str().unwrap().to_owned())
         };
         assert_eq!(of("http://a.b:80/c?d#e"), ["http", "a.b:80", "/c?d"]);
-        assert_eq!(of("https://a.b"), ["https", "a.b", "/"]);
+        assert_eq!(of("HTTPS://a.b"), ["https", "a.b", "/"]);
+        assert!(imagined("https://u:p@a.b/", Vec::new(), "GET").is_err());
         assert_eq!(of("http://a.b?c"), ["http", "a.b", "/?c"]);
         assert!(imagined("/x", Vec::new(), "GET").is_err());
         let named = imagined("http://1.2.3.4/", vec![("Host".into(), "a.b".into())], "GET").unwrap();

@@ -14,8 +14,8 @@ use super::{Failure, arguments::Connection};
 
 /// How long the instance may take to accept.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// How long it may take to answer a call that does not wait.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to answer a call that does not wait, unless the caller says otherwise.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -36,8 +36,8 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// The body.
     pub body: Option<serde_json::Value>,
-    /// How long the instance will wait before it answers.
-    pub wait: Duration,
+    /// How long the answer may take.
+    pub within: Duration,
 }
 
 /// What the instance answered.
@@ -74,7 +74,8 @@ async fn exchange(
         Address::Tcp(host) => host.clone(),
         Address::Unix(_) => "localhost".to_owned(),
     };
-    let wait = ANSWER_WITHIN + call.wait;
+    let within = call.within;
+    let begun = tokio::time::Instant::now();
     let request = request(&host, token, call)?;
     let connecting = async {
         Ok::<Box<dyn Stream>, std::io::Error>(match &address {
@@ -82,13 +83,13 @@ async fn exchange(
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         })
     };
-    let stream = tokio::time::timeout(CONNECT_WITHIN, connecting)
+    let stream = tokio::time::timeout(CONNECT_WITHIN.min(within), connecting)
         .await
         .map_err(|_| unreachable("it does not accept the connection".into()))?
         .map_err(|error| unreachable(error.to_string()))?;
-    tokio::time::timeout(wait, converse(stream, request))
+    tokio::time::timeout_at(begun + within, converse(stream, request))
         .await
-        .map_err(|_| unreachable(format!("it gave no answer within {} s", wait.as_secs())))?
+        .map_err(|_| unreachable(format!("it gave no answer within {}", humantime::format_duration(within))))?
         .map_err(unreachable)
 }
 

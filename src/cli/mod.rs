@@ -43,16 +43,16 @@ pub enum Failure {
 /// Runs the command line and answers the process' exit code.
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with 2; so do --help and --version, with 0.
-    let Arguments { connection, command } = Arguments::parse();
-    let json = connection.json;
+    let Arguments { command } = Arguments::parse();
+    let json = command.is_json();
     let result = match command {
         Command::Run { config } => start::run(&config),
-        Command::Check { config } => start::check(&config, json),
+        Command::Check { config, .. } => start::check(&config, json),
         Command::Schema => start::schema(),
         Command::Demo { listen, admin_listen, rate } => {
             start::demo(&app::demo::Options { listen, admin: admin_listen, rate })
         }
-        Command::Call(call) => calls::call(&connection, call),
+        Command::Call(call) => calls::call(call),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     output::complain(&failure, json);

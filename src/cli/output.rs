@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{Write, stderr, stdout},
+    io::{ErrorKind, Write, stderr, stdout},
 };
 
 use serde_json::{Value, json};
@@ -14,10 +14,16 @@ use super::Failure;
 use crate::config::Warning;
 
 /// Prints an answer as JSON or as `human` words it.
-pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) {
+pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) -> Result<(), Failure> {
     let text = if as_json { format!("{answer:#}\n") } else { harmless(&human(answer)) };
-    // A reader that went away (`| head`) has seen what it wanted.
-    let _ = stdout().write_all(text.as_bytes());
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // A reader that went away (`| head`) has seen what it wanted.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("the answer could not be written: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says what may surprise about a file.
@@ -77,8 +83,13 @@ pub fn problem(status: u16, problem: &Value) -> String {
         Some(detail) => detail.to_owned(),
         None => format!("the instance answered with status {status}"),
     };
+    let mut listed: Vec<&Value> = Vec::new();
     for error in problem["errors"].as_array().into_iter().flatten() {
-        if let Some(allowed) = error["allowed"].as_array() {
+        // Two wrong pools have the same right ones.
+        if let Some(allowed) = error["allowed"].as_array()
+            && !listed.contains(&&error["allowed"])
+        {
+            listed.push(&error["allowed"]);
             let allowed: Vec<_> = allowed.iter().map(text).collect();
             let _ = write!(words, "\n  allowed: {}", allowed.join(", "));
         }
@@ -89,7 +100,7 @@ pub fn problem(status: u16, problem: &Value) -> String {
 /// What `explain` answers, in words.
 pub fn explanation(answer: &Value) -> String {
     let mut rows = Vec::new();
-    for part in ["outcome", "route", "split", "pool", "endpoint"] {
+    for part in ["outcome", "status", "route", "split", "pool", "endpoint", "target", "location"] {
         if !answer[part].is_null() {
             rows.push(vec![part.to_owned(), text(&answer[part])]);
         }

@@ -77,6 +77,28 @@ pub struct Change {
     pub after: Weights,
 }
 
+impl Kind {
+    /// Its name, as the API and the metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Declared => "declared",
+            Self::Weights => "weights",
+            Self::Switch => "switch",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+impl Origin {
+    /// Who it was, for the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Admin => "api",
+        }
+    }
+}
+
 impl Change {
     /// Whether anything is different now.
     pub fn changed(&self) -> bool {

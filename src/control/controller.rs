@@ -13,14 +13,14 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    command::{Change, Command, Origin},
+    command::{Change, Command, Kind, Origin},
     refusal::Refusal,
     state::State,
     tally::{Outcome, Tally},
 };
 use crate::{
     config::Config,
-    model::{live_state::LiveState, name::Name},
+    model::{live_state::LiveState, name::Name, weights::Weights},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
     upstream,
@@ -100,6 +100,11 @@ impl Controller {
     }
 
     fn compiling_with(compile: Compile, config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
+        if config.admin.is_some() {
+            tracing::info!(
+                "live changes are not kept over a restart in this version: it begins with the file's weights"
+            );
+        }
         let state = State::declared(&config, SystemTime::now());
         let mut endpoints = upstream::registry::Registry::default();
         let table = Arc::new(compile(1, &config, state.live(), &mut endpoints, &series, None));
@@ -156,10 +161,28 @@ impl Controller {
         self.live.publish(Arc::clone(&table));
         let config = Arc::clone(&before.config);
         self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, taken: taken_then }));
-        let Change { revision, split, kind, before, after, .. } = &change;
-        tracing::info!(revision, generation, %split, ?kind, ?before, ?after, "changed the weights");
+        log(&change, generation);
         Ok(change)
     }
+}
+
+/// Says in the process' log what has changed.
+fn log(change: &Change, generation: u64) {
+    let Change { revision, split, kind, origin, before, after, .. } = change;
+    let message = match kind {
+        Kind::Declared => "the file's weights are in force",
+        Kind::Weights => "weights were set",
+        Kind::Switch => "traffic was switched",
+        Kind::Rollback => "the weights were rolled back",
+    };
+    let (weights, before) = (pairs(after), pairs(before));
+    let (kind, by) = (kind.name(), origin.name());
+    tracing::info!(revision, generation, %split, %kind, weights, before, %by, "{message}");
+}
+
+/// `blue=90 green=10`.
+fn pairs(weights: &Weights) -> String {
+    weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect::<Vec<_>>().join(" ")
 }
 
 impl Control {

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::command::Kind;
 
 /// The kinds that a caller can ask for.
-const KINDS: [(Kind, &str); 3] =
-    [(Kind::Weights, "weights"), (Kind::Switch, "switch"), (Kind::Rollback, "rollback")];
+const KINDS: [Kind; 3] = [Kind::Weights, Kind::Switch, Kind::Rollback];
 
 /// What became of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub struct Tally([[AtomicU64; OUTCOMES.len()]; KINDS.len()]);
 impl Tally {
     /// Counts one command.
     pub fn count(&self, kind: Kind, outcome: Outcome) {
-        let row = KINDS.iter().position(|(known, _)| *known == kind);
+        let row = KINDS.iter().position(|known| *known == kind);
         let column = OUTCOMES.iter().position(|(known, _)| *known == outcome);
         if let (Some(row), Some(column)) = (row, column) {
             self.0[row][column].fetch_add(1, Relaxed);
@@ -47,8 +46,10 @@ impl Tally {
 
     /// All counts with the names of kind and outcome, zeros included.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        self.0.iter().zip(KINDS).flat_map(|(row, (_, kind))| {
-            row.iter().zip(OUTCOMES).map(move |(count, (_, outcome))| (kind, outcome, count.load(Relaxed)))
+        self.0.iter().zip(KINDS).flat_map(|(row, kind)| {
+            row.iter()
+                .zip(OUTCOMES)
+                .map(move |(count, (_, outcome))| (kind.name(), outcome, count.load(Relaxed)))
         })
     }
 }

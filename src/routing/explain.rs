@@ -16,8 +16,8 @@ use super::{
     table::{Arm, Pool, Route, Split, Table, Target},
 };
 use crate::{
-    config::{HostPattern, PathPattern, SplitKey, WhenUnavailable},
-    model::name::Name,
+    config::{Action, HostPattern, PathPattern, Redirect, SplitKey, WhenUnavailable},
+    model::{name::Name, path},
 };
 
 /// How many routes that nearly took a request are told of.
@@ -42,6 +42,12 @@ pub struct Explanation {
     pub pools: Vec<PoolShare>,
     /// The endpoints of the pools that the request may get.
     pub endpoints: Vec<Candidate>,
+    /// The status of the answer, if Switchback gives it by itself.
+    pub status: Option<u16>,
+    /// Where the redirect leads.
+    pub location: Option<String>,
+    /// The path and query that an endpoint is asked for.
+    pub target: Option<String>,
     /// The story, in order.
     pub steps: Vec<String>,
 }
@@ -58,6 +64,8 @@ pub enum Outcome {
     NoRoute,
     /// Its route takes it, but nobody is there to answer: 503.
     Unavailable,
+    /// It is refused before any route is looked for.
+    Refused,
 }
 
 /// A pool's part in a split.
@@ -90,25 +98,15 @@ pub struct Candidate {
     pub in_flight: u64,
 }
 
-/// Tells what a request would get from a table, and why.
-pub fn explain(table: &Table, request: &impl RequestView) -> Explanation {
-    let mut story = Explanation {
-        generation: table.generation,
-        outcome: Outcome::NoRoute,
-        route: None,
-        split: None,
-        pool: None,
-        endpoint: None,
-        pools: Vec::new(),
-        endpoints: Vec::new(),
-        steps: vec![format!("generation {} of the routing table decides", table.generation)],
-    };
+/// Tells what a request would get from a table, and why. `authority` is its host as it was written, with its port.
+pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Explanation {
+    let mut story = Explanation::begin(table, Outcome::NoRoute);
+    story.say(format!("generation {} of the routing table decides", table.generation));
     let Some(route) = story.tell_route(table, request) else { return story };
     story.route = Some(route.settings.name.clone());
     match route.target {
         Target::Redirect => {
-            story.outcome = Outcome::Redirect;
-            story.say(format!("route {} answers with a redirect by itself", route.settings.name));
+            story.tell_redirect(route, request, authority);
         }
         Target::Pool(pool) => {
             story
@@ -117,10 +115,38 @@ pub fn explain(table: &Table, request: &impl RequestView) -> Explanation {
         }
         Target::Split(split) => story.tell_split(table, &table.splits[split], request),
     }
+    if story.outcome == Outcome::Forward {
+        story.tell_target(route, request);
+    }
+    story
+}
+
+/// Tells of a request that is refused with a status before any route is looked for.
+pub fn refused(table: &Table, status: u16, why: &str) -> Explanation {
+    let mut story = Explanation::begin(table, Outcome::Refused);
+    story.status = Some(status);
+    story.say(format!("{why}: it is refused with {status} before any route is looked for"));
     story
 }
 
 impl Explanation {
+    fn begin(table: &Table, outcome: Outcome) -> Self {
+        Self {
+            generation: table.generation,
+            outcome,
+            route: None,
+            split: None,
+            pool: None,
+            endpoint: None,
+            pools: Vec::new(),
+            endpoints: Vec::new(),
+            status: None,
+            location: None,
+            target: None,
+            steps: Vec::new(),
+        }
+    }
+
     fn say(&mut self, step: String) {
         self.steps.push(step);
     }
@@ -182,7 +208,40 @@ impl Explanation {
                 self.say(format!("{more} more routes take this host, but other paths"));
             }
         }
+        self.status = Some(404);
         self.say("no route takes the request: it is answered with 404".to_owned());
+    }
+
+    fn tell_redirect(&mut self, route: &Route, request: &impl RequestView, authority: &str) {
+        let Action::Redirect(redirect) = &route.settings.action else {
+            unreachable!("the target is compiled from the action")
+        };
+        let location = location(redirect, request, &asked_path(route, request), authority);
+        self.outcome = Outcome::Redirect;
+        self.status = Some(redirect.status);
+        self.say(format!(
+            "route {} answers by itself: {}, Location: {location}",
+            route.settings.name, redirect.status
+        ));
+        self.location = Some(location);
+    }
+
+    /// Says what the endpoint is asked for.
+    fn tell_target(&mut self, route: &Route, request: &impl RequestView) {
+        let path = asked_path(route, request);
+        let mut target = match (&route.settings.rewrite_prefix, &route.settings.matches.path) {
+            (Some(replacement), PathPattern::Prefix(prefix)) if path != "*" => {
+                let rest = &path[prefix.len()..];
+                let rest = if replacement.is_empty() && rest.is_empty() { "/" } else { rest };
+                format!("{replacement}{rest}")
+            }
+            _ => path.clone(),
+        };
+        if target != path {
+            self.say(format!("route {} rewrites the path {path} to {target}", route.settings.name));
+        }
+        push_query(&mut target, request);
+        self.target = Some(target);
     }
 
     fn tell_split(&mut self, table: &Table, split: &Split, request: &impl RequestView) {
@@ -262,6 +321,7 @@ impl Explanation {
             self.steps.push(format!("endpoint {} of pool {} {why}", endpoint.address, endpoint.pool));
         }
         self.outcome = if available.is_empty() { Outcome::Unavailable } else { Outcome::Forward };
+        self.status = available.is_empty().then_some(503);
         self.say(match available[..] {
             [] => "no endpoint is available: the request is answered with 503".to_owned(),
             [only] => format!("endpoint {only} is the only one that is available"),
@@ -270,6 +330,42 @@ impl Explanation {
         if let ([only], Some(_)) = (&available[..], &self.pool) {
             self.endpoint = Some(*only);
         }
+    }
+}
+
+/// The path as the route's requests are forwarded, before a rewrite.
+fn asked_path(route: &Route, request: &impl RequestView) -> String {
+    let mut merged = Vec::new();
+    let path = match route.settings.merge_slashes && path::merge_slashes(request.path(), &mut merged) {
+        true => &merged,
+        false => request.path(),
+    };
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// Where a redirect leads: to the request's own URL with the parts that the route replaces.
+fn location(redirect: &Redirect, request: &impl RequestView, path: &str, authority: &str) -> String {
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let host = match (&redirect.host, &redirect.scheme) {
+        (Some(host), _) => host,
+        // Another scheme has another default port: the one that the client used would be wrong.
+        (None, Some(_)) => request.host(),
+        (None, None) => authority,
+    };
+    match &redirect.path {
+        Some(path) => format!("{scheme}://{host}{path}"),
+        None => {
+            let mut location = format!("{scheme}://{host}{}", if path == "*" { "/" } else { path });
+            push_query(&mut location, request);
+            location
+        }
+    }
+}
+
+fn push_query(target: &mut String, request: &impl RequestView) {
+    if let Some(query) = request.query() {
+        target.push('?');
+        target.push_str(&String::from_utf8_lossy(query));
     }
 }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    explain::{Explanation, Outcome, explain},
+    explain::{self, Explanation, Outcome},
+    request_view::RequestView,
+    table::Table,
     testing::*,
 };
 use crate::{
-    config::{Action, SplitKey, WhenUnavailable},
+    config::{Action, Redirect, SplitKey, WhenUnavailable},
     model::name::Name,
 };
 
@@ -30,6 +32,10 @@ fn shop() -> Bench {
     .map(Arc::new)
     .to_vec();
     Bench::new(config)
+}
+
+fn explain(table: &Table, request: &Request) -> Explanation {
+    explain::explain(table, request, request.host())
 }
 
 fn told(story: &Explanation, text: &str) -> bool {
@@ -99,6 +105,33 @@ fn a_request_that_no_route_takes_is_told_why() {
     assert!(told(&story, "route strict takes this host, but only the path /strict exactly"));
     let text = serde_json::to_string(&story).unwrap();
     assert!(text.contains(r#""outcome":"no_route","route":null,"split":null,"pool":null,"endpoint":null"#));
+}
+
+#[test]
+fn a_rewrite_and_a_redirect_are_shown_as_they_would_be() {
+    let mut config = config(&[("blue", &[1])]);
+    let mut api = route("api", matches(&[], "/api"), Action::Pool(name("blue")));
+    api.rewrite_prefix = Some("/v2".into());
+    let to = |scheme: Option<&str>| {
+        Action::Redirect(Redirect { status: 308, scheme: scheme.map(Into::into), host: None, path: None })
+    };
+    config.routes = [
+        api,
+        route("secure", matches(&[], "/secure"), to(Some("https"))),
+        route("same", matches(&[], "/same"), to(None)),
+    ]
+    .map(Arc::new)
+    .to_vec();
+    let bench = Bench::new(config);
+    let explain = |path: &str| explain::explain(&bench.table, &get("a.b", path), "a.b:8080");
+    let story = explain("/api/x");
+    assert_eq!((story.outcome, story.target.as_deref()), (Outcome::Forward, Some("/v2/x")));
+    assert!(told(&story, "rewrites the path /api/x to /v2/x"));
+    for (path, location) in [("/secure/x", "https://a.b/secure/x"), ("/same", "http://a.b:8080/same")] {
+        let story = explain(path);
+        assert_eq!((story.status, story.location.as_deref()), (Some(308), Some(location)));
+        assert_eq!(story.target, None);
+    }
 }
 
 #[test]

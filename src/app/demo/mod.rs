@@ -2,7 +2,11 @@
 //!
 //! Everything in it but the two apps and the visitors is what `run` starts, from a file as anybody would write it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
@@ -42,7 +46,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let instance = Instance::start(config)?;
         let address = instance.addresses[0];
         let admin = instance.control.admin.as_ref().map(ToString::to_string).unwrap_or_default();
-        print!("{}", introduction(address, &admin, blue, green));
+        // Nobody may be reading: the first line of the display finds that out, too.
+        let _ = io::stdout().write_all(introduction(address, &admin, blue, green).as_bytes());
         let visits = Visits::default();
         let visitors = visitors::send(address, options.rate, visits.clone());
         let mut display = Display::new();
@@ -50,7 +55,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let show = async {
             loop {
                 ticks.tick().await;
-                display.show(&instance, &visits);
+                if let Err(error) = display.show(&instance, &visits)
+                    && error.kind() == io::ErrorKind::BrokenPipe
+                {
+                    // Whoever looked (`| head`) has seen enough.
+                    return;
+                }
             }
         };
         tokio::select! {
@@ -58,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             () = visitors => {}
             () = signals.until_stop(None) => {}
         }
-        println!("\nEnded.");
+        let _ = writeln!(io::stdout(), "\nEnded.");
         instance.end();
         Ok(())
     })
@@ -68,6 +78,9 @@ fn configuration(options: &Options, blue: SocketAddr, green: SocketAddr) -> Stri
     let Options { listen, admin, .. } = options;
     format!(
         r#"
+# Each worker has its own sequence of a split's pools: with one, 9 of 10 are exactly 9 of 10.
+workers = 1
+
 [admin]
 listen = "{admin}"
 
@@ -104,13 +117,13 @@ Switchback's demo: one service in two versions, and a split of its traffic betwe
   green, 2.0    http://{green}/
   admin API     {admin}/v1/status
 
-Type in another terminal, and watch the shares below:
+Type in another terminal, and watch below: each pool's weight, and its share of the last second's requests.
 
   curl http://{address}/
-  switchback{at} weights shop blue=50 green=50
-  switchback{at} switch shop green
-  switchback{at} rollback shop
-  switchback{at} explain http://{address}/
+  switchback weights shop blue=50 green=50{at}
+  switchback switch shop green{at}
+  switchback rollback shop{at}
+  switchback explain http://{address}/{at}
   curl -X PUT {admin}/v1/splits/shop/weights \\
        -H 'Content-Type: application/json' -d '{{\"blue\": 75, \"green\": 25}}'
   curl {admin}/metrics

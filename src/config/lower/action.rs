@@ -33,7 +33,14 @@ pub(super) fn action(
             problems.missing(&raw.span, at, "the route doesn't say where its requests go", help);
             None
         }
-        _ => {
+        (split, pool, _) => {
+            // What they name may be wrong as well, and nobody should have to mend the file twice.
+            if let Some(split) = split {
+                value::reference(split, &declared.splits, &at.key("split"), problems);
+            }
+            if let Some(pool) = pool {
+                value::reference(pool, &declared.pools, &at.key("pool"), problems);
+            }
             let help = "one of `split`, `pool` and `redirect`".to_owned();
             problems.error(&raw.span, at, "the route says more than once where its requests go", help);
             None

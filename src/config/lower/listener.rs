@@ -18,6 +18,7 @@ pub(super) fn all(
     limit(raw, defaults::MAX_LISTENERS, |listener| listener.span.clone(), at, problems);
     let (mut names, mut addresses) = (Seen::default(), Seen::default());
     let mut listeners = Vec::new();
+    let mut taken: Vec<(SocketAddr, usize)> = Vec::new();
     for (index, raw) in raw.iter().enumerate() {
         let at = at.index(index);
         if let Some(name) = &raw.name {
@@ -29,11 +30,46 @@ pub(super) fn all(
             && let Some(address) = address(listen)
         {
             let what = format!("the address {address}");
-            addresses.is_new(address, &what, &listen.span, &at.key("listen"), problems);
+            if addresses.is_new(address, &what, &listen.span, &at.key("listen"), problems) {
+                not_within(address, &taken, &listen.span, &at.key("listen"), problems);
+                taken.push((address, listen.span.start));
+            }
         }
         listeners.extend(one(raw, &at, problems));
     }
     listeners
+}
+
+/// Reports an address that an earlier one covers, or that covers it: connections would go now to the one and now to
+/// the other, or the second could not be had at all.
+pub(super) fn not_within(
+    address: SocketAddr,
+    taken: &[(SocketAddr, usize)],
+    span: &std::ops::Range<usize>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) {
+    if let Some((other, first)) = taken.iter().find(|(other, _)| overlap(address, *other)) {
+        let line = problems.source().line_of(*first) + 1;
+        let help = format!("{other} in line {line} has it already: take another port");
+        problems.error(span, at, format!("the address {address} is not free"), help);
+    }
+}
+
+/// Whether two addresses would take the same connections. `[::]` takes those of IPv4 as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: SocketAddr, narrow: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+    };
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
+}
+
+/// The addresses of listeners that could be read, with where they stand.
+pub(super) fn addresses(raw: &[Spanned<raw::Listener>]) -> Vec<(SocketAddr, usize)> {
+    let listens = raw.iter().filter_map(|listener| listener.listen.as_ref());
+    listens.filter_map(|listen| Some((listen.parse().ok()?, listen.span.start))).collect()
 }
 
 fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<Listener> {

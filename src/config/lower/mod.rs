@@ -12,6 +12,7 @@ mod path;
 mod pool;
 mod route;
 mod split;
+mod unused;
 mod value;
 
 use std::{
@@ -37,8 +38,9 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         let count = value::within(workers, 1..=defaults::MAX_WORKERS, &root.key("workers"), problems)?;
         NonZeroUsize::new(usize::try_from(count).ok()?)
     });
-    let admin = file.admin.as_ref().and_then(|raw| admin(raw, &root.key("admin"), problems));
     let declared_listeners = file.listener.as_ref().map_or(&[][..], |list| list.as_slice());
+    let admin =
+        file.admin.as_ref().and_then(|raw| admin(raw, declared_listeners, &root.key("admin"), problems));
     if let Some(list) = file.listener.as_ref().filter(|list| list.is_empty()) {
         let help = "a proxy without one would serve nobody: begin with [[listener]]".to_owned();
         problems.error(&list.span, &root.key("listener"), "there is no listener", help);
@@ -48,6 +50,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
     let declared = Declared { pools: Names::of("pool", &file.pool), splits: Names::of("split", &file.split) };
     let splits = split::all(&file.split, &declared.pools, &root.key("split"), problems);
     let routes = route::all(&file.route, &declared, &root.key("route"), problems);
+    unused::warn(file, problems);
     let access_log =
         file.access_log.as_ref().and_then(|raw| access_log::settings(raw, &root.key("access_log"), problems));
     Config {
@@ -63,7 +66,12 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
     }
 }
 
-fn admin(raw: &Spanned<raw::Admin>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<AdminAddress> {
+fn admin(
+    raw: &Spanned<raw::Admin>,
+    listeners: &[Spanned<raw::Listener>],
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<AdminAddress> {
     let listen = raw.listen.as_ref()?;
     let at = at.key("listen");
     if let Some(path) = listen.strip_prefix("unix:") {
@@ -88,6 +96,7 @@ fn admin(raw: &Spanned<raw::Admin>, at: &Pointer<'_>, problems: &mut Problems<'_
         );
         return None;
     }
+    listener::not_within(address, &listener::addresses(listeners), &listen.span, &at, problems);
     Some(AdminAddress::Loopback(address))
 }
 
