@@ -290,3 +290,11 @@ fn help_teaches_with_examples() {
     }
     assert!(said(&switchback(&["weights", "--help"])).contains("switchback weights shop blue=90 green=10"));
 }
+
+#[test]
+fn the_options_of_a_call_may_stand_before_its_name() {
+    let instance = Instance::start();
+    let status = switchback(&["--admin", &instance.url(), "--json", "status"]);
+    assert_eq!(code(&status), 0, "{status:?}");
+    assert!(parsed(&status)["generation"].is_u64(), "{status:?}");
+}

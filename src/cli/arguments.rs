@@ -27,8 +27,39 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.";
 #[derive(Debug, Parser)]
 #[command(name = "switchback", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Arguments {
+    #[command(flatten)]
+    early: Early,
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
+}
+
+/// The options of a call, where they stand before its name. Help shows them with the calls alone.
+#[derive(Debug, Args)]
+struct Early {
+    #[arg(long = "admin", id = "early_admin", hide = true)]
+    admin: Option<String>,
+    #[arg(long = "token", id = "early_token", hide = true)]
+    token: Option<String>,
+    #[arg(long = "json", id = "early_json", hide = true)]
+    json: bool,
+}
+
+impl Arguments {
+    /// The command, with the options that stood before its name.
+    pub fn whole_command(self) -> Command {
+        let Self { early, mut command } = self;
+        match &mut command {
+            Command::Call(call) => {
+                let connection = call.connection_mut();
+                connection.admin = early.admin.unwrap_or_else(|| std::mem::take(&mut connection.admin));
+                connection.token = early.token.or(connection.token.take());
+                connection.form.json |= early.json;
+            }
+            Command::Check { form, .. } => form.json |= early.json,
+            Command::Run { .. } | Command::Schema | Command::Demo { .. } => {}
+        }
+        command
+    }
 }
 
 /// Which instance is called, and how its answer is shown.
@@ -191,6 +222,17 @@ impl Command {
 }
 
 impl Call {
+    fn connection_mut(&mut self) -> &mut Connection {
+        match self {
+            Self::Status { connection }
+            | Self::Weights { connection, .. }
+            | Self::Switch { connection, .. }
+            | Self::Rollback { connection, .. }
+            | Self::Explain { connection, .. }
+            | Self::Health { connection, .. } => connection,
+        }
+    }
+
     /// Which instance is called.
     pub fn connection(&self) -> &Connection {
         match self {

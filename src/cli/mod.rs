@@ -43,7 +43,7 @@ pub enum Failure {
 /// Runs the command line and answers the process' exit code.
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with 2; so do --help and --version, with 0.
-    let Arguments { command } = Arguments::parse();
+    let command = Arguments::parse().whole_command();
     let json = command.is_json();
     let result = match command {
         Command::Run { config } => start::run(&config),

@@ -35,7 +35,7 @@ pub struct Record {
     pub first_byte: Option<Duration>,
     /// From the request's head to the end.
     pub duration: Duration,
-    /// The texts, one after the other, by [`Self::ends`].
+    /// The texts, one after the other, by `spans`.
     texts: Vec<u8>,
     /// Where the text of each field begins and ends in `texts`.
     spans: [(u16, u16); TEXTS],
