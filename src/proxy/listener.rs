@@ -131,18 +131,14 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
             }
         }
     }
-    // The kernel has completed these handshakes already: dropping the socket now would reset them.
-    while let Ok(Some((stream, peer))) = accept_queued(&listener) {
-        begin(&worker, &settings, &bound.open, stream, peer);
-    }
-}
-
-/// A connection that is queued already, if there is one.
-fn accept_queued(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    match listener.poll_accept(&mut cx) {
-        std::task::Poll::Ready(accepted) => accepted.map(Some),
-        std::task::Poll::Pending => Ok(None),
+    // The kernel has completed these handshakes already: dropping the socket now would reset them. The runtime may not
+    // have heard of the last ones yet, so it is the socket that is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        let registered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = registered {
+            begin(&worker, &settings, &bound.open, stream, peer);
+        }
     }
 }
 

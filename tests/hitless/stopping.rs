@@ -57,7 +57,8 @@ fn until_refused(address: SocketAddr, number: usize, sent: &AtomicU64, termed: &
             Ok(answer) => answer,
             // The kernel takes connections for a listener before the listener does, and resets those that it never
             // took. That is a refusal; the accounting tells that nothing of it came to an upstream.
-            Err(Broken::Reset) if is_new && termed.load(Ordering::SeqCst) => return answered,
+            // Where the send has met the reset, the read that follows meets the end alone.
+            Err(Broken::Reset | Broken::Eof) if is_new && termed.load(Ordering::SeqCst) => return answered,
             Err(end) => panic!("{target}: cut by the shutdown: {end:?}"),
         };
         sent.fetch_add(1, Ordering::Relaxed);
