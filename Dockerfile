@@ -9,6 +9,8 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
+# The manifest names the benchmarks, so they have to be there, though nothing of them is built.
+COPY benches ./benches
 COPY src ./src
 # The caches hold what earlier builds compiled; the binary is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
