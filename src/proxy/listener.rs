@@ -19,7 +19,8 @@ use tokio::{
 
 use super::{
     connection,
-    worker::{Phase, ProxyError, Worker},
+    plane::ProxyError,
+    worker::{Phase, Worker},
 };
 use crate::config::Listener;
 

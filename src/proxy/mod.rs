@@ -25,6 +25,7 @@ mod held;
 mod linger;
 mod listener;
 mod outbox;
+mod plane;
 mod redirect;
 mod request_head;
 mod request_id;
@@ -37,4 +38,5 @@ mod tunnel;
 mod view;
 mod worker;
 
-pub use worker::{Phase, Proxy, ProxyError};
+pub use plane::{Proxy, ProxyError};
+pub use worker::Phase;

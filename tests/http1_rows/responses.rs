@@ -300,6 +300,52 @@ fn row_29_a_final_response_before_the_bodys_end_is_delivered_and_that_connection
 }
 
 #[test]
+fn row_29_a_connection_that_answered_early_is_not_used_again_though_the_request_was_sent_to_its_end() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let row = Row::with(
+        Setup::new(),
+        Upstream::start(move |exchange| {
+            if exchange.framing == Framing::None {
+                return exchange.send(OK);
+            }
+            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nea");
+            exchange.body();
+            wait.lock().expect("one exchange").recv().expect("the test says when");
+            exchange.send(b"rl");
+        }),
+    );
+    let mut client = row.client();
+    client.send(post("Content-Length: 100000\r\n", "begin"));
+    assert_eq!(client.wire.head().expect("an early head").status(), Ok(200));
+    client.send(vec![b'x'; 100_000 - 5]);
+    wait_until("the request has come to its end", || {
+        row.upstream.messages().iter().any(|message| message.body.bytes.len() == 100_000)
+    });
+    go.send(()).expect("the upstream waits");
+    assert_eq!(client.wire.rest().0, b"earl");
+    row.forwards(get(""));
+    assert_eq!(row.upstream.connections().len(), 2, "the connection was used again");
+}
+
+#[test]
+fn row_29_a_client_that_stops_sending_still_gets_all_of_an_early_response() {
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        // Longer than the client has for the next bytes of its body.
+        std::thread::sleep(Duration::from_millis(1500));
+        exchange.send(b"world");
+        exchange.close();
+    });
+    let row = Row::with(Setup::new().listener("body_timeout = \"300ms\""), upstream);
+    let mut client = row.client();
+    client.send(post("Content-Length: 1000\r\n", "never more than this"));
+    let answer = client.response("POST").whole();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "helloworld"));
+    drop(row.switchback);
+}
+
+#[test]
 fn row_29_a_client_that_sends_on_still_gets_the_early_response() {
     let upstream = Upstream::start(|exchange| {
         exchange.send(&response(413, b"too much"));

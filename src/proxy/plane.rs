@@ -1,0 +1,204 @@
+//! The threads of the data plane: their start, their phases and their end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use super::{
+    clock,
+    deadline::SWEEP,
+    listener::{self, Bound},
+    worker::{AccessLog, Phase, Worker},
+};
+use crate::{
+    config::Config,
+    routing::live::Live,
+    telemetry::{access_log, registry::Registry},
+};
+
+/// Idle upstream connections are looked over this often.
+const UPSTREAM_SWEEP: Duration = Duration::from_secs(1);
+
+/// The data plane.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The address that each listener is bound to, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    phase: watch::Sender<Phase>,
+    workers: Vec<thread::JoinHandle<()>>,
+}
+
+/// Why the data plane could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// A listener's address can't be had.
+    #[error("listener {name}: can't listen on {address}: {error}")]
+    Bind {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A thread or its runtime can't be had.
+    #[error("a worker can't be started: {0}")]
+    Worker(#[from] io::Error),
+}
+
+impl Proxy {
+    /// Binds the listeners and starts the workers. When this returns, connections are accepted: no more than `most`
+    /// at a time on each listener, whatever its own limit says.
+    pub fn start(
+        config: &Config,
+        live: &Live,
+        series: &Arc<Registry>,
+        log: Option<&access_log::AccessLog>,
+        most: usize,
+    ) -> Result<Self, ProxyError> {
+        let count = config.workers.map_or_else(cores, usize::from);
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let mut bound = Vec::new();
+        for settings in &config.listeners {
+            bound.push(listener::bind(settings, count)?);
+        }
+        let addresses = bound.iter().map(|bound| bound.address).collect();
+        let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let mut workers = Vec::new();
+        for index in 0..count {
+            let mut sockets = Vec::new();
+            for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
+                let socket = bound.sockets.pop().expect("one socket was bound for each worker");
+                sockets.push(Bound { settings: Arc::clone(settings), socket, open: Arc::clone(open), most });
+            }
+            let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
+            let log = log.zip(config.access_log.as_ref());
+            let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
+            let thread = thread::Builder::new().name(format!("worker-{index}"));
+            workers.push(thread.spawn(move || run(sockets, &live, series, phases, log))?);
+        }
+        Ok(Self { addresses, phase, workers })
+    }
+
+    /// Moves on to a later phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| std::mem::replace(current, phase.max(*current)) < phase);
+    }
+
+    /// Waits until every worker has ended: in [`Phase::Draining`], when the last request has.
+    pub fn join(self) {
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker thread ended by a panic");
+            }
+        }
+    }
+
+    /// Whether every worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(thread::JoinHandle::is_finished)
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The body of a worker's thread.
+fn run(
+    sockets: Vec<Bound>,
+    live: &Live,
+    series: Arc<Registry>,
+    phases: watch::Receiver<Phase>,
+    log: Option<AccessLog>,
+) {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_unpark(clock::wake)
+        .build_local(LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker's runtime can't be had; the worker is not started");
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker::new(live, series, log));
+        let listeners: Vec<_> = sockets
+            .into_iter()
+            .map(|bound| {
+                tokio::task::spawn_local(listener::accept(Rc::clone(&worker), bound, phases.clone()))
+            })
+            .collect();
+        let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        follow(&worker, phases, listeners).await;
+        sweeper.abort();
+    });
+}
+
+/// Follows the phases until the worker's end.
+async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: Vec<JoinHandle<()>>) {
+    loop {
+        let phase = *phases.borrow_and_update();
+        worker.phase.set(phase);
+        worker.deadlines.wake_all();
+        match phase {
+            Phase::Stopped => return,
+            Phase::Draining => break,
+            Phase::Serving | Phase::Leaving => {}
+        }
+        if phases.changed().await.is_err() {
+            return;
+        }
+    }
+    // They accept what the kernel has queued, and only then is it known how many connections there are.
+    for listener in listeners {
+        let _ = listener.await;
+    }
+    // The sweep wakes idle connections, which close themselves; requests in flight have until the phase ends.
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    while worker.counts.connections.value() > 0 {
+        tokio::select! {
+            _ = tick.tick() => {}
+            changed = phases.changed() => {
+                if changed.is_err() || *phases.borrow_and_update() == Phase::Stopped {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Meets deadlines and closes idle upstream connections that are too old, as long as the worker lives.
+async fn sweep(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut upstreams_at = clock::now() + UPSTREAM_SWEEP;
+    loop {
+        ticks.tick().await;
+        clock::wake();
+        let now = clock::now();
+        worker.deadlines.sweep(now);
+        if now >= upstreams_at {
+            upstreams_at = now + UPSTREAM_SWEEP;
+            let mut routing = worker.routing.borrow_mut();
+            routing.upstreams.sweep(now);
+            let generation = routing.reader.current().generation;
+            let known = worker.counts.generation.value();
+            worker.counts.generation.add(generation.wrapping_sub(known));
+        }
+    }
+}
