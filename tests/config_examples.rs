@@ -48,6 +48,7 @@ fn the_example_of_every_key_has_every_key_and_its_default() {
     let (default, _) = config::parse("minimal", minimal).expect("it is sound");
     let (a, b) = (&shown.listeners[0], &default.listeners[0]);
     assert_eq!((a.allow_underscores, a.max_connections), (b.allow_underscores, b.max_connections));
+    assert_eq!(a.max_requests, b.max_requests);
     assert_eq!(
         [a.head_timeout, a.keep_alive_timeout, a.body_timeout, a.write_timeout],
         [b.head_timeout, b.keep_alive_timeout, b.body_timeout, b.write_timeout]

@@ -9,6 +9,9 @@ use super::settings::{Balance, WhenUnavailable};
 /// With a few KiB for an idle connection, what a small machine carries; well under common limits on open files once
 /// raised, and a bound on what a flood of connections can take.
 pub const MAX_CONNECTIONS: usize = 100_000;
+/// Under the default cap on connections, so that a jam behind us turns into fast refusals before it turns into memory:
+/// some 10 KiB each, about half a gigabyte in all.
+pub const MAX_REQUESTS: usize = 65_536;
 /// A head is a packet or two; a client that takes longer is broken or means harm.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the 60 s after which common load balancers in front close a connection, so that they close first and

@@ -76,6 +76,9 @@ pub(super) struct Listener {
     pub underscores: Option<Spanned<Underscores>>,
     /// The most connections that are open at once, over all workers; over it, accepting pauses.
     pub max_connections: Option<Spanned<u64>>,
+    /// The most requests in flight at once, shared out evenly over the workers; over it, a request is answered with
+    /// 503 at once. 65536 by default.
+    pub max_requests: Option<Spanned<u64>>,
     /// From the first byte of a head to its end.
     pub head_timeout: Option<Spanned<DurationText>>,
     /// How long a connection may be idle between requests.

@@ -54,6 +54,8 @@ pub struct Listener {
     pub allow_underscores: bool,
     /// The most connections that are open at once, over all workers; over it, accepting pauses.
     pub max_connections: usize,
+    /// The most requests in flight at once, shared out evenly over the workers; over it, they are answered with 503.
+    pub max_requests: usize,
     /// From the first byte of a head to its end.
     pub head_timeout: Duration,
     /// How long a keep-alive connection may be idle between requests.

@@ -117,7 +117,13 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
     } else {
         peer.ip
     };
-    decide(downstream, &View { buffer, head, target: &target, client })
+    let view = View { buffer, head, target: &target, client };
+    if downstream.worker.requests.in_flight() >= settings.max_requests {
+        view::count_refused(downstream, 503);
+        let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
+        return (Begin::Answer(answer, None, None), read);
+    }
+    decide(downstream, &view)
 }
 
 /// Selects, and does what the selection says.

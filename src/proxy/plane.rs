@@ -22,7 +22,7 @@ use super::{
     worker::{AccessLog, Phase, Worker},
 };
 use crate::{
-    config::Config,
+    config::{Config, Listener},
     routing::live::Live,
     telemetry::{access_log, registry::Registry},
 };
@@ -80,7 +80,9 @@ impl Proxy {
             let mut sockets = Vec::new();
             for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
                 let socket = bound.sockets.pop().expect("one socket was bound for each worker");
-                sockets.push(Bound { settings: Arc::clone(settings), socket, open: Arc::clone(open), most });
+                let max_requests = settings.max_requests.div_ceil(count);
+                let settings = Arc::new(Listener { max_requests, ..Listener::clone(settings) });
+                sockets.push(Bound { settings, socket, open: Arc::clone(open), most });
             }
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let log = log.zip(config.access_log.as_ref());

@@ -5,7 +5,7 @@
 //! flight at the same time.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ops::{Deref, DerefMut},
 };
 
@@ -17,17 +17,27 @@ const KEPT: usize = 1024;
 /// Boxes that are not in use.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
-pub(super) struct Requests(RefCell<Vec<Box<Option<Request>>>>);
+pub(super) struct Requests {
+    boxes: RefCell<Vec<Box<Option<Request>>>>,
+    in_flight: Cell<usize>,
+}
 
 /// A request in its box.
 #[derive(Debug)]
 pub(super) struct KeptRequest(Box<Option<Request>>);
 
 impl Requests {
+    /// How many requests are in flight.
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     /// Puts a request into a box.
     #[inline]
     pub(super) fn keep(&self, request: Request) -> KeptRequest {
-        let mut kept = self.0.borrow_mut().pop().unwrap_or_default();
+        self.in_flight.set(self.in_flight.get() + 1);
+        let mut kept = self.boxes.borrow_mut().pop().unwrap_or_default();
         *kept = Some(request);
         KeptRequest(kept)
     }
@@ -38,7 +48,8 @@ impl Requests {
         let KeptRequest(mut kept) = request;
         // What it holds is given back before the boxes are borrowed, whatever that does.
         *kept = None;
-        let mut boxes = self.0.borrow_mut();
+        self.in_flight.set(self.in_flight.get() - 1);
+        let mut boxes = self.boxes.borrow_mut();
         if boxes.len() < KEPT {
             boxes.push(kept);
         }

@@ -191,6 +191,34 @@ fn row_24_at_the_cap_accepting_pauses_and_the_admin_api_still_answers() {
 }
 
 #[test]
+fn row_24_over_the_cap_of_requests_the_answer_is_a_fast_503() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::start(move |exchange| {
+        wait.lock().expect("one exchange at a time").recv().expect("the test says when");
+        exchange.send(&response(200, b"ok"));
+    });
+    let row = Row::with(Setup::new().listener("max_requests = 1"), upstream);
+    let mut first = row.client();
+    first.send(get(""));
+    crate::support::wait_until("the first request has come", || row.upstream.requests() == 1);
+    let mut second = row.client();
+    let refused = second.exchange(get("")).whole();
+    assert_problem(&refused, &[503], "over the cap");
+    assert!(refused.head.one("retry-after").is_some(), "{refused:?}");
+    assert_eq!(row.switchback.admin("GET", "/livez", "").status, 200);
+    go.send(()).expect("the upstream waits");
+    assert_eq!(first.response("GET").whole().status, 200);
+    go.send(()).expect("the upstream waits");
+    assert_eq!(
+        second.exchange(get("")).whole().status,
+        200,
+        "the connection goes on, and its next request is served"
+    );
+    assert_eq!(row.finish().requests(), 2, "what was refused reached nobody");
+}
+
+#[test]
 fn row_24_a_burst_over_the_cap_is_served_in_the_end() {
     let upstream = Upstream::start(|exchange| {
         std::thread::sleep(Duration::from_millis(5));

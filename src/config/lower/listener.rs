@@ -92,6 +92,13 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         &at.key("max_connections"),
         problems,
     );
+    let max_requests = value::count(
+        &raw.max_requests,
+        1..=defaults::MAX_MAX_CONNECTIONS,
+        defaults::MAX_REQUESTS,
+        &at.key("max_requests"),
+        problems,
+    );
     Some(Listener {
         name: name?,
         address: address?,
@@ -102,6 +109,7 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
             .as_ref()
             .is_some_and(|choice| matches!(choice.value, raw::Underscores::Allow)),
         max_connections,
+        max_requests,
         head_timeout: head,
         keep_alive_timeout: keep_alive,
         body_timeout: body,
