@@ -4,19 +4,18 @@
 //! nothing. The look-ups are to stay the same down the table (docs/routing.md).
 
 use std::{
-    collections::BTreeMap,
     hint::black_box,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use switchback::{
     config::{
-        Action, Balance, Config, EndpointSettings, HeaderEdits, HostPattern, PathPattern, Pool, Retries,
-        Route, RouteMatch, Shutdown, Split, WhenUnavailable,
+        Action, Config, EndpointSettings, HeaderEdits, HostPattern, PathPattern, Pins, Pool, Retries, Route,
+        RouteMatch, Shutdown, Split, WhenUnavailable,
     },
-    model::{live_state::LiveState, name::Name, weights::Weights},
+    model::{name::Name, resolved::Resolved, weights::Weights},
     routing::{
         build::build,
         request_view::RequestView,
@@ -81,19 +80,14 @@ fn main() {
 
 fn measure(layout: Layout, routes: usize) {
     let config = config(layout, routes);
-    let mut state = LiveState {
-        weights: config
-            .splits
-            .iter()
-            .map(|split| (split.name.clone(), split.weights.clone()))
-            .collect::<BTreeMap<_, _>>(),
-    };
+    let mut state = config.declared_state(SystemTime::UNIX_EPOCH);
+    let resolved = Resolved::default();
     let series = Arc::new(Series::default());
     let mut endpoints = Registry::default();
     // What the measurement before has freed is settled with the allocator by a first, unmeasured build.
-    drop(build(1, &config, &state, &mut Registry::default(), &Series::default(), None));
+    drop(build(1, &config, &state, &resolved, &mut Registry::default(), &Series::default(), None));
     let start = Instant::now();
-    let table = build(1, &config, &state, &mut endpoints, &series, None);
+    let table = build(1, &config, &state, &resolved, &mut endpoints, &series, None);
     let built = start.elapsed();
 
     let requests = requests(layout, routes);
@@ -114,7 +108,7 @@ fn measure(layout: Layout, routes: usize) {
     let rebuilt = median(|| {
         weight += 1;
         state.weights.insert(name("shop"), weights(weight));
-        black_box(build(2, &config, &state, &mut endpoints, &series, Some(&table)));
+        black_box(build(2, &config, &state, &resolved, &mut endpoints, &series, Some(&table)));
     });
     let each = |whole: Duration| whole.as_nanos() as f64 / LOOKUPS as f64;
     println!(
@@ -170,15 +164,8 @@ fn requests(layout: Layout, routes: usize) -> Vec<Request> {
 
 fn config(layout: Layout, routes: usize) -> Config {
     let pool = |which: &str, port: u16| {
-        let endpoint = |host: u8| EndpointSettings { address: ([127, 0, 0, host], port).into(), weight: 1 };
-        Arc::new(Pool {
-            name: name(which),
-            endpoints: vec![endpoint(1), endpoint(2)],
-            balance: Balance::LeastRequest,
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle: 1,
-        })
+        let endpoint = |host: u8| EndpointSettings::new(SocketAddr::from(([127, 0, 0, host], port)).into());
+        Arc::new(Pool::new(name(which), vec![endpoint(1), endpoint(2)]))
     };
     let route = |index| {
         let (host, path) = host_and_path(layout, index);
@@ -193,7 +180,9 @@ fn config(layout: Layout, routes: usize) -> Config {
             },
             action: Action::Split(name("shop")),
             timeout: None,
-            retries: Retries { attempts: 2, budget: 0.2 },
+            first_byte_timeout: None,
+            stream_idle_timeout: None,
+            retries: Retries::default(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             rewrite_prefix: None,
@@ -209,6 +198,7 @@ fn config(layout: Layout, routes: usize) -> Config {
         weights: weights(10),
         key: None,
         when_unavailable: WhenUnavailable::PassOn,
+        sticky: None,
     };
     Config {
         workers: None,
@@ -218,6 +208,7 @@ fn config(layout: Layout, routes: usize) -> Config {
         pools: vec![pool("blue", 9001), pool("green", 9002)],
         splits: vec![Arc::new(split)],
         routes: (0..routes).map(route).collect(),
+        pins: Pins::default(),
         access_log: None,
         shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },
     }

@@ -55,12 +55,12 @@ fn the_example_of_every_key_has_every_key_and_its_default() {
     );
     let (a, b) = (&shown.pools[0], &default.pools[0]);
     assert_eq!(
-        (a.balance, a.connect_timeout, a.idle_timeout, a.max_idle),
-        (b.balance, b.connect_timeout, b.idle_timeout, b.max_idle)
+        (&a.balance, a.connect_timeout, a.idle_timeout, a.max_idle),
+        (&b.balance, b.connect_timeout, b.idle_timeout, b.max_idle)
     );
     assert_eq!(shown.splits[0].when_unavailable, default.splits[0].when_unavailable);
     let (a, b) = (&shown.routes[0], &default.routes[0]);
-    assert_eq!((&a.matches.path, a.timeout, a.retries), (&b.matches.path, b.timeout, b.retries));
+    assert_eq!((&a.matches.path, a.timeout, &a.retries), (&b.matches.path, b.timeout, &b.retries));
     assert_eq!((&a.request_headers, &a.response_headers), (&b.request_headers, &b.response_headers));
     assert_eq!((a.merge_slashes, a.max_body, a.forwarded), (b.merge_slashes, b.max_body, b.forwarded));
     assert_eq!((a.request_id, &a.upgrades), (b.request_id, &b.upgrades));

@@ -11,7 +11,7 @@ use loom::{
     },
     thread,
 };
-use switchback::upstream::occupancy::Occupancy;
+use switchback::upstream::occupancy::{Claim, Occupancy};
 
 /// Once somebody has seen "drained", no claim succeeds, and none that succeeded is still held.
 fn drained_is_final(workers: usize, preemptions: Option<usize>) {
@@ -26,7 +26,7 @@ fn drained_is_final(workers: usize, preemptions: Option<usize>) {
                 let (occupancy, drained) = (Arc::clone(&occupancy), Arc::clone(&drained));
                 thread::spawn(move || {
                     let drained_before = drained.load(SeqCst);
-                    if occupancy.claim() {
+                    if occupancy.claim(u64::MAX) == Claim::Granted {
                         assert!(
                             !drained_before,
                             "a claim succeeded after the endpoint had been seen drained"
@@ -71,11 +71,12 @@ fn every_claim_is_seen_by_the_drainer_or_refused() {
         let workers: Vec<_> = (0..2)
             .map(|_| {
                 let occupancy = Arc::clone(&occupancy);
-                thread::spawn(move || occupancy.claim())
+                thread::spawn(move || occupancy.claim(u64::MAX))
             })
             .collect();
         let seen = occupancy.drain();
-        let claimed = workers.into_iter().map(|worker| u64::from(worker.join().unwrap())).sum::<u64>();
+        let granted = |claim| u64::from(claim == Claim::Granted);
+        let claimed = workers.into_iter().map(|worker| granted(worker.join().unwrap())).sum::<u64>();
         assert!(seen >= claimed, "{claimed} claims, {seen} seen");
         assert_eq!(occupancy.in_flight(), claimed);
         assert_eq!(occupancy.is_drained(), claimed == 0);
@@ -91,7 +92,7 @@ fn an_undrained_endpoint_takes_requests_again() {
         let worker = {
             let occupancy = Arc::clone(&occupancy);
             thread::spawn(move || {
-                if occupancy.claim() {
+                if occupancy.claim(u64::MAX) == Claim::Granted {
                     occupancy.release();
                 }
             })
@@ -105,7 +106,7 @@ fn an_undrained_endpoint_takes_requests_again() {
         prober.join().unwrap();
         assert_eq!((occupancy.in_flight(), occupancy.is_draining()), (0, false));
         assert!(!occupancy.is_available(), "the health bit was not lost");
-        assert!(occupancy.claim());
+        assert_eq!(occupancy.claim(u64::MAX), Claim::Granted);
         occupancy.release();
         occupancy.set_healthy(true);
         assert!(occupancy.is_available());

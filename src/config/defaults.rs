@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::settings::{Balance, WhenUnavailable};
+use crate::model::slow_start::SlowStart;
 
 // --- listeners
 
@@ -35,6 +36,37 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 pub const MAX_IDLE: usize = 256;
 /// Endpoints of a pool are alike unless the file says otherwise.
 pub const ENDPOINT_WEIGHT: u32 = 1;
+/// Often enough that a dead endpoint is out within some seconds, seldom enough that a thousand cost little.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// A recovery should be seen at once; this is the time between probes of an endpoint that is down.
+pub const HEALTH_DOWN_INTERVAL: Duration = Duration::from_secs(1);
+/// A probe that takes longer is as good as failed: so would requests be.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// One success may be chance.
+pub const HEALTHY_AFTER: u32 = 2;
+/// Two failures may be a lost packet or a pause of the collector.
+pub const UNHEALTHY_AFTER: u32 = 3;
+/// With less than half of a pool left, its rest would drown in the traffic of the ejected; Envoy's figure.
+pub const PANIC_THRESHOLD: f64 = 0.5;
+/// Envoy's window and form; used where the file says `slow_start`.
+pub const SLOW_START: SlowStart =
+    SlowStart { window: Duration::from_secs(30), aggression: 1.0, min_weight: 0.1 };
+/// Requests that wait for a connection, where their number is limited: a burst, not a queue.
+pub const MAX_PENDING: u32 = 1024;
+/// A second's wait is felt; after it, another instance may be the better choice.
+pub const PENDING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2018) with a quarter over the even share.
+pub const MAX_LOAD: u32 = 125;
+/// The limit that finds itself: never under a handful, or it could not measure.
+pub const ADAPTIVE_MIN: u32 = 8;
+/// Over this, a limit is none.
+pub const ADAPTIVE_MAX: u32 = 10_000;
+/// Half as slow again as at its best is taken for a queue.
+pub const ADAPTIVE_TOLERANCE: f64 = 1.5;
+/// As long as the slowest request may take commonly.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+/// Clients of streams connect again at once: spread over minutes, they are no storm.
+pub const DRAIN_STREAM_DEADLINE: Duration = Duration::from_secs(300);
 
 // --- splits
 
@@ -51,6 +83,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 pub const RETRY_ATTEMPTS: u32 = 2;
 /// A fifth more load at worst when everything fails.
 pub const RETRY_BUDGET: f64 = 0.2;
+/// A body of this size is held for another attempt: forms and calls of APIs, not uploads.
+pub const RETRY_MAX_BODY: usize = 64 * 1024;
 /// Redirects that can be taken back: a permanent one stays in browsers.
 pub const REDIRECT_STATUS: u16 = 302;
 /// The upgrade that browsers use. `h2c` is never one.

@@ -7,6 +7,7 @@ use std::{fs::File, io::Read, path::Path, sync::OnceLock};
 
 use serde::Deserialize;
 
+mod declared;
 pub mod defaults;
 mod diagnostic;
 mod later;

@@ -4,8 +4,13 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Du
 
 use ipnet::IpNet;
 
+pub use self::{pool::*, sticky::*};
+use super::defaults;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
 use crate::model::{name::Name, weights::Weights};
+
+mod pool;
+mod sticky;
 
 /// A whole configuration in which every reference resolves.
 #[derive(Debug, Clone)]
@@ -24,6 +29,8 @@ pub struct Config {
     pub splits: Vec<Arc<Split>>,
     /// Routes in the file's order, which is the last tie-breaker of their precedence.
     pub routes: Vec<Arc<Route>>,
+    /// What signs pins.
+    pub pins: Pins,
     /// The access log, off by default.
     pub access_log: Option<AccessLog>,
     /// How the process stops.
@@ -66,41 +73,6 @@ pub struct Listener {
     pub write_timeout: Duration,
 }
 
-/// One version of a service.
-#[derive(Debug, Clone)]
-pub struct Pool {
-    /// Its name.
-    pub name: Name,
-    /// Its declared endpoints, each address once. It may be empty: a pool that has not been deployed yet.
-    pub endpoints: Vec<EndpointSettings>,
-    /// How an endpoint is chosen.
-    pub balance: Balance,
-    /// How long a connection attempt may take.
-    pub connect_timeout: Duration,
-    /// How long an upstream connection is kept idle; below the application's own keep-alive time.
-    pub idle_timeout: Duration,
-    /// The most idle connections to one endpoint, for each worker.
-    pub max_idle: usize,
-}
-
-/// A declared endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndpointSettings {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Its share within its pool, 1 by default; 0 takes no traffic.
-    pub weight: u32,
-}
-
-/// How an endpoint of a pool is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// The less loaded of two random choices.
-    LeastRequest,
-    /// In turn, by weight.
-    RoundRobin,
-}
-
 /// A named set of weights over pools.
 #[derive(Debug, Clone)]
 pub struct Split {
@@ -112,6 +84,8 @@ pub struct Split {
     pub key: Option<SplitKey>,
     /// What happens to the share of a pool that has no available endpoint.
     pub when_unavailable: WhenUnavailable,
+    /// Whether and how sessions stay with a pool.
+    pub sticky: Option<Sticky>,
 }
 
 /// What a split's bucketing key is taken from.
@@ -145,6 +119,10 @@ pub struct Route {
     pub action: Action,
     /// The time from the request's head to the response's end; `None` is unlimited. Tunnels are exempt once open.
     pub timeout: Option<Duration>,
+    /// From the request's last byte to the response's first; `None` leaves it to `timeout`.
+    pub first_byte_timeout: Option<Duration>,
+    /// The longest silence of an upstream within its response; `None` leaves it to `timeout`.
+    pub stream_idle_timeout: Option<Duration>,
     /// When a failed attempt is repeated.
     pub retries: Retries,
     /// Edits of the request's fields, after hop-by-hop fields were removed.
@@ -225,12 +203,21 @@ pub struct Redirect {
 }
 
 /// When a failed attempt is repeated.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retries {
     /// Attempts beyond the first; 0 turns retries off.
     pub attempts: u32,
     /// Retries as a share of the requests; at least 10 a second are always allowed.
     pub budget: f64,
+    /// The longest that one attempt may take to the response's head, while another attempt is left; `None` leaves it
+    /// to the route's times.
+    pub per_try_timeout: Option<Duration>,
+    /// Bytes of a request body that are kept for another attempt; a longer body is not sent twice.
+    pub max_body: usize,
+    /// Statuses (500 to 599) of an upstream's answer after which an idempotent request is sent again.
+    pub statuses: Vec<u16>,
+    /// Whether requests that are not idempotent are repeated, too, where they may have been processed.
+    pub non_idempotent: bool,
 }
 
 /// Edits of header fields, ready to be applied while a head is written.
@@ -250,4 +237,17 @@ pub struct Shutdown {
     pub delay: Duration,
     /// How long requests in flight may take after the listeners have closed.
     pub deadline: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts: defaults::RETRY_ATTEMPTS,
+            budget: defaults::RETRY_BUDGET,
+            per_try_timeout: None,
+            max_body: defaults::RETRY_MAX_BODY,
+            statuses: Vec::new(),
+            non_idempotent: false,
+        }
+    }
 }

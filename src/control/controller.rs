@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    model::{live_state::LiveState, name::Name, weights::Weights},
+    model::{live_state::LiveState, name::Name, resolved::Resolved, weights::Weights},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
     upstream,
@@ -31,8 +31,15 @@ use crate::{
 const MAX_WAITING: usize = 64;
 
 /// Compiles a table; [`routing::build::build`] but in tests.
-pub type Compile =
-    fn(u64, &Config, &LiveState, &mut upstream::registry::Registry, &Series, Option<&Table>) -> Table;
+pub type Compile = fn(
+    u64,
+    &Config,
+    &LiveState,
+    &Resolved,
+    &mut upstream::registry::Registry,
+    &Series,
+    Option<&Table>,
+) -> Table;
 
 /// Why a command did not come into force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +92,7 @@ struct Order {
 #[derive(Debug)]
 pub struct Controller {
     endpoints: upstream::registry::Registry,
+    resolved: Resolved,
     series: Arc<Series>,
     live: Live,
     compile: Compile,
@@ -107,7 +115,8 @@ impl Controller {
         }
         let state = State::declared(&config, SystemTime::now());
         let mut endpoints = upstream::registry::Registry::default();
-        let table = Arc::new(compile(1, &config, state.live(), &mut endpoints, &series, None));
+        let resolved = Resolved::default();
+        let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
         let live = Live::new(Arc::clone(&table));
         let taken =
             state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
@@ -120,7 +129,11 @@ impl Controller {
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
         };
-        (Self { endpoints, series, live: live.clone(), compile, orders, snapshot, tally }, control, live)
+        (
+            Self { endpoints, resolved, series, live: live.clone(), compile, orders, snapshot, tally },
+            control,
+            live,
+        )
     }
 
     /// Serves commands until no handle is left.
@@ -152,6 +165,7 @@ impl Controller {
             generation,
             &before.config,
             state.live(),
+            &self.resolved,
             &mut self.endpoints,
             &self.series,
             Some(&before.table),
@@ -258,13 +272,14 @@ mod tests {
         generation: u64,
         config: &Config,
         state: &LiveState,
+        resolved: &Resolved,
         endpoints: &mut upstream::registry::Registry,
         series: &Series,
         previous: Option<&Table>,
     ) -> Table {
         let bug = state.weights["shop"].of("green") == Some(13);
         assert!(!bug, "the bug that the test is about");
-        routing::build::build(generation, config, state, endpoints, series, previous)
+        routing::build::build(generation, config, state, resolved, endpoints, series, previous)
     }
 
     fn start() -> (Controller, Control, Live) {

@@ -41,13 +41,7 @@ impl State {
         };
         Self {
             revision: 0,
-            live: LiveState {
-                weights: config
-                    .splits
-                    .iter()
-                    .map(|split| (split.name.clone(), split.weights.clone()))
-                    .collect(),
-            },
+            live: config.declared_state(at),
             histories: config
                 .splits
                 .iter()

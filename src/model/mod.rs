@@ -3,9 +3,13 @@
 
 pub mod access_log;
 pub mod bucket;
+pub mod endpoint_address;
 pub mod host;
 pub mod live_state;
 pub mod name;
+pub mod outlier;
 pub mod path;
+pub mod resolved;
 pub mod sequence;
+pub mod slow_start;
 pub mod weights;

@@ -3,7 +3,10 @@
 //! Invariant: nothing of the new generation can be seen before the whole of it is done, and what did not change is
 //! shared with the previous one, by identity. A worker's place in a split's sequence survives by that.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     matcher::Matcher,
@@ -11,9 +14,14 @@ use super::{
 };
 use crate::{
     config::{Action, Config},
-    model::{bucket, live_state::LiveState, name::Name},
+    model::{
+        bucket,
+        live_state::{LivePool, LiveState},
+        name::Name,
+        resolved::Resolved,
+    },
     telemetry::registry::{Key, Registry as Series},
-    upstream::{balance::Balancer, registry::Registry},
+    upstream::{balance::Balancer, endpoint::Endpoint, registry::Registry},
 };
 
 /// Compiles the table of a generation. Parts that did not change since `previous` are shared with it, so that a
@@ -22,11 +30,12 @@ pub fn build(
     generation: u64,
     config: &Config,
     state: &LiveState,
+    resolved: &Resolved,
     endpoints: &mut Registry,
     series: &Series,
     previous: Option<&Table>,
 ) -> Table {
-    let pools = pools(config, endpoints, series, previous);
+    let pools = pools(config, state, resolved, endpoints, series, previous);
     let pool_index = by_name(config.pools.iter().map(|pool| &pool.name));
     let splits = splits(config, state, &pool_index, series, previous);
     let (routes, matcher) = match previous.filter(|previous| same_routes(config, previous)) {
@@ -46,30 +55,54 @@ fn by_name<'a>(names: impl Iterator<Item = &'a Name>) -> HashMap<&'a Name, usize
 
 fn pools(
     config: &Config,
-    endpoints: &mut Registry,
+    state: &LiveState,
+    resolved: &Resolved,
+    registry: &mut Registry,
     series: &Series,
     previous: Option<&Table>,
 ) -> Vec<Arc<Pool>> {
     let before = previous.map(|table| by_name(table.pools.iter().map(|pool| &pool.settings.name)));
     let compile = |settings: &Arc<crate::config::Pool>| {
+        let live = state.pools.get(&settings.name).expect("the live state has every declared pool");
+        let endpoints = endpoints(settings, live, resolved, registry, series);
         let same = previous.zip(before.as_ref()).and_then(|(table, index)| {
             let pool = &table.pools[*index.get(&settings.name)?];
-            Arc::ptr_eq(&pool.settings, settings).then(|| Arc::clone(pool))
+            let same = Arc::ptr_eq(&pool.settings, settings)
+                && pool.endpoints.len() == endpoints.len()
+                && pool.endpoints.iter().zip(&endpoints).all(|(a, b)| (a.0.id, a.1) == (b.0.id, b.1));
+            same.then(|| Arc::clone(pool))
         });
         same.unwrap_or_else(|| {
-            let endpoints: Vec<_> = settings
-                .endpoints
-                .iter()
-                .map(|endpoint| {
-                    (endpoints.endpoint(&settings.name, endpoint.address, series), endpoint.weight)
-                })
-                .collect();
             let balancer = Balancer::new(&endpoints);
             let slot = series.declare(&Key::Pool(settings.name.clone()));
-            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, balancer })
+            let state = registry.pool(&settings.name);
+            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, state, balancer })
         })
     };
     config.pools.iter().map(compile).collect()
+}
+
+/// A pool's endpoints with their weights. A name stands for all of its addresses; of an address that comes twice, the
+/// first counts.
+fn endpoints(
+    settings: &crate::config::Pool,
+    live: &LivePool,
+    resolved: &Resolved,
+    registry: &mut Registry,
+    series: &Series,
+) -> Vec<(Arc<Endpoint>, u32)> {
+    let mut seen = HashSet::with_capacity(live.endpoints.len());
+    let mut endpoints = Vec::with_capacity(live.endpoints.len());
+    for declared in &live.endpoints {
+        for target in resolved.targets(&declared.address) {
+            if seen.insert(target.address) {
+                let is_probed = settings.health.is_some();
+                let endpoint = registry.endpoint(&settings.name, target.address, is_probed, series);
+                endpoints.push((endpoint, declared.weight.saturating_mul(target.weight)));
+            }
+        }
+    }
+    endpoints
 }
 
 fn splits(

@@ -142,7 +142,7 @@ impl Claims<'_> {
         let pool = &self.table.pools[pool];
         for _ in 0..CLAIMS {
             let index = self.balance(pool)?;
-            if let Some(lease) = self.upstreams.claim(&pool.endpoints[index].0, self.series) {
+            if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, u64::MAX, self.series) {
                 return Some(lease);
             }
         }
@@ -153,8 +153,10 @@ impl Claims<'_> {
     fn balance(&mut self, pool: &Arc<Pool>) -> Option<usize> {
         let tried = self.tried;
         let may = |endpoint: &Endpoint| endpoint.occupancy.is_available() && !tried.contains(&endpoint.id);
-        match pool.settings.balance {
-            Balance::LeastRequest => pool.balancer.least_request(&pool.endpoints, self.chooser.rng(), may),
+        match &pool.settings.balance {
+            Balance::LeastRequest | Balance::Hash(_) => {
+                pool.balancer.least_request(&pool.endpoints, self.chooser.rng(), may)
+            }
             Balance::RoundRobin => {
                 let (sequence, rng) = self.chooser.round_robin(pool)?;
                 pool.balancer.round_robin(&pool.endpoints, sequence, rng, may)

@@ -11,6 +11,7 @@ use crate::{
     config::{Action, Balance, Redirect, SplitKey, WhenUnavailable},
     model::bucket,
     telemetry::registry::Key,
+    upstream::occupancy::Claim,
 };
 
 /// Host "a" goes to a split of blue and green, host "b" to a split with a key, host "blue" to the pool.
@@ -271,14 +272,14 @@ fn least_request_evens_out_what_is_in_flight() {
     // Two choices are different ones, so an idle endpoint beside a busy one is always found.
     let mut bench = pool(Balance::LeastRequest, &[1, 1]);
     let busy = bench.table.pools[0].endpoints[0].0.clone();
-    assert!(busy.occupancy.claim());
+    assert_eq!(busy.occupancy.claim(u64::MAX), Claim::Granted);
     assert_eq!(taken(&mut bench, 100), [0, 100, 0]);
 }
 
 #[test]
 fn a_last_healthy_endpoint_among_many_is_found() {
     for balance in [Balance::LeastRequest, Balance::RoundRobin] {
-        let mut bench = pool(balance, &[7; 100]);
+        let mut bench = pool(balance.clone(), &[7; 100]);
         for (endpoint, _) in &bench.table.pools[0].endpoints[1..] {
             endpoint.occupancy.set_healthy(false);
         }
@@ -292,7 +293,7 @@ fn a_last_healthy_endpoint_among_many_is_found() {
 fn a_pool_with_no_endpoints_or_weights_of_0_is_unavailable() {
     for balance in [Balance::LeastRequest, Balance::RoundRobin] {
         for weights in [&[][..], &[0], &[0, 0]] {
-            let mut bench = pool(balance, weights);
+            let mut bench = pool(balance.clone(), weights);
             assert_eq!(taken(&mut bench, 5)[weights.len()], 5, "{balance:?} {weights:?}");
         }
     }

@@ -6,7 +6,7 @@ use super::{matcher::Matcher, request_view::RequestView};
 use crate::{
     config,
     telemetry::registry::Slot,
-    upstream::{balance::Balancer, endpoint::Endpoint},
+    upstream::{balance::Balancer, endpoint::Endpoint, pool::PoolState},
 };
 
 /// One generation of the routing table.
@@ -77,6 +77,8 @@ pub struct Pool {
     pub endpoints: Vec<(Arc<Endpoint>, u32)>,
     /// Its series.
     pub slot: Slot,
+    /// What is shared of it over all workers and tables.
+    pub state: Arc<PoolState>,
     /// Draws among its endpoints.
     pub(super) balancer: Balancer,
 }

@@ -1,6 +1,10 @@
 //! Configurations, tables and requests for this layer's tests.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     build::build,
@@ -10,10 +14,10 @@ use super::{
 };
 use crate::{
     config::{
-        Action, Balance, Config, EndpointSettings, HeaderEdits, HostPattern, PathPattern, Pool, Retries,
-        Route, RouteMatch, Shutdown, Split, SplitKey, WhenUnavailable,
+        Action, Config, EndpointSettings, HeaderEdits, HostPattern, PathPattern, Pins, Pool, Retries, Route,
+        RouteMatch, Shutdown, Split, SplitKey, WhenUnavailable,
     },
-    model::{live_state::LiveState, name::Name, weights::Weights},
+    model::{live_state::LiveState, name::Name, resolved::Resolved, weights::Weights},
     telemetry::registry::{LocalSeries, Registry as Series},
     upstream::{endpoint::EndpointId, local::Upstreams, registry::Registry},
 };
@@ -32,15 +36,9 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
         let endpoints = weights.iter().enumerate().map(|(index, weight)| EndpointSettings {
             address: format!("127.0.{which}.{}:80", index + 1).parse().unwrap(),
             weight: *weight,
+            is_drained: false,
         });
-        Arc::new(Pool {
-            name: name(pool),
-            endpoints: endpoints.collect(),
-            balance: Balance::LeastRequest,
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle: 1,
-        })
+        Arc::new(Pool::new(name(pool), endpoints.collect()))
     };
     Config {
         workers: None,
@@ -50,6 +48,7 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
         pools: pools.iter().enumerate().map(pool).collect(),
         splits: Vec::new(),
         routes: Vec::new(),
+        pins: Pins::default(),
         access_log: None,
         shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },
     }
@@ -61,7 +60,7 @@ pub fn split(
     key: Option<SplitKey>,
     when_unavailable: WhenUnavailable,
 ) -> Arc<Split> {
-    Arc::new(Split { name: name(of), weights: weights(pools), key, when_unavailable })
+    Arc::new(Split { name: name(of), weights: weights(pools), key, when_unavailable, sticky: None })
 }
 
 pub fn route(of: &str, matches: RouteMatch, action: Action) -> Route {
@@ -70,7 +69,9 @@ pub fn route(of: &str, matches: RouteMatch, action: Action) -> Route {
         matches,
         action,
         timeout: None,
-        retries: Retries { attempts: 2, budget: 0.2 },
+        first_byte_timeout: None,
+        stream_idle_timeout: None,
+        retries: Retries { attempts: 2, budget: 0.2, ..Retries::default() },
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         rewrite_prefix: None,
@@ -165,6 +166,7 @@ impl RequestView for Request {
 pub struct Bench {
     pub config: Config,
     pub state: LiveState,
+    pub resolved: Resolved,
     pub registry: Registry,
     pub series: Arc<Series>,
     pub table: Arc<Table>,
@@ -175,20 +177,21 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(config: Config) -> Self {
-        let declared = |split: &Arc<Split>| (split.name.clone(), split.weights.clone());
-        let state = LiveState { weights: BTreeMap::from_iter(config.splits.iter().map(declared)) };
+        let state = config.declared_state(SystemTime::UNIX_EPOCH);
+        let resolved = Resolved::default();
         let series = Arc::new(Series::default());
         let mut registry = Registry::default();
-        let table = Arc::new(build(1, &config, &state, &mut registry, &series, None));
+        let table = Arc::new(build(1, &config, &state, &resolved, &mut registry, &series, None));
         let local = LocalSeries::new(Arc::clone(&series));
         let (chooser, upstreams) = (Chooser::new(7), Upstreams::default());
-        Self { config, state, registry, series, table, chooser, upstreams, local }
+        Self { config, state, resolved, registry, series, table, chooser, upstreams, local }
     }
 
     /// Publishes a table of the configuration and state as they are now.
     pub fn publish(&mut self) {
-        let Self { config, state, registry, series, table, .. } = self;
-        *table = Arc::new(build(table.generation + 1, config, state, registry, series, Some(table)));
+        let Self { config, state, resolved, registry, series, table, .. } = self;
+        *table =
+            Arc::new(build(table.generation + 1, config, state, resolved, registry, series, Some(table)));
     }
 
     pub fn set(&mut self, split: &str, to: &[(&str, u32)]) {

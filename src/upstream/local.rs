@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, rc::Rc, sync::Arc, time::Instant};
 
-use super::{connections::IdleConnections, endpoint::Endpoint};
+use super::{connections::IdleConnections, endpoint::Endpoint, occupancy::Claim};
 use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
 
 /// A worker's handles of the endpoints that it has used. Nothing in it is shared with another thread.
@@ -44,14 +44,22 @@ impl Upstreams {
         Rc::clone(self.handles[index].as_ref().expect("made above"))
     }
 
-    /// Claims an endpoint for one request; `None` if it is draining.
+    /// Claims an endpoint for one request, unless it is draining or has `most` requests already.
     #[inline]
-    pub fn claim(&mut self, endpoint: &Arc<Endpoint>, series: &mut LocalSeries) -> Option<Lease> {
-        endpoint.occupancy.claim().then(|| {
-            let local = self.local(endpoint, series);
-            local.traffic.in_flight.add(1);
-            Lease(local)
-        })
+    pub fn claim(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        most: u64,
+        series: &mut LocalSeries,
+    ) -> Result<Lease, Claim> {
+        match endpoint.occupancy.claim(most) {
+            Claim::Granted => {
+                let local = self.local(endpoint, series);
+                local.traffic.in_flight.add(1);
+                Ok(Lease(local))
+            }
+            refused => Err(refused),
+        }
     }
 
     /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining.

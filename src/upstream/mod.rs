@@ -6,4 +6,5 @@ pub mod connections;
 pub mod endpoint;
 pub mod local;
 pub mod occupancy;
+pub mod pool;
 pub mod registry;

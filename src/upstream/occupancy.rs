@@ -11,14 +11,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Set while no new request may come.
 const DRAINING: u64 = 1 << 63;
-/// Set while the endpoint is thought to be broken.
-const UNHEALTHY: u64 = 1 << 62;
+/// Set while no new session may come; requests of sessions that are pinned here still may.
+const RESERVED: u64 = 1 << 62;
+/// Set while the probes say that the endpoint is not well, or have not said yet that it is.
+const UNHEALTHY: u64 = 1 << 61;
+/// Set while the endpoint is ejected because it misbehaved.
+const EJECTED: u64 = 1 << 60;
 /// The bits that hold the count.
-const COUNT: u64 = UNHEALTHY - 1;
+const COUNT: u64 = EJECTED - 1;
 
 /// The count and the state bits of one endpoint.
 #[derive(Debug)]
 pub struct Occupancy(AtomicU64);
+
+/// What a claim has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Claim {
+    /// The request is counted in.
+    Granted,
+    /// No new request may come.
+    Draining,
+    /// There are as many requests as may be.
+    Full,
+}
+
+/// A reading of an endpoint's word: all of it is of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing(u64);
 
 impl Default for Occupancy {
     fn default() -> Self {
@@ -27,18 +47,28 @@ impl Default for Occupancy {
 }
 
 impl Occupancy {
-    /// Counts one request in, unless the endpoint is draining. Each success is paired with one [`Self::release`].
+    /// An endpoint of a pool that is probed: not healthy before the first success.
+    pub fn unproven() -> Self {
+        Self(AtomicU64::new(UNHEALTHY))
+    }
+
+    /// Counts one request in, unless the endpoint is draining or has `most` already. Each that is granted is paired
+    /// with one [`Self::release`].
     ///
-    /// An unhealthy endpoint can be claimed: whether to is the balancer's choice, not a matter of correctness.
+    /// An endpoint that is unhealthy, ejected or reserved can be claimed: whether to is the balancer's choice, not a
+    /// matter of correctness.
     #[inline]
-    #[must_use]
-    pub fn claim(&self) -> bool {
+    pub fn claim(&self, most: u64) -> Claim {
         let before = self.0.fetch_add(1, Ordering::AcqRel);
         if before & DRAINING != 0 {
             self.release();
-            return false;
+            return Claim::Draining;
         }
-        true
+        if before & COUNT >= most {
+            self.release();
+            return Claim::Full;
+        }
+        Claim::Granted
     }
 
     /// Counts one request out.
@@ -50,18 +80,25 @@ impl Occupancy {
     /// Requests in flight.
     #[inline]
     pub fn in_flight(&self) -> u64 {
-        self.0.load(Ordering::Acquire) & COUNT
+        self.standing().in_flight()
     }
 
-    /// Whether a new request may and should come: neither draining nor unhealthy.
+    /// Count and state of one moment.
+    #[inline]
+    pub fn standing(&self) -> Standing {
+        Standing(self.0.load(Ordering::Acquire))
+    }
+
+    /// Whether a new request may and should come.
     #[inline]
     pub fn is_available(&self) -> bool {
-        self.0.load(Ordering::Acquire) & (DRAINING | UNHEALTHY) == 0
+        self.standing().is_available()
     }
 
     /// Whether no new request may come.
+    #[inline]
     pub fn is_draining(&self) -> bool {
-        self.0.load(Ordering::Acquire) & DRAINING != 0
+        self.standing().is_draining()
     }
 
     /// Stops new requests and answers how many are in flight.
@@ -69,23 +106,84 @@ impl Occupancy {
         self.0.fetch_or(DRAINING, Ordering::AcqRel) & COUNT
     }
 
-    /// Lets new requests come again.
+    /// Stops new sessions; requests of sessions that are pinned here may still come.
+    pub fn reserve(&self) {
+        self.0.fetch_or(RESERVED, Ordering::AcqRel);
+    }
+
+    /// Lets new requests and sessions come again.
     pub fn undrain(&self) {
-        self.0.fetch_and(!DRAINING, Ordering::AcqRel);
+        self.0.fetch_and(!(DRAINING | RESERVED), Ordering::AcqRel);
     }
 
     /// Says whether the endpoint is thought to be well.
     pub fn set_healthy(&self, healthy: bool) {
-        if healthy {
-            self.0.fetch_and(!UNHEALTHY, Ordering::AcqRel);
+        self.set(UNHEALTHY, !healthy);
+    }
+
+    /// Says whether the endpoint is ejected.
+    pub fn set_ejected(&self, ejected: bool) {
+        self.set(EJECTED, ejected);
+    }
+
+    fn set(&self, bit: u64, on: bool) {
+        if on {
+            self.0.fetch_or(bit, Ordering::AcqRel);
         } else {
-            self.0.fetch_or(UNHEALTHY, Ordering::AcqRel);
+            self.0.fetch_and(!bit, Ordering::AcqRel);
         }
     }
 
     /// Whether it is draining and nothing is in flight: nothing will ever come until it is undrained.
     pub fn is_drained(&self) -> bool {
-        let word = self.0.load(Ordering::Acquire);
-        word & DRAINING != 0 && word & COUNT == 0
+        let standing = self.standing();
+        standing.is_draining() && standing.in_flight() == 0
+    }
+}
+
+impl Standing {
+    /// Requests in flight.
+    #[inline]
+    pub fn in_flight(self) -> u64 {
+        self.0 & COUNT
+    }
+
+    /// Whether a new request may and should come: neither draining nor reserved, and well.
+    #[inline]
+    pub fn is_available(self) -> bool {
+        self.0 & !COUNT == 0
+    }
+
+    /// Whether a new request may come if ejections are ignored.
+    #[inline]
+    pub fn is_available_but_for_ejection(self) -> bool {
+        self.0 & (DRAINING | RESERVED | UNHEALTHY) == 0
+    }
+
+    /// Whether a request of a session that is pinned here may and should come.
+    #[inline]
+    pub fn takes_pinned(self) -> bool {
+        self.0 & (DRAINING | UNHEALTHY | EJECTED) == 0
+    }
+
+    /// Whether no new request may come.
+    #[inline]
+    pub fn is_draining(self) -> bool {
+        self.0 & DRAINING != 0
+    }
+
+    /// Whether no new session may come.
+    pub fn is_reserved(self) -> bool {
+        self.0 & RESERVED != 0
+    }
+
+    /// Whether its probes say that it is well, or there are none.
+    pub fn is_healthy(self) -> bool {
+        self.0 & UNHEALTHY == 0
+    }
+
+    /// Whether it is ejected.
+    pub fn is_ejected(self) -> bool {
+        self.0 & EJECTED != 0
     }
 }

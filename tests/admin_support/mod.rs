@@ -19,6 +19,7 @@ use switchback::{
     control::lifecycle::Phase,
     model::name::Name,
     telemetry::registry::{Key, Registry},
+    upstream::occupancy::Claim,
 };
 
 /// How long a client of a test waits for an answer before the test fails.
@@ -110,7 +111,7 @@ impl Instance {
         let pool =
             table.pools.iter().find(|compiled| compiled.settings.name.as_str() == pool).expect("a pool");
         let occupancy = &pool.endpoints[0].0.occupancy;
-        if claim { assert!(occupancy.claim()) } else { occupancy.release() }
+        if claim { assert_eq!(occupancy.claim(u64::MAX), Claim::Granted) } else { occupancy.release() }
     }
 
     pub fn get(&self, path: &str) -> Answer {

@@ -27,7 +27,7 @@ use super::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{AdminAddress, Config, Shutdown},
+    settings::{AdminAddress, Config, Pins, Shutdown},
     spanned::{Entries, Spanned},
 };
 
@@ -61,6 +61,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         pools: pools.into_iter().map(Arc::new).collect(),
         splits: splits.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
+        pins: Pins::default(),
         access_log,
         shutdown: shutdown(file.shutdown.as_ref(), &root.key("shutdown"), problems),
     }

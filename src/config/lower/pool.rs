@@ -9,7 +9,8 @@ use crate::{
         pointer::Pointer,
         problems::Problems,
         raw,
-        settings::{Balance, EndpointSettings, Pool},
+        settings::{Balance, EndpointAddress, EndpointSettings, Pool},
+        shape::shortened,
         spanned::{Entries, Spanned},
     },
     model::weights::Weights,
@@ -52,7 +53,7 @@ fn one(
         raw::Balance::LeastRequest => Balance::LeastRequest,
         raw::Balance::RoundRobin => Balance::RoundRobin,
     });
-    Some(Pool { name: name?, endpoints, balance, connect_timeout, idle_timeout, max_idle })
+    Some(Pool { balance, connect_timeout, idle_timeout, max_idle, ..Pool::new(name?, endpoints) })
 }
 
 fn endpoints(
@@ -68,10 +69,10 @@ fn endpoints(
         let at = at.index(index);
         let Some(endpoint) = endpoint(raw, &at, problems) else { continue };
         let what = format!("the endpoint {}", endpoint.address);
-        if seen.is_new(endpoint.address, &what, &raw.span, &at, problems) {
-            endpoints.push(endpoint);
+        if seen.is_new(endpoint.address.clone(), &what, &raw.span, &at, problems) {
+            endpoints.push(endpoint.clone());
         }
-        if own.contains(&endpoint.address) {
+        if endpoint.address.socket().is_some_and(|address| own.contains(&address)) {
             let help = "its requests come back until they are cut off".to_owned();
             problems.warning(&raw.span, &at, "this endpoint is a listener of this file", help);
         }
@@ -86,11 +87,11 @@ fn endpoint(
 ) -> Option<EndpointSettings> {
     let spanned = |value: &String| Spanned { span: raw.span.clone(), value: value.clone() };
     let (address, weight) = match &raw.value {
-        raw::Endpoint::Address(address) => (value::address(&spanned(address), at, problems), None),
+        raw::Endpoint::Address(address) => (endpoint_address(&spanned(address), at, problems), None),
         raw::Endpoint::Weighted(raw::WeightedEndpoint { address, weight }) => {
             let address = address.as_ref();
             let address =
-                address.and_then(|address| value::address(&spanned(address), &at.key("address"), problems));
+                address.and_then(|address| endpoint_address(&spanned(address), &at.key("address"), problems));
             (address, *weight)
         }
     };
@@ -102,21 +103,20 @@ fn endpoint(
                 .and_then(|weight| u32::try_from(weight).ok())
         }
     };
-    let address = address?;
-    let fault = if address.port() == 0 {
-        Some("an endpoint needs a port")
-    } else if address.ip().is_unspecified() {
-        Some("this address means every address of this machine; an endpoint needs one")
-    } else if address.ip().is_multicast() {
-        Some("a multicast address takes no connections")
-    } else {
-        None
-    };
-    if let Some(fault) = fault {
-        let help =
-            "the address and port that the application listens on, such as \"127.0.0.1:9001\"".to_owned();
-        problems.error(&raw.span, at, fault, help);
-        return None;
+    Some(EndpointSettings { weight: weight?, ..EndpointSettings::new(address?) })
+}
+
+fn endpoint_address(
+    text: &Spanned<String>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<EndpointAddress> {
+    let address = text.parse::<EndpointAddress>();
+    if let Err(error) = &address {
+        let help = "the address and port that the application listens on, such as \"127.0.0.1:9001\", or a name: \
+                    \"app.internal:8080\", \"srv:_http._tcp.app.internal\"";
+        let message = format!("\"{}\": {error}", shortened(text));
+        problems.error(&text.span, at, message, help.to_owned());
     }
-    Some(EndpointSettings { address, weight: weight? })
+    address.ok()
 }

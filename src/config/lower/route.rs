@@ -91,6 +91,8 @@ fn one(
         matches: matches?,
         action: action?,
         timeout,
+        first_byte_timeout: None,
+        stream_idle_timeout: None,
         retries,
         request_headers,
         response_headers,
@@ -196,13 +198,14 @@ fn query_matches(
 }
 
 fn retries(raw: Option<&Spanned<raw::Retries>>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Retries {
-    let default = Retries { attempts: defaults::RETRY_ATTEMPTS, budget: defaults::RETRY_BUDGET };
+    let default = Retries::default();
     let Some(raw) = raw else { return default };
     let attempts = raw.attempts.as_ref().and_then(|attempts| {
         value::within(attempts, 0..=defaults::MAX_RETRY_ATTEMPTS, &at.key("attempts"), problems)
     });
     let attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(default.attempts);
-    Retries { attempts, budget: value::share(&raw.budget, default.budget, &at.key("budget"), problems) }
+    let budget = value::share(&raw.budget, default.budget, &at.key("budget"), problems);
+    Retries { attempts, budget, ..default }
 }
 
 fn rewrite(raw: &raw::Route, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<Box<str>> {

@@ -46,7 +46,7 @@ fn one(
             raw::WhenUnavailable::PassOn => WhenUnavailable::PassOn,
             raw::WhenUnavailable::Fail => WhenUnavailable::Fail,
         });
-    Some(Split { name: given?, weights: weights?, key, when_unavailable })
+    Some(Split { name: given?, weights: weights?, key, when_unavailable, sticky: None })
 }
 
 fn weights(
