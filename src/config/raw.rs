@@ -33,6 +33,8 @@ pub(super) struct File {
     /// The routes: which requests go where. The order matters only between routes that are equally specific.
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
+    /// How names of endpoints are resolved.
+    pub dns: Option<Spanned<Dns>>,
     /// The access log. Without this table it is off.
     pub access_log: Option<Spanned<AccessLog>>,
     /// How the process stops.
@@ -286,6 +288,32 @@ pub(super) struct Rewrite {
     /// The new prefix: "/v2" makes "/shop/cart" of route "/shop" to "/v2/cart"; "/" takes the prefix away.
     #[schemars(required)]
     pub prefix: Option<Spanned<String>>,
+}
+
+/// How names of endpoints are resolved.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dns {
+    /// Addresses of name servers, such as "10.0.0.2" or "127.0.0.1:5353"; those of /etc/resolv.conf by default.
+    #[serde(default)]
+    pub servers: Vec<Spanned<String>>,
+    /// Which addresses of a name are used: "any" (default), "ipv4" or "ipv6".
+    pub family: Option<Spanned<DnsFamily>>,
+    /// The shortest time after which a name is resolved again.
+    pub min_ttl: Option<Spanned<DurationText>>,
+    /// The longest time after which a name is resolved again.
+    pub max_ttl: Option<Spanned<DurationText>>,
+    /// How long one question may take, with all of its tries.
+    pub timeout: Option<Spanned<DurationText>>,
+}
+
+/// Which addresses of a name are used.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DnsFamily {
+    Any,
+    Ipv4,
+    Ipv6,
 }
 
 /// The access log.
