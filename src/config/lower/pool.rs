@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, net::SocketAddr};
 
-use super::{Seen, limit, request_key, value};
+use super::{
+    Seen, limit,
+    request_key::{self, Written},
+    value,
+};
 use crate::{
     config::{
         defaults,
@@ -111,7 +115,7 @@ fn hash_balance(
     problems: &mut Problems<'_>,
 ) -> Option<Balance> {
     let raw::HashBalance { cookie, header, client, max_load } = &raw.value;
-    let key = request_key::key((cookie, header, client), &raw.span, at, problems)?;
+    let key = request_key::key(Written { cookie, header, client }, &raw.span, at, problems)?;
     let percent = f64::from(defaults::MAX_LOAD);
     let max_load = value::real(max_load, 1.0..=100.0, percent / 100.0, &at.key("max_load"), problems);
     Some(Balance::Hash(HashBalance { key, max_load: (max_load * 100.0).round() as u32 }))

@@ -7,14 +7,22 @@ use crate::config::{
     pointer::Pointer, problems::Problems, raw, settings::SplitKey, shape::shortened, spanned::Spanned,
 };
 
+/// A key as it is written.
+#[derive(Debug)]
+pub(super) struct Written<'f> {
+    pub(super) cookie: &'f Option<Spanned<String>>,
+    pub(super) header: &'f Option<Spanned<String>>,
+    pub(super) client: &'f Option<Spanned<raw::ClientKey>>,
+}
+
 /// Reads a key that is written as exactly one of the three.
 pub(super) fn key(
-    written: (&Option<Spanned<String>>, &Option<Spanned<String>>, &Option<Spanned<raw::ClientKey>>),
+    written: Written<'_>,
     span: &Range<usize>,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<SplitKey> {
-    match written {
+    match (written.cookie, written.header, written.client) {
         (Some(cookie), None, None) => {
             token(cookie, &at.key("cookie"), problems).then(|| SplitKey::Cookie(cookie.as_str().into()))
         }

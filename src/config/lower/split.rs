@@ -1,6 +1,10 @@
 //! Splits: weights over pools, and what buckets a request.
 
-use super::{Names, limit, request_key, sticky, value};
+use super::{
+    Names, limit,
+    request_key::{self, Written},
+    sticky, value,
+};
 use crate::{
     config::{
         defaults,
@@ -38,7 +42,7 @@ fn one(
         raw.weights.as_ref().and_then(|raw| weights(name, raw, pools, &at.key("weights"), problems));
     let key = match &raw.key {
         Some(raw) => {
-            let written = (&raw.cookie, &raw.header, &raw.client);
+            let written = Written { cookie: &raw.cookie, header: &raw.header, client: &raw.client };
             Some(request_key::key(written, &raw.span, &at.key("key"), problems)?)
         }
         None => None,
