@@ -122,7 +122,6 @@ impl NameServer {
         self.set(name, targets.iter().map(record).collect());
     }
 
-
     pub fn mood(&self, mood: Mood) {
         *locked(&self.shared.mood) = mood;
     }

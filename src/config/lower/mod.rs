@@ -11,8 +11,10 @@ mod host;
 mod listener;
 mod path;
 mod pool;
+mod request_key;
 mod route;
 mod split;
+mod sticky;
 mod unused;
 mod value;
 
@@ -28,7 +30,7 @@ use super::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{AdminAddress, Config, Pins, Shutdown},
+    settings::{AdminAddress, Config, Shutdown},
     spanned::{Entries, Spanned},
 };
 
@@ -64,7 +66,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         splits: splits.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
         dns: dns::settings(file.dns.as_ref(), &root.key("dns"), problems),
-        pins: Pins::default(),
+        pins: sticky::pins(file.pins.as_ref(), &root.key("pins"), problems),
         access_log,
         shutdown: shutdown(file.shutdown.as_ref(), &root.key("shutdown"), problems),
     }
