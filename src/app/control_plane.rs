@@ -3,6 +3,7 @@
 //! Invariant: nothing of it runs on a worker of the data plane, so a slow admin call can't delay a request.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -61,7 +62,9 @@ impl ControlPlane {
             .context("the control plane's runtime could not be started")?;
         let (controller, control, live) = Controller::new(Arc::clone(&config), series);
         let (first, resolved) = mpsc::sync_channel(1);
-        let names = names::follow(control.clone(), Dns::new(config.dns.clone()), config.dns.clone(), first);
+        let dns = Dns::new(config.dns.clone());
+        let own = own_addresses(&config, admin.as_ref());
+        let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
         let (stop, stopped) = watch::channel(false);
         let served = Arc::new(Admin {
@@ -101,6 +104,21 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Where this process listens; a listener's port that is yet to be taken is not among them.
+fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
+    let admin = admin.and_then(|bound| match bound {
+        Bound::Tcp(address) => Some(*address),
+        Bound::Unix(_) => None,
+    });
+    config
+        .listeners
+        .iter()
+        .map(|listener| listener.address)
+        .chain(admin)
+        .filter(|own| own.port() != 0)
+        .collect()
 }
 
 async fn run(

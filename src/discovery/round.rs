@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use super::{
     ask::{Answer, Ask, Kind, Question, Record, Service},
     memory::Memory,
-    screen::screened,
+    screen::{is_own, screened},
     service,
 };
 use crate::{
@@ -41,6 +41,7 @@ pub(super) struct Round {
 pub(super) struct Rounds<A> {
     ask: Arc<A>,
     family: DnsFamily,
+    own: Arc<[SocketAddr]>,
     memory: Memory,
 }
 
@@ -53,8 +54,9 @@ struct Gathered {
 }
 
 impl<A: Ask> Rounds<A> {
-    pub(super) fn new(ask: Arc<A>, family: DnsFamily) -> Self {
-        Self { ask, family, memory: Memory::default() }
+    /// `own` are the addresses that this process listens on.
+    pub(super) fn new(ask: Arc<A>, family: DnsFamily, own: Arc<[SocketAddr]>) -> Self {
+        Self { ask, family, own, memory: Memory::default() }
     }
 
     /// Asks all that there is to ask about a name.
@@ -66,6 +68,14 @@ impl<A: Ask> Rounds<A> {
             EndpointAddress::Service { name } => self.service(name, &mut gathered).await,
         };
         self.memory.end_round(gathered.fault.is_none());
+        targets.retain(|target| {
+            let leads_back = is_own(target.address, &self.own);
+            if leads_back {
+                gathered
+                    .leave_out(format!("{} is left out: Switchback itself listens there", target.address));
+            }
+            !leads_back
+        });
         targets.sort_unstable();
         if targets.len() > defaults::MAX_DNS_ADDRESSES {
             gathered.leave_out(format!(

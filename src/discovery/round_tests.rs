@@ -75,19 +75,19 @@ fn name(text: &str) -> EndpointAddress {
 #[tokio::test]
 async fn a_host_is_all_of_its_addresses_of_both_families() {
     let zone = Arc::new(Zone::default());
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any, Arc::default());
     zone.addresses("app.example", &["10.0.0.2", "10.0.0.1", "2001:db8::1", "10.0.0.1"]);
     let round = rounds.round(&name("app.example:80")).await;
     assert_eq!(shown(&round), even(&["10.0.0.1:80", "10.0.0.2:80", "[2001:db8::1]:80"]));
     assert_eq!((round.ttl, round.fault, round.left_out), (Some(Duration::from_secs(5)), None, None));
-    let mut only = Rounds::new(zone, DnsFamily::Ipv6);
+    let mut only = Rounds::new(zone, DnsFamily::Ipv6, Arc::default());
     assert_eq!(shown(&only.round(&name("app.example:80")).await), even(&["[2001:db8::1]:80"]));
 }
 
 #[tokio::test]
 async fn when_one_family_fails_the_other_is_fresh_and_the_failed_one_as_last_known() {
     let zone = Arc::new(Zone::default());
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any, Arc::default());
     zone.addresses("app.example", &["10.0.0.1", "2001:db8::1"]);
     rounds.round(&name("app.example:80")).await;
     zone.addresses("app.example", &["10.0.0.2"]);
@@ -100,7 +100,7 @@ async fn when_one_family_fails_the_other_is_fresh_and_the_failed_one_as_last_kno
 #[tokio::test]
 async fn nothing_known_is_not_the_same_as_known_to_be_nothing() {
     let zone = Arc::new(Zone::default());
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4, Arc::default());
     zone.set("app.example", Kind::A, failed());
     assert_eq!(rounds.round(&name("app.example:80")).await.targets, None);
     zone.set("app.example", Kind::A, Answer::Nothing);
@@ -110,7 +110,7 @@ async fn nothing_known_is_not_the_same_as_known_to_be_nothing() {
 #[tokio::test]
 async fn addresses_that_are_no_endpoints_are_left_out_and_alone_change_nothing() {
     let zone = Arc::new(Zone::default());
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any, Arc::default());
     zone.addresses("app.example", &["169.254.169.254", "10.0.0.1", "fe80::1"]);
     let round = rounds.round(&name("app.example:80")).await;
     assert_eq!(shown(&round), even(&["10.0.0.1:80"]));
@@ -124,7 +124,7 @@ async fn addresses_that_are_no_endpoints_are_left_out_and_alone_change_nothing()
 #[tokio::test]
 async fn of_too_many_addresses_the_same_ones_are_used_in_whatever_order_they_come() {
     let zone = Arc::new(Zone::default());
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4, Arc::default());
     let most = defaults::MAX_DNS_ADDRESSES;
     let mut records: Vec<_> = (0..3_000u16)
         .map(|number| Record::Address(IpAddr::from([10, 0, (number >> 8) as u8, number as u8])))
@@ -142,7 +142,7 @@ async fn of_too_many_addresses_the_same_ones_are_used_in_whatever_order_they_com
 #[tokio::test]
 async fn a_service_is_the_targets_of_its_lowest_priority_by_weight() {
     let zone = Arc::new(Zone::default());
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any, Arc::default());
     zone.service(
         "_http._tcp.app",
         &[(10, 1, 81, "a"), (10, 3, 82, "b"), (20, 9, 83, "c"), (10, 1, 84, "gone")],
@@ -171,7 +171,7 @@ async fn a_service_is_the_targets_of_its_lowest_priority_by_weight() {
 #[tokio::test]
 async fn the_search_list_is_followed_to_the_first_name_that_has_addresses() {
     let zone = Arc::new(Zone { search: vec!["prod.example", "example"], ..Zone::default() });
-    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4, Arc::default());
     zone.addresses("app.example", &["10.0.0.1"]);
     assert_eq!(shown(&rounds.round(&name("app:80")).await), even(&["10.0.0.1:80"]));
     zone.addresses("app.prod.example", &["10.0.0.2"]);
@@ -182,4 +182,16 @@ async fn the_search_list_is_followed_to_the_first_name_that_has_addresses() {
         even(&["10.0.0.2:80"]),
         "it is known of that name"
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_leads_back_to_ourselves_is_left_out() {
+    let zone = Arc::new(Zone::default());
+    let own = Arc::from(["127.0.0.1:9900".parse().unwrap()]);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Ipv4, own);
+    zone.service("_http._tcp.app", &[(1, 1, 9900, "a"), (1, 1, 9901, "a")]);
+    zone.addresses("a", &["127.0.0.1"]);
+    let round = rounds.round(&name("srv:_http._tcp.app")).await;
+    assert_eq!(shown(&round), even(&["127.0.0.1:9901"]));
+    assert!(round.left_out.unwrap().contains("Switchback itself"));
 }

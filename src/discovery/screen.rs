@@ -4,7 +4,7 @@
 //! can't be meant to go: to every address, to a group of machines, or to the link's own addresses, among which clouds
 //! keep the credentials of a machine (169.254.169.254). Loopback and private addresses are where applications are.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The address in its plain form, if it can be an endpoint's: an IPv4 address in IPv6's clothes is the IPv4 address.
 pub(super) fn screened(address: IpAddr) -> Result<IpAddr, Refused> {
@@ -21,6 +21,15 @@ pub(super) fn screened(address: IpAddr) -> Result<IpAddr, Refused> {
     refused.map_or(Ok(plain), |why| Err(Refused { address, why }))
 }
 
+/// Whether an address leads back to one that this process listens on. Requests would go round in a circle, or reach the
+/// admin API from a place that it is not open to.
+pub(super) fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    own.iter().any(|own| {
+        let everywhere = own.ip().is_unspecified() && address.ip().is_loopback();
+        own.port() == address.port() && (own.ip() == address.ip() || everywhere)
+    })
+}
+
 /// An address that can't be an endpoint's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is left out: it {why}")]
@@ -32,6 +41,21 @@ pub(super) struct Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_leads_back_is_known() {
+        let own = ["127.0.0.1:9900", "0.0.0.0:8080"].map(|text| text.parse().unwrap());
+        for (text, leads_back) in [
+            ("127.0.0.1:9900", true),
+            ("127.0.0.2:9900", false),
+            ("127.0.0.1:9901", false),
+            ("127.0.0.2:8080", true),
+            ("[::1]:8080", true),
+            ("10.0.0.1:8080", false),
+        ] {
+            assert_eq!(is_own(text.parse().unwrap(), &own), leads_back, "{text}");
+        }
+    }
 
     #[test]
     fn what_no_endpoint_can_be_at_is_refused_in_either_form() {

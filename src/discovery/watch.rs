@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::SystemTime,
 };
@@ -38,6 +39,7 @@ pub struct Finding {
 pub struct Watch<A> {
     ask: Arc<A>,
     settings: Dns,
+    own: Arc<[SocketAddr]>,
     book: Arc<Book>,
     found: mpsc::Sender<Finding>,
     names: BTreeMap<EndpointAddress, AbortHandle>,
@@ -45,10 +47,17 @@ pub struct Watch<A> {
 }
 
 impl<A: Ask> Watch<A> {
-    /// Watches nothing yet. What is found goes to `found`, which holds tasks back when it is full.
-    pub fn new(ask: A, settings: Dns, book: Arc<Book>, found: mpsc::Sender<Finding>) -> Self {
-        let tasks = JoinSet::new();
-        Self { ask: Arc::new(ask), settings, book, found, names: BTreeMap::new(), tasks }
+    /// Watches nothing yet. `own` are the addresses that this process listens on. What is found goes to `found`, which
+    /// holds tasks back when it is full.
+    pub fn new(
+        ask: A,
+        settings: Dns,
+        own: Vec<SocketAddr>,
+        book: Arc<Book>,
+        found: mpsc::Sender<Finding>,
+    ) -> Self {
+        let (names, tasks) = (BTreeMap::new(), JoinSet::new());
+        Self { ask: Arc::new(ask), settings, own: own.into(), book, found, names, tasks }
     }
 
     /// Watches these names from now on, and no others. Names over the limit are left out, and the log says so.
@@ -74,7 +83,7 @@ impl<A: Ask> Watch<A> {
                 break;
             }
             self.book.open(name);
-            let rounds = Rounds::new(Arc::clone(&self.ask), self.settings.family);
+            let rounds = Rounds::new(Arc::clone(&self.ask), self.settings.family, Arc::clone(&self.own));
             let pace = Pace { min: self.settings.min_ttl, max: self.settings.max_ttl };
             let (book, found) = (Arc::clone(&self.book), self.found.clone());
             let task = self.tasks.spawn(follow(name.clone(), rounds, pace, book, found));
