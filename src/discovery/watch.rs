@@ -164,3 +164,70 @@ fn log(name: &EndpointAddress, outcome: Outcome, round: &Round, said: &mut Optio
         tracing::warn!(%name, left_out, "a part of the answers for a name is not used");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::discovery::ask::{Answer, Kind, Question, Record};
+
+    /// Every name has the same address.
+    #[derive(Debug)]
+    struct Same;
+
+    impl Ask for Same {
+        fn candidates(&self, name: &str) -> Vec<Box<str>> {
+            vec![name.into()]
+        }
+
+        async fn ask(&self, question: &Question) -> Answer {
+            assert_eq!(question.kind, Kind::A);
+            let records = vec![Record::Address([10, 0, 0, 1].into())];
+            Answer::Records { records, ttl: Duration::ZERO }
+        }
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<EndpointAddress> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn shown(book: &Book) -> BTreeSet<EndpointAddress> {
+        book.entries().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[tokio::test]
+    async fn names_are_asked_for_while_they_are_in_use_and_no_longer() {
+        let (sender, mut found) = mpsc::channel(1);
+        let (book, ttl) = (Arc::new(Book::default()), Duration::from_millis(1));
+        let settings =
+            Dns { family: crate::config::DnsFamily::Ipv4, min_ttl: ttl, max_ttl: ttl, ..Dns::default() };
+        let mut watch = Watch::new(Same, settings, Vec::new(), Arc::clone(&book), sender);
+        for names in [&["a:1", "b:1"][..], &["b:1", "c:1"], &[], &["a:1"]] {
+            let names = set(names);
+            watch.follow(&names);
+            assert_eq!(shown(&book), names);
+            // One that was found before may be on its way still.
+            found.try_recv().ok();
+            let mut seen = BTreeSet::new();
+            while seen != names {
+                let Finding { name, targets } = found.recv().await.expect("the watch lives");
+                assert!(names.contains(&name), "{name} is not in use");
+                assert_eq!(targets.expect("an answer")[0].address, "10.0.0.1:1".parse().unwrap());
+                seen.insert(name);
+            }
+        }
+        drop(watch);
+        while found.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn no_more_names_than_may_be_are_watched() {
+        let (sender, _found) = mpsc::channel(1);
+        let book = Arc::new(Book::default());
+        let mut watch = Watch::new(Same, Dns::default(), Vec::new(), Arc::clone(&book), sender);
+        let many = (0..defaults::MAX_DNS_NAMES + 5).map(|number| format!("n{number}:1").parse().unwrap());
+        watch.follow(&many.collect());
+        assert_eq!(shown(&book).len(), defaults::MAX_DNS_NAMES);
+    }
+}
