@@ -5,12 +5,15 @@
 //! that each may take are bounded: see [`server::Limits`].
 
 mod body;
+mod call;
 mod changes;
+mod drains;
 mod explain;
 mod guard;
 mod health;
 pub mod metrics;
 mod places;
+mod pools;
 pub mod problem;
 mod query;
 mod reading;

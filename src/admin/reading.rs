@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
 use super::{
+    drains::{DrainView, ProgressView},
     problem::Problem,
     query::{self, Named},
     router::Admin,
@@ -103,7 +104,12 @@ pub struct PoolView {
     requests: Requests,
     /// The splits that it is a pool of, with its weight in each.
     splits: BTreeMap<Name, u32>,
+    /// The drain of the pool as a whole.
+    drain: Option<DrainView>,
     endpoints: Vec<EndpointView>,
+    /// Endpoints that were removed, or whose name no longer stands for them, while something is in flight there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<EndpointView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,7 +117,12 @@ struct EndpointView {
     address: String,
     weight: u32,
     state: &'static str,
+    /// Requests in flight, streams among them.
     in_flight: u64,
+    /// Tunnels and event streams that are open.
+    streams: u64,
+    /// Its drain, its own or its pool's.
+    drain: Option<ProgressView>,
     requests: Requests,
 }
 
@@ -160,7 +171,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .take(MAX_LISTED)
             .map(|split| split_view(split, &snapshot, series))
             .collect(),
-        pools: pool_views(table, series, MAX_LISTED),
+        pools: pool_views(&snapshot, series, MAX_LISTED),
         totals: BTreeMap::from([
             ("listeners", listeners.len()),
             ("routes", table.routes.len()),
@@ -199,8 +210,7 @@ pub async fn split(
 /// All pools.
 pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
     query::none(&uri)?;
-    let table = &admin.control.snapshot().table;
-    let views = pool_views(table, admin.control.series(), usize::MAX);
+    let views = pool_views(&admin.control.snapshot(), admin.control.series(), usize::MAX);
     Ok(Json(serde_json::json!({ "pools": views })))
 }
 
@@ -211,13 +221,14 @@ pub async fn pool(
     uri: Uri,
 ) -> Result<Json<PoolView>, Problem> {
     query::none(&uri)?;
-    let table = &admin.control.snapshot().table;
+    let snapshot = admin.control.snapshot();
+    let table = &snapshot.table;
     let Some(place) = table.pools.iter().position(|pool| pool.settings.name.as_str() == name) else {
         let unknown = Unknown::new(&name, table.pools.iter().map(|pool| &pool.settings.name));
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
-    let splits = memberships(table).swap_remove(place);
-    Ok(Json(pool_view(&table.pools[place], splits, admin.control.series())))
+    let splits = memberships(&snapshot).swap_remove(place);
+    Ok(Json(pool_view(&table.pools[place], splits, &snapshot, admin.control.series())))
 }
 
 fn routes(table: &Table, series: &Registry) -> Vec<Route> {
@@ -275,24 +286,46 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
     requests.iter().map(|(pool, count)| (pool.clone(), *count as f64 / sum)).collect()
 }
 
-fn pool_views(table: &Table, series: &Registry, limit: usize) -> Vec<PoolView> {
-    let pools = table.pools.iter().zip(memberships(table));
-    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, series)).collect()
+fn pool_views(snapshot: &Snapshot, series: &Registry, limit: usize) -> Vec<PoolView> {
+    let pools = snapshot.table.pools.iter().zip(memberships(snapshot));
+    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, snapshot, series)).collect()
 }
 
 /// For each pool, the splits that it is a pool of, with its weight in each.
-fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
+fn memberships(snapshot: &Snapshot) -> Vec<BTreeMap<Name, u32>> {
+    let Snapshot { table, state, .. } = snapshot;
     let mut memberships = vec![BTreeMap::new(); table.pools.len()];
     for split in &table.splits {
-        for arm in &split.arms {
-            memberships[arm.pool].insert(split.settings.name.clone(), arm.weight);
+        let name = &split.settings.name;
+        for (arm, (_, weight)) in split.arms.iter().zip(state.live().weights[name].iter()) {
+            memberships[arm.pool].insert(name.clone(), weight);
         }
     }
     memberships
 }
 
-fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> PoolView {
+fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, series: &Registry) -> PoolView {
     let name = &pool.settings.name;
+    let gone =
+        snapshot.draining.values().filter(|draining| draining.is_gone && draining.endpoint.pool == *name);
+    let gone = gone.map(|draining| (&draining.endpoint, 0));
+    let in_table = pool.endpoints.iter().map(|(endpoint, weight)| (endpoint, *weight));
+    let mut endpoints: Vec<_> = in_table
+        .chain(gone)
+        .map(|(endpoint, weight)| EndpointView {
+            address: endpoint.address.to_string(),
+            weight,
+            state: match endpoint.occupancy.standing() {
+                standing if standing.is_draining() || standing.is_reserved() => "draining",
+                standing if standing.is_available() => "available",
+                _ => "unhealthy",
+            },
+            in_flight: endpoint.occupancy.in_flight(),
+            streams: endpoint.drain.streams(),
+            drain: snapshot.draining.get(&endpoint.id).map(ProgressView::of),
+            requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
+        })
+        .collect();
     PoolView {
         name: name.clone(),
         available: pool
@@ -303,21 +336,9 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> Poo
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
         splits,
-        endpoints: pool
-            .endpoints
-            .iter()
-            .map(|(endpoint, weight)| EndpointView {
-                address: endpoint.address.to_string(),
-                weight: *weight,
-                state: match &endpoint.occupancy {
-                    occupancy if occupancy.is_draining() => "draining",
-                    occupancy if occupancy.is_available() => "available",
-                    _ => "unhealthy",
-                },
-                in_flight: endpoint.occupancy.in_flight(),
-                requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
-            })
-            .collect(),
+        drain: snapshot.state.live().pools[name].drain.as_ref().map(DrainView::of),
+        gone: endpoints.split_off(pool.endpoints.len()),
+        endpoints,
     }
 }
 
@@ -329,7 +350,7 @@ fn requests(counts: &TrafficCounts) -> Requests {
     }
 }
 
-fn timestamp(at: SystemTime) -> String {
+pub(super) fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 

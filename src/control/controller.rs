@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::SystemTime,
@@ -13,17 +14,22 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    command::{Change, Command, Kind, Origin},
+    command::{Change, Command, Effect, EndpointOf, Kind, Origin},
+    drains::{self, Draining, Drains, Situation},
+    own_addresses::OwnAddresses,
     refusal::Refusal,
     state::State,
     tally::{Outcome, Tally},
 };
 use crate::{
     config::Config,
-    model::{live_state::LiveState, name::Name, resolved::Resolved, weights::Weights},
+    model::{
+        endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved,
+        weights::Weights,
+    },
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream,
+    upstream::{self, endpoint::EndpointId},
 };
 
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
@@ -59,7 +65,7 @@ pub enum ControlError {
 }
 
 /// All that can be read of the control plane at one moment: a state and the table that was compiled from it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The file that is in force.
     pub config: Arc<Config>,
@@ -69,6 +75,8 @@ pub struct Snapshot {
     pub table: Arc<Table>,
     /// For each split, the requests that each of its pools had taken when its weights last changed.
     taken: BTreeMap<Name, Arc<[u64]>>,
+    /// The endpoints that drain.
+    pub draining: BTreeMap<EndpointId, Draining>,
 }
 
 /// The handle by which the control plane is asked and read.
@@ -78,6 +86,7 @@ pub struct Control {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     series: Arc<Series>,
     tally: Arc<Tally>,
+    own: OwnAddresses,
 }
 
 /// A command on its way to the controller.
@@ -99,6 +108,8 @@ pub struct Controller {
     orders: mpsc::Receiver<Order>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     tally: Arc<Tally>,
+    own: OwnAddresses,
+    drains: Drains,
 }
 
 impl Controller {
@@ -113,50 +124,105 @@ impl Controller {
                 "live changes are not kept over a restart in this version: it begins with the file's weights"
             );
         }
-        let state = State::declared(&config, SystemTime::now());
+        let at = SystemTime::now();
+        let state = State::declared(&config, at);
         let mut endpoints = upstream::registry::Registry::default();
         let resolved = Resolved::default();
         let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
+        let mut drains = Drains::default();
+        let situation = Situation {
+            config: &config,
+            state: state.live(),
+            resolved: &resolved,
+            table: &table,
+            previous: None,
+            at,
+        };
+        drains.carry_out(&situation);
         let live = Live::new(Arc::clone(&table));
         let taken =
             state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
-        let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, taken }));
+        let draining = drains.shown();
+        let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, taken, draining }));
         let (sender, orders) = mpsc::channel(MAX_WAITING);
-        let tally = Arc::new(Tally::default());
+        let (tally, own) = (Arc::new(Tally::default()), OwnAddresses::default());
         let control = Control {
             orders: sender,
             snapshot: snapshot.subscribe(),
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
+            own: own.clone(),
         };
+        let live_too = live.clone();
         (
-            Self { endpoints, resolved, series, live: live.clone(), compile, orders, snapshot, tally },
+            Self { endpoints, resolved, series, live, compile, orders, snapshot, tally, own, drains },
             control,
-            live,
+            live_too,
         )
     }
 
-    /// Serves commands until no handle is left.
+    /// Serves commands, and drives the drains, until no handle is left.
     pub async fn run(mut self) {
-        while let Some(Order { command, origin, answer }) = self.orders.recv().await {
-            let kind = command.kind();
-            // State and table are replaced only after everything that can panic, so unwinding leaves them whole;
-            // the registry of endpoints only ever gains entries.
-            let result = catch_unwind(AssertUnwindSafe(|| self.change(&command, origin)));
-            let result = result.unwrap_or_else(|_| {
-                tracing::error!(?command, "a change was stopped by a bug; what was in force still is");
-                Err(ControlError::Failed)
-            });
-            self.tally.count(kind, outcome(&result));
-            // Whoever asked may have gone; the change stands all the same.
-            let _ = answer.send(result);
+        let mut ticks = tokio::time::interval(drains::TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let is_busy = self.drains.is_busy() || self.is_anyone_leaving();
+            tokio::select! {
+                order = self.orders.recv() => {
+                    let Some(Order { command, origin, answer }) = order else { return };
+                    // Whoever asked may have gone; the change stands all the same.
+                    let _ = answer.send(self.obey(&command, origin));
+                }
+                _ = ticks.tick(), if is_busy => self.tick(),
+            }
         }
     }
 
-    /// Applies, compiles and publishes.
+    /// Does what a command says, whatever it runs into.
+    fn obey(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
+        // State and table are replaced only after everything that can panic, so unwinding leaves them whole;
+        // the registry of endpoints only ever gains entries, and drains are carried out from the state anew.
+        let result = catch_unwind(AssertUnwindSafe(|| self.change(command, origin)));
+        let result = result.unwrap_or_else(|_| {
+            tracing::error!(?command, "a change was stopped by a bug; what was in force still is");
+            Err(ControlError::Failed)
+        });
+        self.tally.count(command.kind(), outcome(&result));
+        result
+    }
+
+    /// Drives the drains, and removes the endpoints whose drain was to end so.
+    fn tick(&mut self) {
+        if self.drains.tick() {
+            let draining = self.drains.shown();
+            let snapshot = Snapshot { draining, ..Snapshot::clone(&self.snapshot.borrow()) };
+            self.snapshot.send_replace(Arc::new(snapshot));
+        }
+        for of in self.ended() {
+            // What can't be removed now is tried again.
+            let _ = self.obey(&Command::ForgetEndpoint { of }, Origin::Switchback);
+        }
+    }
+
+    /// The endpoints that are to be removed and whose drain has ended.
+    fn ended(&self) -> Vec<EndpointOf> {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let leaving = leaving(&snapshot).filter(|(pool, address)| self.drains.has_ended(pool, address));
+        leaving
+            .map(|(pool, address)| EndpointOf { pool: pool.to_string(), address: address.to_string() })
+            .collect()
+    }
+
+    fn is_anyone_leaving(&self) -> bool {
+        leaving(&self.snapshot.borrow()).next().is_some()
+    }
+
+    /// Applies, compiles, publishes and drains.
     fn change(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
         let before = Arc::clone(&self.snapshot.borrow());
-        let (state, change) = before.state.apply(command, origin, SystemTime::now())?;
+        let at = SystemTime::now();
+        self.own.check(&before.config, command)?;
+        let (state, change) = before.state.apply(&before.config, command, origin, at)?;
         if !change.changed() {
             return Ok(change);
         }
@@ -171,27 +237,64 @@ impl Controller {
             Some(&before.table),
         ));
         let mut taken_then = before.taken.clone();
-        taken_then.insert(change.split.clone(), taken(&state, &change.split, &self.series));
+        if let Effect::Weights { split, .. } = &change.effect {
+            taken_then.insert(split.clone(), taken(&state, split, &self.series));
+        }
+        self.drains.carry_out(&Situation {
+            config: &before.config,
+            state: state.live(),
+            resolved: &self.resolved,
+            table: &table,
+            previous: Some(&before.table),
+            at,
+        });
         self.live.publish(Arc::clone(&table));
-        let config = Arc::clone(&before.config);
-        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, taken: taken_then }));
+        let (config, draining) = (Arc::clone(&before.config), self.drains.shown());
+        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, taken: taken_then, draining }));
         log(&change, generation);
         Ok(change)
     }
 }
 
+/// The endpoints that are to be removed when their drain has ended.
+fn leaving(snapshot: &Snapshot) -> impl Iterator<Item = (&Name, &EndpointAddress)> {
+    let pools = snapshot.state.live().pools.iter();
+    pools.flat_map(|(name, pool)| {
+        let leaving = pool.endpoints.iter().filter(|endpoint| endpoint.is_leaving);
+        leaving.map(move |endpoint| (name, &endpoint.address))
+    })
+}
+
 /// Says in the process' log what has changed.
 fn log(change: &Change, generation: u64) {
-    let Change { revision, split, kind, origin, before, after, .. } = change;
-    let message = match kind {
-        Kind::Declared => "the file's weights are in force",
-        Kind::Weights => "weights were set",
-        Kind::Switch => "traffic was switched",
-        Kind::Rollback => "the weights were rolled back",
-    };
-    let (weights, before) = (pairs(after), pairs(before));
-    let (kind, by) = (kind.name(), origin.name());
-    tracing::info!(revision, generation, %split, %kind, weights, before, %by, "{message}");
+    let Change { revision, kind, origin, effect, .. } = change;
+    let (name, by) = (kind.name(), origin.name());
+    match effect {
+        Effect::Weights { split, before, after } => {
+            let message = match kind {
+                Kind::Switch => "traffic was switched",
+                Kind::Rollback => "the weights were rolled back",
+                _ => "weights were set",
+            };
+            let (weights, before) = (pairs(after), pairs(before));
+            tracing::info!(revision, generation, %split, kind = %name, weights, before, %by, "{message}");
+        }
+        Effect::Endpoint { pool, address, after, .. } => {
+            let message = match kind {
+                Kind::Drain => "an endpoint drains",
+                Kind::Undrain => "an endpoint takes traffic again",
+                Kind::DeleteEndpoint => "an endpoint drains and will be removed",
+                Kind::ForgetEndpoint => "an endpoint is removed",
+                _ => "an endpoint was set",
+            };
+            let weight = after.as_ref().map(|endpoint| endpoint.weight);
+            tracing::info!(revision, generation, %pool, %address, kind = %name, weight, %by, "{message}");
+        }
+        Effect::Pool { pool, after, .. } => {
+            let message = if after.is_some() { "a pool drains" } else { "a pool takes traffic again" };
+            tracing::info!(revision, generation, %pool, kind = %name, %by, "{message}");
+        }
+    }
 }
 
 /// `blue=90 green=10`.
@@ -215,7 +318,9 @@ impl Control {
 
     /// What a change would do now. Nothing changes.
     pub fn preview(&self, command: &Command, origin: Origin) -> Result<Change, Refusal> {
-        self.snapshot().state.apply(command, origin, SystemTime::now()).map(|(_, change)| change)
+        let snapshot = self.snapshot();
+        self.own.check(&snapshot.config, command)?;
+        snapshot.state.apply(&snapshot.config, command, origin, SystemTime::now()).map(|(_, change)| change)
     }
 
     /// What is in force now.
@@ -226,6 +331,11 @@ impl Control {
     /// The counts of requests.
     pub fn series(&self) -> &Series {
         &self.series
+    }
+
+    /// Says at which addresses this process listens: none of them is taken for an endpoint's.
+    pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
+        self.own.bound(addresses);
     }
 
     /// The counts of commands.

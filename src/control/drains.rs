@@ -1,0 +1,341 @@
+//! Carries drains out: which endpoints take nothing new, and what becomes of what they still have.
+//!
+//! Invariant: an endpoint's bits say what the state says before the change that made it so is answered. What time
+//! brings about (the end of kept sessions, deadlines, streams that close) is brought about here, on the control
+//! plane's thread; workers look at nothing but the endpoint. The wall clock is read once for a drain: from then on
+//! a monotonic one counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::schedule::Schedule;
+use crate::{
+    config::{Config, DrainSettings, PinTo},
+    model::{
+        endpoint_address::EndpointAddress,
+        live_state::{Drain, LiveEndpoint, LivePool, LiveState, PinsOnDrain},
+        name::Name,
+        resolved::Resolved,
+    },
+    routing::table::{Pool, Table},
+    upstream::{
+        drain::Kind,
+        endpoint::{Endpoint, EndpointId},
+    },
+};
+
+/// How often drains that are under way are looked at: the grain of deadlines, and of the streams' closing.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// All drains that are under way or done.
+#[derive(Debug, Default)]
+pub(super) struct Drains(BTreeMap<EndpointId, Followed>);
+
+/// One endpoint that is draining, as it is shown.
+#[derive(Debug, Clone)]
+pub struct Draining {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Its address as it is declared: a name may stand for several endpoints.
+    pub declared: EndpointAddress,
+    /// When what happens.
+    pub schedule: Schedule,
+    /// It is in no table any more: only what is in flight is left of it.
+    pub is_gone: bool,
+}
+
+/// What a drain has cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Cut {
+    /// Requests that were answered by 503, or broken off.
+    pub requests: u64,
+    /// Tunnels that were closed.
+    pub tunnels: u64,
+    /// Event streams that were ended.
+    pub event_streams: u64,
+}
+
+#[derive(Debug)]
+struct Followed {
+    shown: Draining,
+    course: Course,
+}
+
+/// A schedule by the monotonic clock.
+#[derive(Debug, Clone, Copy)]
+struct Course {
+    closes: Option<Instant>,
+    cuts: Option<Instant>,
+    streams: Option<(Instant, Duration)>,
+}
+
+/// What is compiled from what: all that decides which endpoints drain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation<'a> {
+    pub(super) config: &'a Config,
+    pub(super) state: &'a LiveState,
+    pub(super) resolved: &'a Resolved,
+    /// The table that comes into force.
+    pub(super) table: &'a Table,
+    /// The table that was in force, if any.
+    pub(super) previous: Option<&'a Table>,
+    pub(super) at: SystemTime,
+}
+
+impl Drains {
+    /// Makes every endpoint's bits what a state says.
+    pub(super) fn carry_out(&mut self, situation: &Situation<'_>) {
+        let mut wanted = BTreeMap::new();
+        for pool in &situation.table.pools {
+            wanted.extend(draining(situation, pool).into_iter().map(|shown| (shown.endpoint.id, shown)));
+        }
+        let (came, left) = moved(situation);
+        for (endpoint, settings) in left {
+            let id = endpoint.id;
+            let shown = match self.0.get(&id) {
+                // It drained before it was removed, and goes on as it was told.
+                Some(followed) => Draining { is_gone: true, ..followed.shown.clone() },
+                None => gone(endpoint, settings, situation.at),
+            };
+            wanted.insert(id, shown);
+        }
+        let there: BTreeSet<_> = came.iter().map(|endpoint| endpoint.id).collect();
+        for (id, followed) in &self.0 {
+            if followed.shown.is_gone && !there.contains(id) {
+                wanted.entry(*id).or_insert_with(|| followed.shown.clone());
+            }
+        }
+        // Those that drained before, and those that come back.
+        let opened = self.0.values().map(|followed| &followed.shown.endpoint).chain(&came);
+        for endpoint in opened.filter(|endpoint| !wanted.contains_key(&endpoint.id)) {
+            endpoint.occupancy.undrain();
+            endpoint.drain.end();
+        }
+        let now = Instant::now();
+        let mut before = std::mem::take(&mut self.0);
+        for (id, shown) in wanted {
+            let followed = match before.remove(&id) {
+                Some(known) if known.shown.schedule == shown.schedule => Followed { shown, ..known },
+                known => {
+                    if known.is_none() {
+                        shown.endpoint.drain.begin();
+                    }
+                    let course = Course::of(&shown.schedule, situation.at, now);
+                    Followed { shown, course }
+                }
+            };
+            followed.advance(now);
+            self.0.insert(id, followed);
+        }
+    }
+
+    /// Does what is due. Answers whether an endpoint that was removed is idle now, and is followed no more.
+    pub(super) fn tick(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.values().for_each(|followed| followed.advance(now));
+        let before = self.0.len();
+        self.0.retain(|_, followed| !(followed.shown.is_gone && followed.is_settled()));
+        self.0.len() < before
+    }
+
+    /// Whether there is anything to do, now or later.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
+    }
+
+    /// Whether the drain of a declared endpoint has ended: nothing is in flight, or all deadlines are over.
+    pub(super) fn has_ended(&self, pool: &Name, declared: &EndpointAddress) -> bool {
+        let now = Instant::now();
+        let mut of = self.0.values().filter(|followed| {
+            !followed.shown.is_gone
+                && followed.shown.endpoint.pool == *pool
+                && followed.shown.declared == *declared
+        });
+        of.all(|followed| followed.is_settled() || followed.course.is_over(now))
+    }
+
+    /// All of them, to be shown.
+    pub(super) fn shown(&self) -> BTreeMap<EndpointId, Draining> {
+        self.0.iter().map(|(id, followed)| (*id, followed.shown.clone())).collect()
+    }
+}
+
+impl Draining {
+    /// Requests in flight, streams among them.
+    pub fn in_flight(&self) -> u64 {
+        self.endpoint.occupancy.in_flight()
+    }
+
+    /// Tunnels and event streams that are open.
+    pub fn streams(&self) -> u64 {
+        self.endpoint.drain.streams()
+    }
+
+    /// Whether nothing is in flight, for good.
+    pub fn is_drained(&self) -> bool {
+        self.endpoint.occupancy.is_drained()
+    }
+
+    /// What has been cut.
+    pub fn cut(&self) -> Cut {
+        let cut = |kind| self.endpoint.drain.cut(kind);
+        Cut {
+            requests: cut(Kind::Request),
+            tunnels: cut(Kind::Tunnel),
+            event_streams: cut(Kind::EventStream),
+        }
+    }
+}
+
+impl std::iter::Sum for Cut {
+    fn sum<I: Iterator<Item = Self>>(cuts: I) -> Self {
+        cuts.fold(Self::default(), |sum, cut| Self {
+            requests: sum.requests + cut.requests,
+            tunnels: sum.tunnels + cut.tunnels,
+            event_streams: sum.event_streams + cut.event_streams,
+        })
+    }
+}
+
+impl Followed {
+    /// Makes the endpoint what it is to be by now.
+    fn advance(&self, now: Instant) {
+        let Endpoint { occupancy, drain, .. } = &*self.shown.endpoint;
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_past(self.course.closes) {
+            occupancy.drain();
+        } else {
+            occupancy.reserve();
+        }
+        drain.set_over(is_past(self.course.cuts));
+        match self.course.streams {
+            Some((from, whole)) if from <= now => drain.advance_streams(now - from, whole),
+            _ => drain.advance_streams(Duration::ZERO, Duration::MAX),
+        }
+    }
+
+    /// Whether nothing is left, for good.
+    fn is_settled(&self) -> bool {
+        self.shown.is_drained()
+    }
+}
+
+impl Course {
+    fn of(schedule: &Schedule, wall: SystemTime, now: Instant) -> Self {
+        let instant = |at: SystemTime| match at.duration_since(wall) {
+            Ok(ahead) => now.checked_add(ahead),
+            // What was due longer ago than the clock goes back is due now.
+            Err(past) => Some(now.checked_sub(past.duration()).unwrap_or(now)),
+        };
+        Self {
+            closes: schedule.closes.and_then(instant),
+            cuts: schedule.cuts.and_then(instant),
+            streams: schedule.streams.and_then(|(from, time)| Some((instant(from)?, time))),
+        }
+    }
+
+    /// Whether every deadline has passed.
+    fn is_over(&self, now: Instant) -> bool {
+        let streams = self.streams.and_then(|(from, whole)| from.checked_add(whole));
+        [self.cuts, streams].into_iter().all(|at| at.is_some_and(|at| at <= now))
+    }
+}
+
+/// The endpoints of a pool that the state drains, by their own drain or the pool's.
+fn draining(situation: &Situation<'_>, pool: &Pool) -> Vec<Draining> {
+    let settings = &pool.settings;
+    let live = &situation.state.pools[&settings.name];
+    let is_drained = |endpoint: &LiveEndpoint| live.drain.is_some() || endpoint.drain.is_some();
+    if !live.endpoints.iter().any(is_drained) {
+        return Vec::new();
+    }
+    let pins = Pinned::to(situation.config, &settings.name);
+    let mut shown = Vec::new();
+    let mut seen = BTreeSet::new();
+    for declared in &live.endpoints {
+        let schedule = schedule(live, declared, pins, settings.drain.deadline);
+        for target in situation.resolved.targets(&declared.address) {
+            // Of an address that two names stand for, the first counts, as in the table.
+            if !seen.insert(target.address) {
+                continue;
+            }
+            let endpoint = pool.endpoints.iter().find(|(endpoint, _)| endpoint.address == target.address);
+            if let (Some((endpoint, _)), Some(schedule)) = (endpoint, schedule) {
+                shown.push(Draining {
+                    endpoint: Arc::clone(endpoint),
+                    declared: declared.address.clone(),
+                    schedule,
+                    is_gone: false,
+                });
+            }
+        }
+    }
+    shown
+}
+
+/// The schedule of an endpoint that drains by itself, with its pool, or both.
+fn schedule(live: &LivePool, endpoint: &LiveEndpoint, pins: Pinned, in_flight: Duration) -> Option<Schedule> {
+    let own = endpoint.drain.map(|drain| Schedule::of(&drain, pins.to_endpoints, in_flight));
+    let pools = live.drain.map(|drain| Schedule::of(&drain, pins.to_pool, in_flight));
+    own.into_iter().chain(pools).reduce(Schedule::or_sooner)
+}
+
+/// What sessions can be pinned to.
+#[derive(Debug, Clone, Copy)]
+struct Pinned {
+    to_pool: bool,
+    to_endpoints: bool,
+}
+
+impl Pinned {
+    fn to(config: &Config, pool: &Name) -> Self {
+        let splits = config.splits.iter().filter(|split| split.weights.of(pool.as_str()).is_some());
+        let sticky = splits.filter_map(|split| split.sticky.as_ref());
+        sticky.fold(Self { to_pool: false, to_endpoints: false }, |pinned, sticky| Self {
+            to_pool: true,
+            to_endpoints: pinned.to_endpoints || sticky.to == PinTo::Endpoint,
+        })
+    }
+}
+
+/// The endpoints that a new table has and the one before had not, and those that left.
+fn moved(situation: &Situation<'_>) -> (Vec<Arc<Endpoint>>, Vec<(Arc<Endpoint>, DrainSettings)>) {
+    let no_pools = &Vec::new();
+    let (after, before) = (&situation.table.pools, situation.previous.map_or(no_pools, |table| &table.pools));
+    let by_name: BTreeMap<_, _> = before.iter().map(|pool| (&pool.settings.name, pool)).collect();
+    let mut came = Vec::new();
+    let mut left = Vec::new();
+    for pool in after {
+        let known = by_name.get(&pool.settings.name).copied();
+        if known.is_some_and(|known| Arc::ptr_eq(known, pool)) {
+            continue;
+        }
+        let ids =
+            |pool: &Pool| pool.endpoints.iter().map(|(endpoint, _)| endpoint.id).collect::<BTreeSet<_>>();
+        let (now, then) = (ids(pool), known.map(|known| ids(known)).unwrap_or_default());
+        let endpoints =
+            |pool: &Pool| pool.endpoints.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect::<Vec<_>>();
+        came.extend(endpoints(pool).into_iter().filter(|endpoint| !then.contains(&endpoint.id)));
+        let known = known.map(|known| endpoints(known)).unwrap_or_default();
+        let gone = known.into_iter().filter(|endpoint| !now.contains(&endpoint.id));
+        left.extend(gone.map(|endpoint| (endpoint, pool.settings.drain)));
+    }
+    (came, left)
+}
+
+/// The drain of an endpoint that has left the table without one.
+fn gone(endpoint: Arc<Endpoint>, settings: DrainSettings, since: SystemTime) -> Draining {
+    let (deadline, stream_deadline) = (Some(settings.deadline), Some(settings.stream_deadline));
+    let drain = Drain { since, deadline, stream_deadline, pins: PinsOnDrain::Move };
+    Draining {
+        declared: endpoint.address.into(),
+        schedule: Schedule::of(&drain, false, settings.deadline),
+        is_gone: true,
+        endpoint,
+    }
+}
