@@ -339,3 +339,183 @@ fn gone(endpoint: Arc<Endpoint>, settings: DrainSettings, since: SystemTime) -> 
         endpoint,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{PinTo, SameSite, Sticky},
+        routing::build,
+        telemetry::registry::Registry as Series,
+        upstream::{occupancy::Claim, registry::Registry},
+    };
+
+    const FILE: &str = r#"
+[[listener]]
+name = "web"
+listen = "127.0.0.1:8080"
+
+[pool.blue]
+endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
+
+[split.shop]
+weights = { blue = 1 }
+
+[[route]]
+name = "shop"
+split = "shop"
+"#;
+
+    /// A live state and what is carried out of it.
+    struct Bench {
+        config: Config,
+        state: LiveState,
+        registry: Registry,
+        series: Series,
+        table: Option<Table>,
+        drains: Drains,
+    }
+
+    impl Bench {
+        fn new(sticky: Option<PinTo>) -> Self {
+            let (mut config, _) = crate::config::parse("test.toml", FILE).expect("the sample is good");
+            Arc::make_mut(&mut config.splits[0]).sticky = sticky.map(|to| Sticky {
+                cookie: "sb".into(),
+                ttl: None,
+                to,
+                path: "/".into(),
+                domain: None,
+                secure: None,
+                http_only: true,
+                same_site: SameSite::Lax,
+                signed: false,
+                query: None,
+            });
+            let state = config.declared_state(SystemTime::UNIX_EPOCH);
+            let (registry, series, drains) = (Registry::default(), Series::default(), Drains::default());
+            let mut bench = Self { config, state, registry, series, table: None, drains };
+            bench.carry_out();
+            bench
+        }
+
+        fn carry_out(&mut self) {
+            let Self { config, state, registry, series, table, drains } = self;
+            let resolved = Resolved::default();
+            let next = build::build(1, config, state, &resolved, registry, series, table.as_ref());
+            drains.carry_out(&Situation {
+                config,
+                state,
+                resolved: &resolved,
+                table: &next,
+                previous: table.as_ref(),
+                at: SystemTime::UNIX_EPOCH,
+            });
+            *table = Some(next);
+        }
+
+        fn live(&mut self) -> &mut LivePool {
+            self.state.pools.get_mut("blue").expect("it is declared")
+        }
+
+        fn endpoint(&self, place: usize) -> Arc<Endpoint> {
+            let table = self.table.as_ref().expect("it was compiled");
+            Arc::clone(&table.pools[0].endpoints[place].0)
+        }
+
+        /// Lets time pass, and does what is due.
+        async fn pass(&mut self, seconds: u64) {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            self.drains.tick();
+        }
+    }
+
+    fn drain(deadline: u64, pins: PinsOnDrain) -> Option<Drain> {
+        let deadline = Some(Duration::from_secs(deadline));
+        Some(Drain { since: SystemTime::UNIX_EPOCH, deadline, stream_deadline: deadline, pins })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kept_sessions_go_on_until_the_deadline_and_then_nobody_does() {
+        let mut bench = Bench::new(Some(PinTo::Pool));
+        bench.live().drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        let endpoint = bench.endpoint(0);
+        let standing = || endpoint.occupancy.standing();
+        assert!(standing().takes_pinned() && !standing().is_available());
+        bench.pass(599).await;
+        assert!(standing().takes_pinned() && bench.drains.is_busy());
+        assert_eq!(endpoint.occupancy.claim(u64::MAX), Claim::Granted);
+        bench.pass(2).await;
+        assert!(standing().is_draining() && !endpoint.drain.is_over(), "what they have begun may end");
+        bench.pass(30).await;
+        assert!(endpoint.drain.is_over());
+        endpoint.occupancy.release();
+        assert!(!bench.drains.is_busy());
+        bench.live().drain = None;
+        bench.carry_out();
+        assert!(standing().is_available() && !endpoint.drain.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_can_be_pinned_nobody_is_kept() {
+        // Pins to the pool keep nobody on an endpoint of it.
+        let mut bench = Bench::new(Some(PinTo::Pool));
+        bench.live().endpoints[0].drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.is_draining() && bench.endpoint(1).occupancy.is_available());
+        let mut bench = Bench::new(None);
+        bench.live().drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.is_draining() && bench.endpoint(1).occupancy.is_draining());
+        let mut bench = Bench::new(Some(PinTo::Endpoint));
+        bench.live().endpoints[0].drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.standing().takes_pinned());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoints_own_drain_outlives_its_pools() {
+        let mut bench = Bench::new(None);
+        bench.live().endpoints[0].drain = drain(30, PinsOnDrain::Move);
+        bench.live().drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        bench.live().drain = None;
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.is_draining() && bench.endpoint(1).occupancy.is_available());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_terms_move_the_deadlines_and_the_same_ones_do_not() {
+        let mut bench = Bench::new(None);
+        bench.live().endpoints[0].drain = drain(30, PinsOnDrain::Move);
+        bench.carry_out();
+        let endpoint = bench.endpoint(0);
+        assert_eq!(endpoint.occupancy.in_flight(), 0);
+        bench.pass(29).await;
+        bench.carry_out();
+        bench.pass(2).await;
+        assert!(endpoint.drain.is_over(), "carried out again, it is still the same drain");
+        bench.live().endpoints[0].drain = drain(90, PinsOnDrain::Move);
+        bench.carry_out();
+        assert!(!endpoint.drain.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_left_the_table_drains_until_it_is_idle_and_comes_back_open() {
+        let mut bench = Bench::new(None);
+        let endpoint = bench.endpoint(0);
+        assert_eq!(endpoint.occupancy.claim(u64::MAX), Claim::Granted);
+        let left = bench.live().endpoints.remove(0);
+        bench.carry_out();
+        assert!(endpoint.occupancy.is_draining() && bench.drains.is_busy());
+        assert!(bench.drains.shown()[&endpoint.id].is_gone);
+        bench.pass(31).await;
+        assert!(endpoint.drain.is_over(), "by its pool's deadline");
+        endpoint.occupancy.release();
+        assert!(bench.drains.tick() && !bench.drains.is_busy() && bench.drains.shown().is_empty());
+        bench.live().endpoints.push(left);
+        bench.carry_out();
+        assert!(endpoint.occupancy.is_available());
+        assert!(Arc::ptr_eq(&endpoint, &bench.endpoint(1)), "it is the same, with its counts");
+    }
+}
