@@ -113,8 +113,8 @@ impl Drains {
         // Those that drained before, and those that come back.
         let opened = self.0.values().map(|followed| &followed.shown.endpoint).chain(&came);
         for endpoint in opened.filter(|endpoint| !wanted.contains_key(&endpoint.id)) {
-            endpoint.occupancy.undrain();
             endpoint.drain.end();
+            endpoint.occupancy.undrain();
         }
         let now = Instant::now();
         let mut before = std::mem::take(&mut self.0);

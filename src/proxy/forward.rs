@@ -73,7 +73,7 @@ async fn attempt(
     due: Option<Instant>,
     fresh: bool,
 ) -> Result<(Finished, Connection), Failed> {
-    let reused = if fresh { None } else { request.lease.idle.take(clock::now()) };
+    let reused = if fresh { None } else { request.lease.idle().take(clock::now()) };
     let mut connection = match reused {
         Some(connection) => {
             request.lease.traffic.reuses.add(1);
@@ -223,7 +223,7 @@ async fn end(
     let Request { lease, account, routed, pool, .. } = request;
     if finished.upstream_reusable && !lease.occupancy.is_draining() {
         let pool = &routed.table.pools[*pool].settings;
-        lease.idle.give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
+        lease.idle().give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
     }
     account.close(Some(lease), true);
     match finished.afterwards {

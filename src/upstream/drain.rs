@@ -19,6 +19,8 @@ pub struct Progress {
     tide: AtomicU32,
     /// The requests' time is over.
     is_over: AtomicBool,
+    /// Counts the beginnings and ends of drains: behind an endpoint's back a process may have been replaced in between.
+    epoch: AtomicU32,
     /// Streams that are open, draining or not.
     streams: AtomicU64,
     cut: [AtomicU64; CUT_KINDS.len()],
@@ -59,10 +61,18 @@ impl Progress {
         self.cut.iter().for_each(|count| count.store(0, Relaxed));
     }
 
-    /// Nothing is to be cut any more.
+    /// Nothing is to be cut any more. To be called before anything new may come: whoever claims the endpoint then knows
+    /// that connections from before are to be closed.
     pub fn end(&self) {
+        self.epoch.fetch_add(1, Relaxed);
         self.tide.store(0, Relaxed);
         self.is_over.store(false, Relaxed);
+    }
+
+    /// How often drains have begun and ended.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
     }
 
     /// Says that `elapsed` of the time that streams have is over.

@@ -17,8 +17,9 @@ pub struct LocalEndpoint {
     shared: Arc<Endpoint>,
     /// This worker's counts of the endpoint.
     pub traffic: Arc<Traffic>,
-    /// This worker's idle connections to it.
-    pub idle: IdleConnections,
+    idle: IdleConnections,
+    /// The epoch of drains that `idle` is of.
+    epoch: Cell<u32>,
     /// Whether it was draining when this worker looked last.
     was_draining: Cell<bool>,
 }
@@ -41,6 +42,7 @@ impl Upstreams {
                 shared: Arc::clone(endpoint),
                 traffic,
                 idle: IdleConnections::default(),
+                epoch: Cell::new(endpoint.drain.epoch()),
                 was_draining: Cell::new(false),
             }));
         }
@@ -71,11 +73,24 @@ impl Upstreams {
         let mut began = false;
         for endpoint in self.handles.iter().flatten() {
             let is_draining = endpoint.occupancy.is_draining();
-            endpoint.idle.sweep(now, is_draining);
+            endpoint.idle().sweep(now, is_draining);
             began |= is_draining && !endpoint.was_draining.replace(is_draining);
             endpoint.was_draining.set(is_draining);
         }
         began
+    }
+}
+
+impl LocalEndpoint {
+    /// This worker's idle connections to it; none from before a drain. What listens there may be another process by now,
+    /// and that a connection has ended may not have come to this thread's attention yet.
+    #[inline]
+    pub fn idle(&self) -> &IdleConnections {
+        let epoch = self.drain.epoch();
+        if self.epoch.replace(epoch) != epoch {
+            self.idle.clear();
+        }
+        &self.idle
     }
 }
 

@@ -53,8 +53,8 @@ fn ends(clients: Vec<Client>) -> Vec<(Duration, Vec<u8>, Broken)> {
 /// Asserts that ends are spread over a window: none comes late, and neither half is empty.
 fn assert_spread(ends: &[(Duration, Vec<u8>, Broken)], window: Duration) {
     let times: Vec<_> = ends.iter().map(|(at, ..)| *at).collect();
-    // The sweep, and the look that follows it.
-    let late = window + Duration::from_secs(2);
+    // The sweep, the look that follows it, and a machine that is busy with other tests.
+    let late = window + Duration::from_secs(3);
     assert!(times.iter().all(|at| *at < late), "{times:?}");
     let early = times.iter().filter(|at| **at < window * 2 / 3).count();
     let later = times.iter().filter(|at| **at > window / 2).count();
@@ -67,7 +67,7 @@ fn tunnels_are_closed_one_after_the_other_and_properly() {
     let upstream = Upstream::start(|exchange| exchange.tunnel_echo("websocket"));
     let switchback = Setup::new().global("workers = 2").start(&upstream);
     let mut clients: Vec<_> = (0..COUNT).map(|_| tunnel(&switchback)).collect();
-    assert_eq!(shown(&switchback, &upstream)["streams"], json!(COUNT));
+    wait_until("all are counted", || shown(&switchback, &upstream)["streams"] == json!(COUNT));
     let window = Duration::from_secs(4);
     let drain = format!("{}/drain", endpoint(&upstream));
     change(&switchback, "POST", &drain, r#"{"deadline": "1m", "stream_deadline": "4s"}"#);
