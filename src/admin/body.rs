@@ -26,7 +26,12 @@ pub struct Object(Vec<(String, Value)>);
 
 /// Reads a body that holds one JSON object.
 pub async fn object(request: Request<Body>) -> Result<Object, Problem> {
-    optional_object(request).await?.ok_or_else(|| {
+    needed(optional_object(request).await?)
+}
+
+/// Refuses an empty body.
+pub fn needed(object: Option<Object>) -> Result<Object, Problem> {
+    object.ok_or_else(|| {
         Problem::new(StatusCode::BAD_REQUEST, "no-body", "A body is needed", "the call takes a JSON object")
             .with_faults(vec![Fault::at("", "the body is empty")])
     })

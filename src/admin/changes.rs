@@ -1,30 +1,25 @@
-//! The calls that change something.
+//! The calls that move traffic between the pools of a split.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::{Request, State},
-    http::{StatusCode, header},
-};
+use axum::Json;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    body::{self, refuse_any, short},
-    places::{MAX_WAITS, Place},
+    body::{refuse_any, short},
+    call::{Call, Made},
     problem::{Fault, Problem},
-    query::{ChangeQuery, Named},
+    query::{Named, WAIT},
     router::Admin,
 };
 use crate::{
-    control::command::{Change, Command, Kind, Origin},
+    control::command::{Change, Command, Effect, Kind},
     model::{name::Name, weights::Weights},
 };
 
 /// How often a wait looks whether the requests in flight have ended.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The answer to a change.
 #[derive(Debug, Serialize)]
@@ -45,43 +40,25 @@ pub struct Answer {
 }
 
 /// `PUT /v1/splits/{split}/weights`.
-pub async fn weights(
-    State(admin): State<Admin>,
-    Extension(place): Extension<Arc<Place>>,
-    Named(split): Named,
-    request: Request<Body>,
-) -> Result<Json<Answer>, Problem> {
-    let query = ChangeQuery::parse(request.uri(), false)?;
-    let weights = body::object(request).await?.weights()?;
-    change(&admin, &place, Command::SetWeights { split, weights }, query).await
+pub async fn weights(Named(split): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+    let weights = call.body()?.weights()?;
+    answer(call.make(Command::SetWeights { split, weights }).await?).await
 }
 
 /// `POST /v1/splits/{split}/switch`.
-pub async fn switch(
-    State(admin): State<Admin>,
-    Extension(place): Extension<Arc<Place>>,
-    Named(split): Named,
-    request: Request<Body>,
-) -> Result<Json<Answer>, Problem> {
-    let query = ChangeQuery::parse(request.uri(), true)?;
-    let [to] = body::object(request).await?.members(["to"])?;
+pub async fn switch(Named(split): Named, mut call: Call<true>) -> Result<Json<Answer>, Problem> {
+    let [to] = call.body()?.members(["to"])?;
     let to = match to {
         Some(Value::String(pool)) => pool,
         Some(other) => return wrong("/to", format!("{} is not the name of a pool", short(&other))),
         None => return wrong("/to", "the pool to switch to is missing".into()),
     };
-    change(&admin, &place, Command::Switch { split, to }, query).await
+    answer(call.make(Command::Switch { split, to }).await?).await
 }
 
 /// `POST /v1/splits/{split}/rollback`; its body may be empty.
-pub async fn rollback(
-    State(admin): State<Admin>,
-    Extension(place): Extension<Arc<Place>>,
-    Named(split): Named,
-    request: Request<Body>,
-) -> Result<Json<Answer>, Problem> {
-    let query = ChangeQuery::parse(request.uri(), false)?;
-    let [revision] = body::optional_object(request).await?.unwrap_or_default().members(["revision"])?;
+pub async fn rollback(Named(split): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+    let [revision] = call.optional_body().members(["revision"])?;
     let to_revision = match &revision {
         None => None,
         Some(number) => match number.as_u64() {
@@ -89,56 +66,36 @@ pub async fn rollback(
             None => return wrong("/revision", format!("{} is not the number of a revision", short(number))),
         },
     };
-    change(&admin, &place, Command::Rollback { split, to_revision }, query).await
+    answer(call.make(Command::Rollback { split, to_revision }).await?).await
 }
 
-fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
+pub(super) fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
     refuse_any(vec![Fault::at(pointer, detail)]).map(|()| unreachable!("there is a fault"))
 }
 
-/// Makes a change, or says what it would do, and waits where that was asked for.
-async fn change(
-    admin: &Admin,
-    place: &Arc<Place>,
-    command: Command,
-    query: ChangeQuery,
-) -> Result<Json<Answer>, Problem> {
-    if query.dry_run {
-        return Ok(Json(answer(admin.control.preview(&command, Origin::Admin)?, true)));
-    }
-    // Before anything is changed: a refused call has changed nothing.
-    let _kept = place.keep(query.wait.is_some()).ok_or_else(|| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too-many-waits",
-            "Too many waits at once",
-            format!("{MAX_WAITS} calls wait already; nothing was changed: try again later, or without wait"),
-        )
-        .with_header(header::RETRY_AFTER, "5")
-    })?;
-    let change = admin.control.change(command, Origin::Admin).await?;
-    let mut answer = answer(change, false);
-    if let Some(limit) = query.wait {
-        let left = drained(admin, &answer.split, &answer.weights, limit).await;
-        answer.drained = Some(left.values().all(|in_flight| *in_flight == 0));
-        answer.in_flight = Some(left);
-    }
-    Ok(Json(answer))
-}
-
-fn answer(change: Change, dry_run: bool) -> Answer {
-    Answer {
-        revision: change.revision,
-        changed: change.changed(),
-        dry_run,
-        kind: change.kind,
-        split: change.split,
-        weights: change.after,
-        previous: change.before,
-        at: humantime::format_rfc3339_millis(change.at).to_string(),
-        drained: None,
-        in_flight: None,
-    }
+/// Says what a change did, and waits first where that was asked for.
+async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
+    let Change { revision, kind, at, .. } = made.change;
+    let changed = made.change.changed();
+    let Effect::Weights { split, before, after } = &made.change.effect else {
+        unreachable!("these commands are about a split's weights")
+    };
+    let in_flight = match made.wait {
+        Some(timeout) => Some(drained(&made.admin, split, after, timeout.unwrap_or(WAIT)).await),
+        None => None,
+    };
+    Ok(Json(Answer {
+        revision,
+        changed,
+        dry_run: made.dry_run,
+        kind,
+        split: split.clone(),
+        weights: after.clone(),
+        previous: before.clone(),
+        at: humantime::format_rfc3339_millis(at).to_string(),
+        drained: in_flight.as_ref().map(|left| left.values().all(|in_flight| *in_flight == 0)),
+        in_flight,
+    }))
 }
 
 /// Waits until nothing is in flight on the pools whose weight is 0, and answers what is left there.

@@ -12,7 +12,7 @@ use crate::{
     telemetry::{
         process::ProcessFigures,
         prometheus::{Labels, Text},
-        registry::{Key, Registry, WorkerCounts},
+        registry::{CUT_KINDS, Key, Registry, WorkerCounts},
         traffic::TrafficCounts,
     },
 };
@@ -41,6 +41,7 @@ pub fn render(admin: &Admin) -> String {
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
     upstream(endpoints, &mut text);
+    drains(admin, &mut text);
     let mut omitted = text.gauge(
         "switchback_series_omitted",
         "Series that are left out of this answer because their scope has too many.",
@@ -211,6 +212,40 @@ fn upstream(endpoints: &Scope, text: &mut Text) {
     endpoints.counter("connect_failures_total", failures, text, |counts| counts.connect_failures);
     let failures = "Attempts that failed on an open upstream connection: reset, cut or malformed.";
     endpoints.counter("attempt_failures_total", failures, text, |counts| counts.attempt_failures);
+}
+
+/// Which endpoints drain, the streams that are open on each, and what drains have cut.
+fn drains(admin: &Admin, text: &mut Text) {
+    let snapshot = admin.control.snapshot();
+    let pools = snapshot.table.pools.iter();
+    let endpoints = pools.flat_map(|pool| pool.endpoints.iter().map(|(endpoint, _)| endpoint));
+    let shown: Vec<_> = endpoints
+        .take(MAX_SERIES)
+        .map(|endpoint| (endpoint, [endpoint.pool.to_string(), endpoint.address.to_string()]))
+        .collect();
+    let mut family = text.gauge(
+        "switchback_endpoint_draining",
+        "1 while an endpoint takes no new traffic because it or its pool drains, else 0.",
+    );
+    for (endpoint, [pool, address]) in &shown {
+        let standing = endpoint.occupancy.standing();
+        let is_draining = standing.is_draining() || standing.is_reserved();
+        family.sample(&[("pool", pool), ("endpoint", address)], u8::from(is_draining));
+    }
+    let mut family =
+        text.gauge("switchback_endpoint_streams_open", "Tunnels and event streams that are open.");
+    for (endpoint, [pool, address]) in &shown {
+        family.sample(&[("pool", pool), ("endpoint", address)], endpoint.drain.streams());
+    }
+    let workers = admin.control.series().workers();
+    let mut family = text.counter(
+        "switchback_drain_cut_total",
+        "Requests cut at the deadline of a drain, and streams closed within theirs.",
+    );
+    for (place, kind) in CUT_KINDS.iter().enumerate() {
+        let count = workers.iter().map(|counts| counts.drain_cut[place].value()).sum::<u64>();
+        family.sample(&[("kind", kind)], count);
+    }
 }
 
 fn workers(admin: &Admin, text: &mut Text) {

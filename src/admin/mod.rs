@@ -5,13 +5,16 @@
 //! that each may take are bounded: see [`server::Limits`].
 
 mod body;
+mod call;
 mod changes;
+mod drains;
 mod explain;
 mod guard;
 mod health;
 pub mod metrics;
 mod names;
 mod places;
+mod pools;
 pub mod problem;
 mod query;
 mod reading;

@@ -70,8 +70,8 @@ impl Fault {
             pointer,
             parameter: None,
             detail: format!("{what} {unknown}"),
-            allowed: unknown.known.iter().map(ToString::to_string).collect(),
-            did_you_mean: unknown.nearest.as_ref().map(ToString::to_string),
+            allowed: unknown.known.clone(),
+            did_you_mean: unknown.nearest.clone(),
         }
     }
 }
@@ -150,6 +150,22 @@ impl From<Refusal> for Problem {
             Refusal::Pool(unknown) => {
                 let fault = Fault::unknown(Some("/to".into()), "the split has no pool", unknown);
                 Self::of_faults(STATUS, "unknown-pool", "No such pool in the split", vec![fault])
+            }
+            Refusal::NoPool(unknown) => {
+                Self::not_found("unknown-pool", "No such pool", "there is no pool", unknown)
+            }
+            Refusal::NoEndpoint { pool, unknown } => {
+                let what = format!("pool {pool} has no endpoint");
+                Self::not_found("unknown-endpoint", "No such endpoint in the pool", &what, unknown)
+            }
+            Refusal::Address { .. } => {
+                let fault = Fault { detail: refusal.to_string(), ..Fault::default() };
+                Self::of_faults(STATUS, "invalid-address", "The address is refused", vec![fault])
+            }
+            Refusal::EndpointWeight => {
+                let fault =
+                    Fault::at("/weight", refusal.to_string()).allowing([super::body::WEIGHTS_ALLOWED]);
+                Self::of_faults(STATUS, "invalid-body", "The body is not valid", vec![fault])
             }
             Refusal::Weights(faults) => {
                 let faults = faults.iter().map(weight_fault).collect();

@@ -8,18 +8,20 @@ use axum::{
     http::{StatusCode, Uri, request::Parts},
 };
 
+use serde::de::DeserializeOwned;
+
 use super::problem::{Fault, Problem};
 
 /// How long a wait lasts unless the call says otherwise.
-const WAIT: Duration = Duration::from_secs(30);
+pub const WAIT: Duration = Duration::from_secs(30);
 /// The longest wait that a call may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// The name in a call's path.
+/// The name in a call's path, or the names.
 #[derive(Debug)]
-pub struct Named(pub String);
+pub struct Named<T = String>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -35,8 +37,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 pub struct ChangeQuery {
     /// Say what would change, and change nothing.
     pub dry_run: bool,
-    /// Wait at most so long until nothing is in flight on the pools that take no new traffic any more.
-    pub wait: Option<Duration>,
+    /// Wait until nothing is in flight where no new traffic comes any more.
+    pub wait: bool,
+    /// How long to wait at most, if the call says so.
+    pub timeout: Option<Duration>,
 }
 
 impl ChangeQuery {
@@ -62,12 +66,12 @@ impl ChangeQuery {
             &mut faults,
         );
         let wait = one_of("wait", wait.as_deref(), &[("drained", true)], &mut faults);
-        let limit = timeout.as_deref().map_or(WAIT, |text| bounded(text, &mut faults));
+        let timeout = timeout.as_deref().map(|text| bounded(text, &mut faults));
         if timeout.is_some() && !wait && faults.is_empty() {
             faults.push(Fault::parameter("timeout", "timeout needs wait=drained"));
         }
         if faults.is_empty() {
-            Ok(Self { dry_run, wait: wait.then_some(limit) })
+            Ok(Self { dry_run, wait, timeout })
         } else {
             Err(Problem::invalid_query(faults))
         }
@@ -117,13 +121,13 @@ mod tests {
     #[test]
     fn what_is_known_is_read_and_all_else_is_refused() {
         let parse = |query: &str| ChangeQuery::parse(&format!("/x{query}").parse().unwrap(), true);
-        let plain = ChangeQuery { dry_run: false, wait: None };
-        let waits = |seconds| ChangeQuery { wait: Some(Duration::from_secs(seconds)), ..plain };
+        let plain = ChangeQuery { dry_run: false, wait: false, timeout: None };
+        let waits = |timeout| ChangeQuery { wait: true, timeout, ..plain };
         assert_eq!(parse("").unwrap(), plain);
         assert_eq!(parse("?dry_run=false").unwrap(), plain);
         assert_eq!(parse("?dry_run=true").unwrap(), ChangeQuery { dry_run: true, ..plain });
-        assert_eq!(parse("?wait=drained").unwrap(), waits(30));
-        assert_eq!(parse("?wait=drained&timeout=2m").unwrap(), waits(120));
+        assert_eq!(parse("?wait=drained").unwrap(), waits(None));
+        assert_eq!(parse("?wait=drained&timeout=2m").unwrap(), waits(Some(Duration::from_secs(120))));
         for bad in [
             "?dryrun=true",
             "?dry_run=yes",

@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
 use super::{
+    drains::{DrainView, ProgressView},
     names::{self, NameView},
     problem::Problem,
     query::{self, Named},
@@ -104,9 +105,14 @@ pub struct PoolView {
     requests: Requests,
     /// The splits that it is a pool of, with its weight in each.
     splits: BTreeMap<Name, u32>,
+    /// The drain of the pool as a whole.
+    drain: Option<DrainView>,
     endpoints: Vec<EndpointView>,
     /// The names among its endpoints.
     names: Vec<NameView>,
+    /// Endpoints that were removed, or whose name no longer stands for them, while something is in flight there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<EndpointView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,7 +123,12 @@ struct EndpointView {
     name: Option<String>,
     weight: u32,
     state: &'static str,
+    /// Requests in flight, streams among them.
     in_flight: u64,
+    /// Tunnels and event streams that are open.
+    streams: u64,
+    /// Its drain, its own or its pool's.
+    drain: Option<ProgressView>,
     requests: Requests,
 }
 
@@ -222,7 +233,7 @@ pub async fn pool(
         let unknown = Unknown::new(&name, table.pools.iter().map(|pool| &pool.settings.name));
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
-    let splits = memberships(table).swap_remove(place);
+    let splits = memberships(&snapshot).swap_remove(place);
     Ok(Json(pool_view(&table.pools[place], splits, &snapshot, &admin.control)))
 }
 
@@ -282,17 +293,18 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
 }
 
 fn pool_views(snapshot: &Snapshot, control: &Control, limit: usize) -> Vec<PoolView> {
-    let table = &snapshot.table;
-    let pools = table.pools.iter().zip(memberships(table));
+    let pools = snapshot.table.pools.iter().zip(memberships(snapshot));
     pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, snapshot, control)).collect()
 }
 
 /// For each pool, the splits that it is a pool of, with its weight in each.
-fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
+fn memberships(snapshot: &Snapshot) -> Vec<BTreeMap<Name, u32>> {
+    let Snapshot { table, state, .. } = snapshot;
     let mut memberships = vec![BTreeMap::new(); table.pools.len()];
     for split in &table.splits {
-        for arm in &split.arms {
-            memberships[arm.pool].insert(split.settings.name.clone(), arm.weight);
+        let name = &split.settings.name;
+        for (arm, (_, weight)) in split.arms.iter().zip(state.live().weights[name].iter()) {
+            memberships[arm.pool].insert(name.clone(), weight);
         }
     }
     memberships
@@ -302,6 +314,27 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, cont
     let name = &pool.settings.name;
     let series = control.series();
     let origins = names::origins(name, snapshot);
+    let gone =
+        snapshot.draining.values().filter(|draining| draining.is_gone && draining.endpoint.pool == *name);
+    let gone = gone.map(|draining| (&draining.endpoint, 0));
+    let in_table = pool.endpoints.iter().map(|(endpoint, weight)| (endpoint, *weight));
+    let mut endpoints: Vec<_> = in_table
+        .chain(gone)
+        .map(|(endpoint, weight)| EndpointView {
+            address: endpoint.address.to_string(),
+            name: origins.get(&endpoint.address).map(|name| name.to_string()),
+            weight,
+            state: match endpoint.occupancy.standing() {
+                standing if standing.is_draining() || standing.is_reserved() => "draining",
+                standing if standing.is_available() => "available",
+                _ => "unhealthy",
+            },
+            in_flight: endpoint.occupancy.in_flight(),
+            streams: endpoint.drain.streams(),
+            drain: snapshot.draining.get(&endpoint.id).map(ProgressView::of),
+            requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
+        })
+        .collect();
     PoolView {
         name: name.clone(),
         available: pool
@@ -312,22 +345,9 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, cont
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
         splits,
-        endpoints: pool
-            .endpoints
-            .iter()
-            .map(|(endpoint, weight)| EndpointView {
-                address: endpoint.address.to_string(),
-                name: origins.get(&endpoint.address).map(|name| name.to_string()),
-                weight: *weight,
-                state: match &endpoint.occupancy {
-                    occupancy if occupancy.is_draining() => "draining",
-                    occupancy if occupancy.is_available() => "available",
-                    _ => "unhealthy",
-                },
-                in_flight: endpoint.occupancy.in_flight(),
-                requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
-            })
-            .collect(),
+        drain: snapshot.state.live().pools[name].drain.as_ref().map(DrainView::of),
+        gone: endpoints.split_off(pool.endpoints.len()),
+        endpoints,
         names: names::of_pool(name, snapshot, control.names()),
     }
 }

@@ -13,7 +13,7 @@ use axum::{
 };
 
 use super::{
-    changes, explain, guard, health, metrics,
+    changes, explain, guard, health, metrics, pools,
     problem::{Fault, Problem},
     reading,
     server::Transport,
@@ -21,7 +21,7 @@ use super::{
 use crate::control::{controller::Control, lifecycle::Lifecycle};
 
 /// All paths, for the answer to an unknown one.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 18] = [
     "GET /v1/status",
     "GET /v1/splits",
     "GET /v1/splits/{split}",
@@ -30,6 +30,12 @@ const PATHS: [&str; 12] = [
     "POST /v1/splits/{split}/rollback",
     "GET /v1/pools",
     "GET /v1/pools/{pool}",
+    "POST /v1/pools/{pool}/drain",
+    "POST /v1/pools/{pool}/undrain",
+    "PUT /v1/pools/{pool}/endpoints/{address}",
+    "DELETE /v1/pools/{pool}/endpoints/{address}",
+    "POST /v1/pools/{pool}/endpoints/{address}/drain",
+    "POST /v1/pools/{pool}/endpoints/{address}/undrain",
     "POST /v1/explain",
     "GET /livez",
     "GET /readyz",
@@ -60,6 +66,14 @@ pub fn router(admin: Arc<Admin>, transport: Transport) -> Router {
         .route("/v1/splits/{split}/rollback", post(changes::rollback))
         .route("/v1/pools", get(reading::pools))
         .route("/v1/pools/{pool}", get(reading::pool))
+        .route("/v1/pools/{pool}/drain", post(pools::drain_pool))
+        .route("/v1/pools/{pool}/undrain", post(pools::undrain_pool))
+        .route(
+            "/v1/pools/{pool}/endpoints/{address}",
+            put(pools::put_endpoint).delete(pools::delete_endpoint),
+        )
+        .route("/v1/pools/{pool}/endpoints/{address}/drain", post(pools::drain_endpoint))
+        .route("/v1/pools/{pool}/endpoints/{address}/undrain", post(pools::undrain_endpoint))
         .route("/v1/explain", post(explain::explain))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -82,6 +82,11 @@ impl Instance {
         let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), most)?;
         control.lifecycle.advance(lifecycle::Phase::Ready);
         let addresses = proxy.addresses.clone();
+        let own = addresses.iter().copied().chain(match control.admin {
+            Some(Bound::Tcp(address)) => Some(address),
+            _ => None,
+        });
+        control.control.listens_at(own.collect());
         Ok(Self { config, control, addresses, series, proxy, log })
     }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::pool_arguments;
 use crate::{admin, model::weights::Weights};
 
 const EXAMPLES: &str = "\
@@ -19,6 +20,8 @@ Release:
   switchback weights shop blue=90 green=10       10 % of new traffic to green
   switchback switch shop green --wait            all of it, and wait until blue is idle
   switchback rollback shop                       back to before the release
+  switchback drain blue 10.0.0.7:9000 --wait     no new requests there, and wait until it is idle
+  switchback undrain blue 10.0.0.7:9000          let it take requests again
   switchback explain http://shop.example.com/    why a request goes where it goes
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.";
@@ -180,6 +183,17 @@ pub enum Call {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Let a pool, or one of its endpoints, take nothing new; what it has ends, or is cut at a deadline
+    #[command(
+        after_help = "Examples:\n  switchback drain blue 10.0.0.7:9000 --deadline 30s --wait\n  switchback drain blue --deadline 10m --pins move"
+    )]
+    Drain(pool_arguments::Drain),
+    /// Let a pool, or one of its endpoints, take traffic again
+    #[command(after_help = "Examples:\n  switchback undrain blue 10.0.0.7:9000\n  switchback undrain blue")]
+    Undrain(pool_arguments::Undrain),
+    /// Add, change or remove an endpoint of a pool
+    #[command(subcommand)]
+    Endpoint(pool_arguments::Endpoint),
     /// Say where a request would go, and why, without sending it
     #[command(
         after_help = "Example:\n  switchback explain http://shop.example.com/cart?x=1 -X POST -H 'canary: true'"
@@ -229,7 +243,10 @@ impl Call {
             | Self::Switch { connection, .. }
             | Self::Rollback { connection, .. }
             | Self::Explain { connection, .. }
-            | Self::Health { connection, .. } => connection,
+            | Self::Health { connection, .. }
+            | Self::Drain(pool_arguments::Drain { connection, .. })
+            | Self::Undrain(pool_arguments::Undrain { connection, .. }) => connection,
+            Self::Endpoint(endpoint) => endpoint.connection_mut(),
         }
     }
 
@@ -241,7 +258,10 @@ impl Call {
             | Self::Switch { connection, .. }
             | Self::Rollback { connection, .. }
             | Self::Explain { connection, .. }
-            | Self::Health { connection, .. } => connection,
+            | Self::Health { connection, .. }
+            | Self::Drain(pool_arguments::Drain { connection, .. })
+            | Self::Undrain(pool_arguments::Undrain { connection, .. }) => connection,
+            Self::Endpoint(endpoint) => endpoint.connection(),
         }
     }
 }
@@ -262,7 +282,7 @@ fn weight(text: &str) -> Result<(String, u64), String> {
 }
 
 /// A duration of at most what the admin API would wait.
-fn patience(text: &str) -> Result<Duration, String> {
+pub fn patience(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= admin::MAX_WAIT => Ok(duration),
         Ok(_) => Err(format!("at most {}", humantime::format_duration(admin::MAX_WAIT))),

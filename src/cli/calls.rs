@@ -9,7 +9,7 @@ use super::{
     Failure,
     arguments::{self, Connection, DryRun},
     client::{self, ANSWER_WITHIN, Answer},
-    output,
+    output, pools,
 };
 
 /// Makes a call and prints its answer.
@@ -46,6 +46,9 @@ pub fn call(call: arguments::Call) -> Result<(), Failure> {
             expect_shape(&connection, explanation["outcome"].is_string())?;
             output::print(connection.form.json, &explanation, output::explanation)
         }
+        arguments::Call::Drain(drain) => pools::drain(drain),
+        arguments::Call::Undrain(undrain) => pools::undrain(undrain),
+        arguments::Call::Endpoint(endpoint) => pools::endpoint(endpoint),
         arguments::Call::Health { live, timeout, connection } => health(&connection, live, timeout),
     }
 }
@@ -79,11 +82,11 @@ fn print_change(connection: &Connection, answer: Answer) -> Result<(), Failure> 
     Ok(())
 }
 
-fn get(connection: &Connection, path: &str, within: Duration) -> Result<Answer, Failure> {
+pub fn get(connection: &Connection, path: &str, within: Duration) -> Result<Answer, Failure> {
     send(connection, Method::GET, path, None, within)
 }
 
-fn send(
+pub fn send(
     connection: &Connection,
     method: Method,
     path: &str,
@@ -94,7 +97,7 @@ fn send(
 }
 
 /// Refuses the answer of something else that speaks JSON at this address.
-fn expect_shape(connection: &Connection, is_ours: bool) -> Result<(), Failure> {
+pub fn expect_shape(connection: &Connection, is_ours: bool) -> Result<(), Failure> {
     if is_ours {
         return Ok(());
     }
@@ -106,7 +109,7 @@ fn expect_shape(connection: &Connection, is_ours: bool) -> Result<(), Failure> {
 }
 
 /// The body of a success; a refusal becomes a failure that says all of it.
-fn expect_success(answer: Answer) -> Result<Value, Failure> {
+pub fn expect_success(answer: Answer) -> Result<Value, Failure> {
     if (200..300).contains(&answer.status) {
         return Ok(answer.body);
     }
@@ -169,7 +172,7 @@ fn imagined(url: &str, headers: Vec<(String, String)>, method: &str) -> Result<V
 }
 
 /// A name as one segment of a path.
-fn encode(name: &str) -> String {
+pub fn encode(name: &str) -> String {
     let mut encoded = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric()

@@ -6,6 +6,9 @@ mod arguments;
 mod calls;
 mod client;
 mod output;
+mod pool_arguments;
+mod pool_output;
+mod pools;
 mod start;
 
 use std::process::ExitCode;

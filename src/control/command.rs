@@ -1,8 +1,16 @@
 //! What can be asked of the control plane.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::model::{name::Name, weights::Weights};
+use crate::model::{
+    endpoint_address::EndpointAddress,
+    live_state::{Drain, LiveEndpoint, PinsOnDrain},
+    name::Name,
+    weights::Weights,
+};
+
+/// The longest deadline of a drain: sessions of a week are kept, and a slip of the keyboard is found.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A wish to change the live state.
 ///
@@ -32,6 +40,79 @@ pub enum Command {
         /// (see [`super::history::History::before_last_rise`]).
         to_revision: Option<u64>,
     },
+    /// Drains an endpoint, or changes how it is drained.
+    DrainEndpoint {
+        /// Which one.
+        of: EndpointOf,
+        /// How.
+        terms: Terms,
+    },
+    /// Lets an endpoint take traffic again; one that was to be removed stays.
+    UndrainEndpoint {
+        /// Which one.
+        of: EndpointOf,
+    },
+    /// Adds an endpoint or changes its weight; one that was to be removed stays.
+    PutEndpoint {
+        /// Which one.
+        of: EndpointOf,
+        /// Its share within its pool.
+        weight: u64,
+    },
+    /// Drains an endpoint and then removes it.
+    DeleteEndpoint {
+        /// Which one.
+        of: EndpointOf,
+        /// How it is drained.
+        terms: Terms,
+    },
+    /// Removes an endpoint whose drain has ended: the last step of [`Command::DeleteEndpoint`], taken by the control
+    /// plane itself. One that is to stay after all stays.
+    ForgetEndpoint {
+        /// Which one.
+        of: EndpointOf,
+    },
+    /// Drains a pool as a whole, or changes how it is drained.
+    DrainPool {
+        /// The pool.
+        pool: String,
+        /// How.
+        terms: Terms,
+    },
+    /// Lets a pool take traffic again. Endpoints that are drained for themselves stay so.
+    UndrainPool {
+        /// The pool.
+        pool: String,
+    },
+}
+
+/// An endpoint, as a caller names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointOf {
+    /// Its pool.
+    pub pool: String,
+    /// Its address.
+    pub address: String,
+}
+
+/// How a drain is to be. What is not said stays as it is for one that drains already, else the pool's settings say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// How long sessions that are kept have, or requests in flight.
+    pub deadline: Option<Bound>,
+    /// How long tunnels and event streams have. Where only a deadline is said, they have no longer than that.
+    pub stream_deadline: Option<Bound>,
+    /// What becomes of pinned sessions.
+    pub pins: Option<PinsOnDrain>,
+}
+
+/// A time that may have no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// At most so long.
+    Within(Duration),
+    /// As long as it takes.
+    Unbounded,
 }
 
 /// What made a revision.
@@ -46,6 +127,16 @@ pub enum Kind {
     Switch,
     /// [`Command::Rollback`].
     Rollback,
+    /// [`Command::DrainEndpoint`] or [`Command::DrainPool`].
+    Drain,
+    /// [`Command::UndrainEndpoint`] or [`Command::UndrainPool`].
+    Undrain,
+    /// [`Command::PutEndpoint`].
+    PutEndpoint,
+    /// [`Command::DeleteEndpoint`].
+    DeleteEndpoint,
+    /// [`Command::ForgetEndpoint`].
+    ForgetEndpoint,
 }
 
 /// Where a change came from.
@@ -56,25 +147,57 @@ pub enum Origin {
     File,
     /// The admin API.
     Admin,
+    /// The control plane itself, at the end of what it was asked for.
+    Switchback,
 }
 
 /// What a command did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The revision that holds the weights `after`: a new one, or the one in force if nothing changed.
+    /// The revision that holds what is in force now: a new one, or an earlier one if nothing changed.
     pub revision: u64,
-    /// The split.
-    pub split: Name,
     /// What was asked for.
     pub kind: Kind,
     /// Who asked.
     pub origin: Origin,
     /// When.
     pub at: SystemTime,
-    /// The weights before.
-    pub before: Weights,
-    /// The weights in force now.
-    pub after: Weights,
+    /// What it was about, before and after.
+    pub effect: Effect,
+}
+
+/// What a change was about, as it was before and as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The weights of a split.
+    Weights {
+        /// The split.
+        split: Name,
+        /// The weights before.
+        before: Weights,
+        /// The weights in force now.
+        after: Weights,
+    },
+    /// One endpoint; `None` is one that is not there.
+    Endpoint {
+        /// Its pool.
+        pool: Name,
+        /// Its address.
+        address: EndpointAddress,
+        /// What it was.
+        before: Option<LiveEndpoint>,
+        /// What it is now.
+        after: Option<LiveEndpoint>,
+    },
+    /// The drain of a pool.
+    Pool {
+        /// The pool.
+        pool: Name,
+        /// Its drain before.
+        before: Option<Drain>,
+        /// Its drain now.
+        after: Option<Drain>,
+    },
 }
 
 impl Kind {
@@ -85,6 +208,11 @@ impl Kind {
             Self::Weights => "weights",
             Self::Switch => "switch",
             Self::Rollback => "rollback",
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::PutEndpoint => "put_endpoint",
+            Self::DeleteEndpoint => "delete_endpoint",
+            Self::ForgetEndpoint => "forget_endpoint",
         }
     }
 }
@@ -95,6 +223,7 @@ impl Origin {
         match self {
             Self::File => "file",
             Self::Admin => "api",
+            Self::Switchback => "switchback",
         }
     }
 }
@@ -102,7 +231,11 @@ impl Origin {
 impl Change {
     /// Whether anything is different now.
     pub fn changed(&self) -> bool {
-        self.before != self.after
+        match &self.effect {
+            Effect::Weights { before, after, .. } => before != after,
+            Effect::Endpoint { before, after, .. } => before != after,
+            Effect::Pool { before, after, .. } => before != after,
+        }
     }
 }
 
@@ -113,15 +246,21 @@ impl Command {
             Self::SetWeights { .. } => Kind::Weights,
             Self::Switch { .. } => Kind::Switch,
             Self::Rollback { .. } => Kind::Rollback,
+            Self::DrainEndpoint { .. } | Self::DrainPool { .. } => Kind::Drain,
+            Self::UndrainEndpoint { .. } | Self::UndrainPool { .. } => Kind::Undrain,
+            Self::PutEndpoint { .. } => Kind::PutEndpoint,
+            Self::DeleteEndpoint { .. } => Kind::DeleteEndpoint,
+            Self::ForgetEndpoint { .. } => Kind::ForgetEndpoint,
         }
     }
+}
 
-    /// The split that it names.
-    pub fn split(&self) -> &str {
+impl Bound {
+    /// The time, if it has an end.
+    pub fn limit(self) -> Option<Duration> {
         match self {
-            Self::SetWeights { split, .. } | Self::Switch { split, .. } | Self::Rollback { split, .. } => {
-                split
-            }
+            Self::Within(limit) => Some(limit),
+            Self::Unbounded => None,
         }
     }
 }

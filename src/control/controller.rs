@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::SystemTime,
@@ -13,18 +14,23 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    command::{Change, Command, Kind, Origin},
+    command::{Change, Command, Effect, EndpointOf, Kind, Origin},
+    drains::{self, Draining, Drains, Situation},
     names::{self, Findings},
+    own_addresses::OwnAddresses,
     refusal::Refusal,
     state::State,
     tally::{Outcome, Tally},
 };
 use crate::{
     config::Config,
-    model::{live_state::LiveState, name::Name, resolved::Resolved, weights::Weights},
+    model::{
+        endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved,
+        weights::Weights,
+    },
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream,
+    upstream::{self, endpoint::EndpointId},
 };
 
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
@@ -60,7 +66,7 @@ pub enum ControlError {
 }
 
 /// All that can be read of the control plane at one moment: a state and the table that was compiled from it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The file that is in force.
     pub config: Arc<Config>,
@@ -72,6 +78,8 @@ pub struct Snapshot {
     pub resolved: Arc<Resolved>,
     /// For each split, the requests that each of its pools had taken when its weights last changed.
     taken: BTreeMap<Name, Arc<[u64]>>,
+    /// The endpoints that drain.
+    pub draining: BTreeMap<EndpointId, Draining>,
 }
 
 /// The handle by which the control plane is asked and read.
@@ -82,6 +90,7 @@ pub struct Control {
     series: Arc<Series>,
     tally: Arc<Tally>,
     names: Arc<names::Book>,
+    own: OwnAddresses,
 }
 
 /// What is on its way to the controller.
@@ -101,6 +110,8 @@ pub struct Controller {
     orders: mpsc::Receiver<Order>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     tally: Arc<Tally>,
+    own: OwnAddresses,
+    drains: Drains,
 }
 
 impl Controller {
@@ -115,121 +126,225 @@ impl Controller {
                 "live changes are not kept over a restart in this version: it begins with the file's weights"
             );
         }
-        let state = State::declared(&config, SystemTime::now());
+        let at = SystemTime::now();
+        let state = State::declared(&config, at);
         let mut endpoints = upstream::registry::Registry::default();
         let resolved = Arc::<Resolved>::default();
         let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
+        let mut drains = Drains::default();
+        let situation = Situation {
+            config: &config,
+            state: state.live(),
+            resolved: &resolved,
+            table: &table,
+            previous: None,
+            at,
+        };
+        let plan = drains.plan(&situation);
+        plan.welcome();
+        drains.carry_out(plan);
         let live = Live::new(Arc::clone(&table));
         let taken =
             state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
-        let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, resolved, taken }));
+        let draining = drains.shown();
+        let snapshot = Snapshot { config, state, table, resolved, taken, draining };
+        let snapshot = watch::Sender::new(Arc::new(snapshot));
         let (sender, orders) = mpsc::channel(MAX_WAITING);
-        let tally = Arc::new(Tally::default());
+        let (tally, own) = (Arc::new(Tally::default()), OwnAddresses::default());
         let control = Control {
             orders: sender,
             snapshot: snapshot.subscribe(),
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
             names: Arc::default(),
+            own: own.clone(),
         };
-        (Self { endpoints, series, live: live.clone(), compile, orders, snapshot, tally }, control, live)
+        let live_too = live.clone();
+        let controller = Self { endpoints, series, live, compile, orders, snapshot, tally, own, drains };
+        (controller, control, live_too)
     }
 
-    /// Serves commands until no handle is left.
+    /// Serves commands, and drives the drains, until no handle is left.
     pub async fn run(mut self) {
-        while let Some(order) = self.orders.recv().await {
-            // Whoever asked may have gone; what was done stands all the same.
-            match order {
-                Order::Change { command, origin, answer } => {
-                    let kind = command.kind();
-                    let result = self.guarded(|controller| controller.change(&command, origin));
-                    self.tally.count(kind, outcome(&result));
-                    let _ = answer.send(result);
+        let mut ticks = tokio::time::interval(drains::TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let is_busy = self.drains.is_busy() || self.is_anyone_leaving();
+            tokio::select! {
+                order = self.orders.recv() => {
+                    let Some(order) = order else { return };
+                    self.take(order);
                 }
-                Order::Resolve { findings, answer } => {
-                    let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));
-                }
+                _ = ticks.tick(), if is_busy => self.tick(),
             }
         }
     }
 
-    /// Does what an order asks for, so that a bug in it ends nothing but the order.
+    /// Does what an order asks for. Whoever asked may have gone; what was done stands all the same.
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Change { command, origin, answer } => {
+                let _ = answer.send(self.obey(&command, origin));
+            }
+            Order::Resolve { findings, answer } => {
+                let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));
+            }
+        }
+    }
+
+    /// Does what a command says, whatever it runs into.
+    fn obey(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
+        let result = self.guarded(|controller| controller.change(command, origin));
+        self.tally.count(command.kind(), outcome(&result));
+        result
+    }
+
+    /// Does some work, so that a bug in it ends nothing but the work.
     fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
         // State and table are replaced only after everything that can panic, so unwinding leaves them whole; the
-        // registry of endpoints only ever gains entries.
+        // registry of endpoints only ever gains entries, and drains are carried out from the state anew.
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
             tracing::error!("a change was stopped by a bug; what was in force still is");
             Err(ControlError::Failed)
         })
     }
 
-    /// Applies, compiles and publishes.
+    /// Drives the drains, and removes the endpoints whose drain was to end so.
+    fn tick(&mut self) {
+        if self.drains.tick() {
+            let draining = self.drains.shown();
+            let snapshot = Snapshot { draining, ..Snapshot::clone(&self.snapshot.borrow()) };
+            self.snapshot.send_replace(Arc::new(snapshot));
+        }
+        for of in self.ended() {
+            // What can't be removed now is tried again.
+            let _ = self.obey(&Command::ForgetEndpoint { of }, Origin::Switchback);
+        }
+    }
+
+    /// The endpoints that are to be removed and whose drain has ended.
+    fn ended(&self) -> Vec<EndpointOf> {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let leaving = leaving(&snapshot).filter(|(pool, address)| self.drains.has_ended(pool, address));
+        leaving
+            .map(|(pool, address)| EndpointOf { pool: pool.to_string(), address: address.to_string() })
+            .collect()
+    }
+
+    fn is_anyone_leaving(&self) -> bool {
+        leaving(&self.snapshot.borrow()).next().is_some()
+    }
+
+    /// Applies a command to the state, and puts what comes of it in force.
     fn change(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
         let before = Arc::clone(&self.snapshot.borrow());
-        let (state, change) = before.state.apply(command, origin, SystemTime::now())?;
+        let at = SystemTime::now();
+        self.own.check(&before.config, command)?;
+        let (state, change) = before.state.apply(&before.config, command, origin, at)?;
         if !change.changed() {
             return Ok(change);
         }
+        let mut taken_then = before.taken.clone();
+        if let Effect::Weights { split, .. } = &change.effect {
+            taken_then.insert(split.clone(), taken(&state, split, &self.series));
+        }
+        let generation = self.put_in_force(state, Arc::clone(&before.resolved), taken_then, at);
+        log(&change, generation);
+        Ok(change)
+    }
+
+    /// Puts in force what names stand for now. The live state, and so the revision, stays as it is.
+    fn resolve(&mut self, findings: Findings) -> Result<(), ControlError> {
+        let before = Arc::clone(&self.snapshot.borrow());
+        if let Some(resolved) = names::applied(&before, findings) {
+            let (state, taken) = (before.state.clone(), before.taken.clone());
+            let generation = self.put_in_force(state, Arc::new(resolved), taken, SystemTime::now());
+            tracing::info!(generation, "names of endpoints stand for other addresses");
+        }
+        Ok(())
+    }
+
+    /// Compiles, publishes and drains; answers the new generation.
+    fn put_in_force(
+        &mut self,
+        state: State,
+        resolved: Arc<Resolved>,
+        taken: BTreeMap<Name, Arc<[u64]>>,
+        at: SystemTime,
+    ) -> u64 {
+        let before = Arc::clone(&self.snapshot.borrow());
         let generation = before.table.generation + 1;
         let table = Arc::new((self.compile)(
             generation,
             &before.config,
             state.live(),
-            &before.resolved,
-            &mut self.endpoints,
-            &self.series,
-            Some(&before.table),
-        ));
-        let mut taken_then = before.taken.clone();
-        taken_then.insert(change.split.clone(), taken(&state, &change.split, &self.series));
-        self.live.publish(Arc::clone(&table));
-        let (config, resolved) = (Arc::clone(&before.config), Arc::clone(&before.resolved));
-        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, resolved, taken: taken_then }));
-        log(&change, generation);
-        Ok(change)
-    }
-
-    /// Compiles and publishes with what names stand for now. The live state, and so the revision, stays as it is.
-    fn resolve(&mut self, findings: Findings) -> Result<(), ControlError> {
-        let before = Arc::clone(&self.snapshot.borrow());
-        let Some(resolved) = names::applied(&before, findings) else { return Ok(()) };
-        let generation = before.table.generation + 1;
-        let live = before.state.live();
-        let table = Arc::new((self.compile)(
-            generation,
-            &before.config,
-            live,
             &resolved,
             &mut self.endpoints,
             &self.series,
             Some(&before.table),
         ));
-        let came = names::undrain_new(&before.table, &table, live, &resolved);
+        let plan = self.drains.plan(&Situation {
+            config: &before.config,
+            state: state.live(),
+            resolved: &resolved,
+            table: &table,
+            previous: Some(&before.table),
+            at,
+        });
+        // Those that come are open before the table has them, and those that leave drain when it has not: a request in
+        // between finds an endpoint by either table.
+        plan.welcome();
         self.live.publish(Arc::clone(&table));
-        let left = names::drain_left(&before.table, &table);
-        let (config, state, taken) = (Arc::clone(&before.config), before.state.clone(), before.taken.clone());
-        let resolved = Arc::new(resolved);
-        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, resolved, taken }));
-        tracing::info!(generation, came, left, "names of endpoints stand for other addresses");
-        Ok(())
+        self.drains.carry_out(plan);
+        let (config, draining) = (Arc::clone(&before.config), self.drains.shown());
+        let snapshot = Snapshot { config, state, table, resolved, taken, draining };
+        self.snapshot.send_replace(Arc::new(snapshot));
+        generation
     }
+}
+
+/// The endpoints that are to be removed when their drain has ended.
+fn leaving(snapshot: &Snapshot) -> impl Iterator<Item = (&Name, &EndpointAddress)> {
+    let pools = snapshot.state.live().pools.iter();
+    pools.flat_map(|(name, pool)| {
+        let leaving = pool.endpoints.iter().filter(|endpoint| endpoint.is_leaving);
+        leaving.map(move |endpoint| (name, &endpoint.address))
+    })
 }
 
 /// Says in the process' log what has changed.
 fn log(change: &Change, generation: u64) {
-    let Change { revision, split, kind, origin, before, after, .. } = change;
-    let message = match kind {
-        Kind::Declared => "the file's weights are in force",
-        Kind::Weights => "weights were set",
-        Kind::Switch => "traffic was switched",
-        Kind::Rollback => "the weights were rolled back",
-    };
-    let (weights, before) = (pairs(after), pairs(before));
-    let (kind, by) = (kind.name(), origin.name());
-    tracing::info!(revision, generation, %split, %kind, weights, before, %by, "{message}");
+    let Change { revision, kind, origin, effect, .. } = change;
+    let (name, by) = (kind.name(), origin.name());
+    match effect {
+        Effect::Weights { split, before, after } => {
+            let message = match kind {
+                Kind::Switch => "traffic was switched",
+                Kind::Rollback => "the weights were rolled back",
+                _ => "weights were set",
+            };
+            let (weights, before) = (pairs(after), pairs(before));
+            tracing::info!(revision, generation, %split, kind = %name, weights, before, %by, "{message}");
+        }
+        Effect::Endpoint { pool, address, after, .. } => {
+            let message = match kind {
+                Kind::Drain => "an endpoint drains",
+                Kind::Undrain => "an endpoint takes traffic again",
+                Kind::DeleteEndpoint => "an endpoint drains and will be removed",
+                Kind::ForgetEndpoint => "an endpoint is removed",
+                _ => "an endpoint was set",
+            };
+            let weight = after.as_ref().map(|endpoint| endpoint.weight);
+            tracing::info!(revision, generation, %pool, %address, kind = %name, weight, %by, "{message}");
+        }
+        Effect::Pool { pool, after, .. } => {
+            let message = if after.is_some() { "a pool drains" } else { "a pool takes traffic again" };
+            tracing::info!(revision, generation, %pool, kind = %name, %by, "{message}");
+        }
+    }
 }
 
 /// `blue=90 green=10`.
@@ -262,7 +377,9 @@ impl Control {
 
     /// What a change would do now. Nothing changes.
     pub fn preview(&self, command: &Command, origin: Origin) -> Result<Change, Refusal> {
-        self.snapshot().state.apply(command, origin, SystemTime::now()).map(|(_, change)| change)
+        let snapshot = self.snapshot();
+        self.own.check(&snapshot.config, command)?;
+        snapshot.state.apply(&snapshot.config, command, origin, SystemTime::now()).map(|(_, change)| change)
     }
 
     /// What is in force now.
@@ -283,6 +400,11 @@ impl Control {
     /// The counts of requests.
     pub fn series(&self) -> &Series {
         &self.series
+    }
+
+    /// Says at which addresses this process listens: none of them is taken for an endpoint's.
+    pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
+        self.own.bound(addresses);
     }
 
     /// The counts of commands.

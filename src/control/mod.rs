@@ -6,9 +6,13 @@
 
 pub mod command;
 pub mod controller;
+pub mod drains;
 pub mod history;
 pub mod lifecycle;
 pub mod names;
+pub mod own_addresses;
+mod pools;
 pub mod refusal;
+pub mod schedule;
 pub mod state;
 pub mod tally;

@@ -4,7 +4,7 @@
 //! drained: an address that comes back is as its name's drain says.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, mpsc::SyncSender},
 };
@@ -24,8 +24,6 @@ use crate::{
         live_state::LiveState,
         resolved::{Resolved, Target},
     },
-    routing::table::Table,
-    upstream::endpoint::EndpointId,
 };
 
 /// Findings on their way to the controller. What is over that holds the discovery back.
@@ -133,54 +131,6 @@ pub(super) fn applied(before: &Snapshot, findings: Findings) -> Option<Resolved>
     (resolved != *before.resolved).then_some(resolved)
 }
 
-/// Lets the endpoints that a table has anew take requests, as far as the drains of the live state allow: they may have
-/// been here before, and been drained when they left. Answers how many there are.
-///
-/// It comes before the table is published, and [`drain_left`] after: so no request finds all endpoints of its table
-/// drained while there are others.
-pub(super) fn undrain_new(before: &Table, after: &Table, live: &LiveState, resolved: &Resolved) -> usize {
-    let known = endpoints_of(before);
-    let mut new = 0;
-    for pool in &after.pools {
-        let Some(state) = live.pools.get(&pool.settings.name) else { continue };
-        let drained: HashSet<_> = state
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.drain.is_some())
-            .flat_map(|endpoint| resolved.targets(&endpoint.address))
-            .map(|target| target.address)
-            .collect();
-        for (endpoint, _) in pool.endpoints.iter().filter(|(endpoint, _)| !known.contains(&endpoint.id)) {
-            new += 1;
-            endpoint.occupancy.undrain();
-            if drained.contains(&endpoint.address) {
-                endpoint.occupancy.drain();
-            } else if state.drain.is_some() {
-                endpoint.occupancy.reserve();
-            }
-        }
-    }
-    new
-}
-
-/// Drains the endpoints that a table does not have any more: what is in flight on them ends, their idle connections
-/// are closed. Answers how many there are.
-pub(super) fn drain_left(before: &Table, after: &Table) -> usize {
-    let kept = endpoints_of(after);
-    let mut left = 0;
-    for (endpoint, _) in before.pools.iter().flat_map(|pool| &pool.endpoints) {
-        if !kept.contains(&endpoint.id) {
-            endpoint.occupancy.drain();
-            left += 1;
-        }
-    }
-    left
-}
-
-fn endpoints_of(table: &Table) -> HashSet<EndpointId> {
-    table.pools.iter().flat_map(|pool| &pool.endpoints).map(|(endpoint, _)| endpoint.id).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,8 +188,7 @@ mod tests {
         let (control, live) = start("\"app.test:80\"", "drain = true");
         for addresses in [&["10.0.0.1:80"], &["10.0.0.2:80"], &["10.0.0.1:80"]] {
             resolve(&control, addresses).await;
-            let occupancy = &endpoints(&live)[0].occupancy;
-            assert!(occupancy.standing().is_reserved() && !occupancy.is_draining());
+            assert!(!endpoints(&live)[0].occupancy.is_available());
         }
     }
 

@@ -1,6 +1,8 @@
 //! Why a command is refused. A refusal holds everything that is wrong with it, and changes nothing.
 
-use crate::model::{name::Name, weights::Weights};
+use std::fmt::Display;
+
+use crate::model::{endpoint_address::InvalidEndpointAddress, name::Name, weights::Weights};
 
 /// Why a command is refused. It is always the caller's mistake, and repeating the command would not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +13,28 @@ pub enum Refusal {
     /// The pool to switch to is not one of the split's.
     #[error("the split has no pool {0}")]
     Pool(Unknown),
+    /// The pool is not declared.
+    #[error("there is no pool {0}")]
+    NoPool(Unknown),
+    /// The pool has no such endpoint.
+    #[error("pool {pool} has no endpoint {unknown}")]
+    NoEndpoint {
+        /// The pool.
+        pool: Name,
+        /// The address that was asked for.
+        unknown: Unknown,
+    },
+    /// An endpoint can't be added.
+    #[error("{address:?} can't be added: {fault}")]
+    Address {
+        /// The address, as written.
+        address: String,
+        /// Why not.
+        fault: AddressFault,
+    },
+    /// The weight of an endpoint is over [`Weights::MAX`].
+    #[error("the weight of an endpoint is at most {max}", max = Weights::MAX)]
+    EndpointWeight,
     /// The set of weights is wrong in one or more ways.
     #[error("the weights are refused: {}", join(.0))]
     Weights(Vec<WeightFault>),
@@ -43,29 +67,46 @@ pub enum WeightFault {
     AllZero,
 }
 
+/// Why an endpoint can't be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressFault {
+    /// It is no address of an endpoint.
+    #[error(transparent)]
+    Invalid(InvalidEndpointAddress),
+    /// It belongs to one link alone, where a machine's own services are.
+    #[error("a link-local address is an endpoint only if the file declares it")]
+    LinkLocal,
+    /// Requests would come back to us.
+    #[error("this is an address of Switchback itself: requests would go in circles")]
+    OurOwn,
+    /// The pool is full.
+    #[error("a pool has at most {max} endpoints", max = crate::config::defaults::MAX_ENDPOINTS)]
+    TooMany,
+}
+
 /// A name that is not known where it was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     /// The name, as written.
     pub name: String,
     /// The names that are known, at most [`Unknown::MAX_KNOWN`] of them.
-    pub known: Vec<Name>,
+    pub known: Vec<String>,
     /// The known name that was probably meant.
-    pub nearest: Option<Name>,
+    pub nearest: Option<String>,
 }
 
 impl Unknown {
     /// The most names that an answer lists.
     pub const MAX_KNOWN: usize = 64;
     /// The most of an unknown name that is repeated back.
-    const MAX_ECHO: usize = 80;
+    pub(super) const MAX_ECHO: usize = 80;
 
     /// Says that `name` is none of `known`.
-    pub fn new<'a>(name: &str, known: impl Iterator<Item = &'a Name> + Clone) -> Self {
+    pub fn new<T: Display>(name: &str, known: impl Iterator<Item = T> + Clone) -> Self {
         Self {
             name: name.chars().take(Self::MAX_ECHO).collect(),
-            nearest: nearest(name, known.clone()).cloned(),
-            known: known.take(Self::MAX_KNOWN).cloned().collect(),
+            nearest: nearest(name, known.clone().map(|known| known.to_string())),
+            known: known.take(Self::MAX_KNOWN).map(|known| known.to_string()).collect(),
         }
     }
 }
@@ -81,15 +122,15 @@ impl std::fmt::Display for Unknown {
 }
 
 /// The known name that differs from `name` by the fewest edits, if those are few enough to be a slip.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a Name>) -> Option<&'a Name> {
+fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     // Names are short, so a longer text is no slip of one, and comparing it would only cost time.
     if name.len() > 2 * Name::MAX_LEN {
         return None;
     }
     let lower = name.to_ascii_lowercase();
     known
-        .map(|known| (strsim::damerau_levenshtein(&lower, &known.as_str().to_ascii_lowercase()), known))
-        .filter(|(edits, known)| *edits <= (known.as_str().len() / 3).max(1))
+        .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_ascii_lowercase()), known))
+        .filter(|(edits, known)| *edits <= (known.len() / 3).max(1))
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, known)| known)
 }
@@ -109,7 +150,7 @@ mod tests {
             [("gren", Some("green")), ("Blue", Some("blue")), ("purple", None), ("", None)]
         {
             let unknown = Unknown::new(written, known.iter());
-            assert_eq!(unknown.nearest.as_ref().map(Name::as_str), meant, "{written:?}");
+            assert_eq!(unknown.nearest.as_deref(), meant, "{written:?}");
         }
         assert_eq!(Unknown::new("gren", known.iter()).to_string(), r#""gren": did you mean "green"?"#);
         assert_eq!(Unknown::new(&"x".repeat(100_000), known.iter()).name.len(), Unknown::MAX_ECHO);

@@ -6,8 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    command::{Change, Command, Kind, Origin},
+    command::{Change, Command, Effect, Kind, Origin},
     history::{History, Revision},
+    pools,
     refusal::{Refusal, Unknown, WeightFault},
 };
 use crate::{
@@ -65,38 +66,45 @@ impl State {
         self.histories.get(split).map(Arc::as_ref)
     }
 
-    /// What a command makes of this state. A command that changes nothing answers the same state and the revision
-    /// in force, so that repeating one is harmless.
+    /// What a command makes of this state, under the settings of `config`. A command that changes nothing answers the
+    /// same state and the revision in force, so that repeating one is harmless.
     pub fn apply(
         &self,
+        config: &Config,
         command: &Command,
         origin: Origin,
         at: SystemTime,
     ) -> Result<(State, Change), Refusal> {
+        let effect = match command {
+            Command::SetWeights { split, weights } => self.weighted(split, |history| {
+                whole_set(&history.current().weights, weights).map_err(Refusal::Weights)
+            }),
+            Command::Switch { split, to } => {
+                self.weighted(split, |history| switched(&history.current().weights, to))
+            }
+            Command::Rollback { split, to_revision: None } => self.weighted(split, |history| {
+                Ok(history.before_last_rise().unwrap_or(&history.current().weights).clone())
+            }),
+            Command::Rollback { split, to_revision: Some(number) } => {
+                self.weighted(split, |history| self.at(history, *number))
+            }
+            _ => pools::effect(&self.live.pools, config, command, at),
+        };
+        Ok(self.with(Change { revision: self.revision, kind: command.kind(), origin, at, effect: effect? }))
+    }
+
+    /// The effect of a change of a split's weights.
+    fn weighted(
+        &self,
+        split: &str,
+        weights: impl FnOnce(&History) -> Result<Weights, Refusal>,
+    ) -> Result<Effect, Refusal> {
         let (split, history) = self
             .histories
-            .get_key_value(command.split())
-            .ok_or_else(|| Refusal::Split(Unknown::new(command.split(), self.histories.keys())))?;
-        let before = &history.current().weights;
-        let after = match command {
-            Command::SetWeights { weights, .. } => whole_set(before, weights).map_err(Refusal::Weights)?,
-            Command::Switch { to, .. } => switched(before, to)?,
-            Command::Rollback { to_revision: None, .. } => {
-                history.before_last_rise().unwrap_or(before).clone()
-            }
-            Command::Rollback { to_revision: Some(number), .. } => self.at(history, *number)?,
-        };
-        let kind = command.kind();
-        let change = Change {
-            revision: self.revision,
-            split: split.clone(),
-            kind,
-            origin,
-            at,
-            before: before.clone(),
-            after,
-        };
-        Ok(self.with(change))
+            .get_key_value(split)
+            .ok_or_else(|| Refusal::Split(Unknown::new(split, self.histories.keys())))?;
+        let (before, after) = (history.current().weights.clone(), weights(history)?);
+        Ok(Effect::Weights { split: split.clone(), before, after })
     }
 
     /// The weights that a split had at a revision.
@@ -110,17 +118,22 @@ impl State {
     /// This state after a change, and the change with its revision.
     fn with(&self, mut change: Change) -> (State, Change) {
         let mut next = self.clone();
-        if change.changed() {
-            next.revision += 1;
-            change.revision = next.revision;
-            let Change { revision: number, at, origin, kind, .. } = change;
-            let (split, weights) = (change.split.clone(), change.after.clone());
-            next.live.weights.insert(split.clone(), weights.clone());
-            let history = self.histories[&split].with(Revision { number, at, origin, kind, weights });
-            next.histories.insert(split, Arc::new(history));
-        } else {
-            change.revision = self.histories[&change.split].current().number;
+        if !change.changed() {
+            if let Effect::Weights { split, .. } = &change.effect {
+                change.revision = self.histories[split].current().number;
+            }
+            return (next, change);
         }
+        next.revision += 1;
+        change.revision = next.revision;
+        if let Effect::Weights { split, after, .. } = &change.effect {
+            next.live.weights.insert(split.clone(), after.clone());
+            let Change { revision: number, at, origin, kind, .. } = change;
+            let history =
+                self.histories[split].with(Revision { number, at, origin, kind, weights: after.clone() });
+            next.histories.insert(split.clone(), Arc::new(history));
+        }
+        pools::carry_out(&mut next.live.pools, &change.effect);
         (next, change)
     }
 }
@@ -198,7 +211,12 @@ pub(crate) mod tests {
     }
 
     fn apply(state: &State, command: &Command) -> Result<(State, Change), Refusal> {
-        state.apply(command, Origin::Admin, SystemTime::UNIX_EPOCH)
+        state.apply(&config(&[1]), command, Origin::Admin, SystemTime::UNIX_EPOCH)
+    }
+
+    fn weights(change: &Change) -> (&Weights, &Weights) {
+        let Effect::Weights { before, after, .. } = &change.effect else { panic!("it is about weights") };
+        (before, after)
     }
 
     fn in_force(state: &State) -> Vec<u32> {
@@ -222,8 +240,8 @@ pub(crate) mod tests {
         let Err(Refusal::Weights(faults)) = apply(&state, &set) else { panic!("it is wrong") };
         let blue = Name::new("blue").unwrap();
         let green = Name::new("green").unwrap();
-        let known = vec![blue.clone(), green.clone()];
-        let unknown = Unknown { name: "gren".into(), known, nearest: Some(green.clone()) };
+        let known = vec![blue.to_string(), green.to_string()];
+        let unknown = Unknown { name: "gren".into(), known, nearest: Some(green.to_string()) };
         assert_eq!(
             faults,
             [
@@ -243,7 +261,7 @@ pub(crate) mod tests {
         let state = declared(&[95, 5]);
         let unknown = Command::Switch { split: "shp".into(), to: "green".into() };
         let Err(Refusal::Split(said)) = apply(&state, &unknown) else { panic!("there is no such split") };
-        assert_eq!(said.nearest, Some(Name::new("shop").unwrap()));
+        assert_eq!(said.nearest.as_deref(), Some("shop"));
         let unknown = Command::Switch { split: "shop".into(), to: "purple".into() };
         assert!(matches!(apply(&state, &unknown), Err(Refusal::Pool(_))));
         let unknown = Command::Rollback { split: "shop".into(), to_revision: Some(1) };
@@ -286,13 +304,14 @@ pub(crate) mod tests {
             let mut state = declared(&[8, 1, 1]);
             for command in commands {
                 let Ok((next, change)) = apply(&state, &command) else { continue };
-                prop_assert_eq!(&state.live().weights["shop"], &change.before);
-                prop_assert_eq!(&next.live().weights["shop"], &change.after);
+                let (before, after) = weights(&change);
+                prop_assert_eq!(&state.live().weights["shop"], before);
+                prop_assert_eq!(&next.live().weights["shop"], after);
                 prop_assert_eq!(next.revision(), state.revision() + u64::from(change.changed()));
-                prop_assert_eq!(&next.history("shop").unwrap().current().weights, &change.after);
+                prop_assert_eq!(&next.history("shop").unwrap().current().weights, after);
                 prop_assert_eq!(next.history("shop").unwrap().current().number, change.revision);
-                prop_assert!(change.after.iter().map(|(pool, _)| pool.as_str()).eq(POOLS));
-                prop_assert!(change.after.sum() > 0);
+                prop_assert!(after.iter().map(|(pool, _)| pool.as_str()).eq(POOLS));
+                prop_assert!(after.sum() > 0);
                 state = next;
             }
         }
@@ -308,7 +327,7 @@ pub(crate) mod tests {
                 }
             }
             let (once, change) = apply(&state, &rollback()).unwrap();
-            prop_assert!(state.history("shop").unwrap().newest_first().any(|of| of.weights == change.after));
+            prop_assert!(state.history("shop").unwrap().newest_first().any(|of| &of.weights == weights(&change).1));
             let (twice, change) = apply(&once, &rollback()).unwrap();
             prop_assert!(!change.changed());
             prop_assert_eq!(in_force(&twice), in_force(&once));

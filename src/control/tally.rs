@@ -4,8 +4,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::command::Kind;
 
-/// The kinds that a caller can ask for.
-const KINDS: [Kind; 3] = [Kind::Weights, Kind::Switch, Kind::Rollback];
+/// The kinds that are counted: what a caller can ask for, and what the control plane does by itself.
+const KINDS: [Kind; 8] = [
+    Kind::Weights,
+    Kind::Switch,
+    Kind::Rollback,
+    Kind::Drain,
+    Kind::Undrain,
+    Kind::PutEndpoint,
+    Kind::DeleteEndpoint,
+    Kind::ForgetEndpoint,
+];
 
 /// What became of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -77,12 +77,6 @@ impl Deadline {
         self.all.slots.borrow_mut().slots[self.slot as usize].due = Some(due);
     }
 
-    /// Sets no time.
-    #[inline]
-    pub(super) fn disarm(&self) {
-        self.all.slots.borrow_mut().slots[self.slot as usize].due = None;
-    }
-
     /// Sets the time, and answers whether it has passed. If not, the task is woken when it has.
     #[inline]
     pub(super) fn poll_at(&self, cx: &Context<'_>, due: Instant) -> bool {

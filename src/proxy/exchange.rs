@@ -25,6 +25,7 @@ use super::{
 };
 
 mod down;
+mod drained;
 mod patience;
 
 /// One attempt.
@@ -195,7 +196,7 @@ impl<'a> Exchange<'a> {
                 None
             }
             Overdue::Sending => Some(Failure::ClientStalledSending),
-            Overdue::Look => self.downstream.is_reset().then_some(Failure::ClientGone),
+            Overdue::Look => self.look(),
         }
     }
 

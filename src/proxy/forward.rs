@@ -21,7 +21,11 @@ use super::{
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
     routing::select::{self, Selection},
-    upstream::{connections::Connection, endpoint::EndpointId},
+    upstream::{
+        connections::Connection,
+        drain::{Kind, Stream},
+        endpoint::EndpointId,
+    },
 };
 
 /// The most attempts of a request; bounds the list of endpoints that were tried.
@@ -69,7 +73,7 @@ async fn attempt(
     due: Option<Instant>,
     fresh: bool,
 ) -> Result<(Finished, Connection), Failed> {
-    let reused = if fresh { None } else { request.lease.idle.take(clock::now()) };
+    let reused = if fresh { None } else { request.lease.idle().take(clock::now()) };
     let mut connection = match reused {
         Some(connection) => {
             request.lease.traffic.reuses.add(1);
@@ -122,6 +126,9 @@ async fn connect(
             }
             if downstream.is_reset() {
                 return Poll::Ready(Err(Failure::ClientGone));
+            }
+            if request.lease.drain.is_over() {
+                return Poll::Ready(Err(Failure::Drained { kind: Kind::Request, wrote: false }));
             }
             look_at = clock::now() + LOOK;
         }
@@ -202,16 +209,21 @@ async fn end(
 ) -> After {
     request.account.received = request.body.data_bytes();
     if finished.tunnel {
-        let carried = tunnel::run(downstream, &mut connection.stream).await;
+        let stream = Stream::open(&request.lease, Kind::Tunnel, &mut downstream.worker.marks.borrow_mut());
+        let carried = tunnel::run(downstream, &mut connection.stream, &stream).await;
         request.account.received += carried.up;
         request.account.sent += carried.down;
         request.account.close(Some(&request.lease), true);
+        if carried.was_closed {
+            downstream.worker.count_cut(&request.lease, Kind::Tunnel);
+            return After::Linger;
+        }
         return After::Close;
     }
     let Request { lease, account, routed, pool, .. } = request;
     if finished.upstream_reusable && !lease.occupancy.is_draining() {
         let pool = &routed.table.pools[*pool].settings;
-        lease.idle.give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
+        lease.idle().give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
     }
     account.close(Some(lease), true);
     match finished.afterwards {
@@ -231,6 +243,9 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
         attempts = request.account.attempts,
         "a request failed"
     );
+    if let Failure::Drained { kind, .. } = failed.failure {
+        downstream.worker.count_cut(&request.lease, kind);
+    }
     let status = failed.failure.status();
     let (Some(status), false) = (status, failed.answered) else {
         // A response that was begun can only be broken off, so that the client sees that it is not whole.

@@ -27,8 +27,8 @@ use crate::{
     telemetry::{access_log, registry::Registry},
 };
 
-/// Idle upstream connections are looked over this often.
-const UPSTREAM_SWEEP: Duration = Duration::from_secs(1);
+/// Idle upstream connections are looked over this often, and whether an endpoint has begun to drain.
+const UPSTREAM_SWEEP: Duration = Duration::from_millis(500);
 
 /// The data plane.
 #[derive(Debug)]
@@ -197,8 +197,13 @@ async fn sweep(worker: Rc<Worker>) {
         if now >= upstreams_at {
             upstreams_at = now + UPSTREAM_SWEEP;
             let mut routing = worker.routing.borrow_mut();
-            routing.upstreams.sweep(now);
+            let began = routing.upstreams.sweep(now);
             let generation = routing.reader.current().generation;
+            drop(routing);
+            if began {
+                // Tunnels are quiet, and are to look from now on.
+                worker.deadlines.wake_all();
+            }
             let known = worker.counts.generation.value();
             worker.counts.generation.add(generation.wrapping_sub(known));
         }

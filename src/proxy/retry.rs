@@ -2,7 +2,10 @@
 
 use std::{io, time::Instant};
 
-use crate::wire::{chunked::ChunkError, response::ResponseError};
+use crate::{
+    upstream::drain::Kind,
+    wire::{chunked::ChunkError, response::ResponseError},
+};
 
 /// Why an attempt failed. The name says whose fault it was.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,14 @@ pub(super) enum Failure {
     /// The response ended before its end.
     #[error("the upstream's response was cut short")]
     UpstreamTruncated,
+    /// The endpoint is drained, and this was not over at the drain's deadline.
+    #[error("the endpoint was drained, and this took longer than its drain allows")]
+    Drained {
+        /// What is cut.
+        kind: Kind,
+        /// Whether any byte of the request was written.
+        wrote: bool,
+    },
     /// The route's time is over.
     #[error("the request took longer than the route allows")]
     TimedOut,
@@ -59,6 +70,7 @@ impl Failure {
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
             Self::TimedOut => Some(504),
+            Self::Drained { .. } => Some(503),
             Self::ClientStalledSending => Some(408),
             Self::ClientMalformed(_) => Some(400),
             Self::ClientBodyTooLarge => Some(413),
@@ -73,7 +85,7 @@ impl Failure {
 
     /// Whether the client's stream is in a state in which no further request can be found on it.
     pub(super) fn is_client(&self) -> bool {
-        !self.is_upstream()
+        !self.is_upstream() && !matches!(self, Self::Drained { .. })
     }
 }
 
@@ -99,6 +111,8 @@ pub(super) fn judge(failure: &Failure, replayable: bool, idempotent: bool) -> Ve
         // Provably not processed.
         Failure::UpstreamUnreachable(_) => Verdict::OtherEndpoint,
         Failure::UpstreamSilent { reused: true, wrote: false } => Verdict::SameEndpoint,
+        Failure::Drained { wrote: false, .. } => Verdict::OtherEndpoint,
+        Failure::Drained { .. } if idempotent => Verdict::OtherEndpoint,
         // Perhaps processed: a reused connection that closes proves nothing for a POST.
         Failure::UpstreamSilent { reused: true, .. } if idempotent => Verdict::SameEndpoint,
         Failure::UpstreamSilent { reused: false, wrote } if idempotent || !wrote => Verdict::OtherEndpoint,
@@ -160,6 +174,7 @@ mod tests {
     #[test]
     fn only_what_is_provably_unprocessed_or_idempotent_is_repeated() {
         let unreachable = || Failure::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into());
+        let drained = |wrote| Failure::Drained { kind: Kind::Request, wrote };
         let silent = |reused, wrote| Failure::UpstreamSilent { reused, wrote };
         for (failure, replayable, idempotent, verdict) in [
             (unreachable(), true, false, Verdict::OtherEndpoint),
@@ -171,6 +186,10 @@ mod tests {
             (silent(false, true), true, false, Verdict::Stands),
             (silent(false, false), true, false, Verdict::OtherEndpoint),
             (silent(true, true), false, true, Verdict::Stands),
+            (drained(true), true, true, Verdict::OtherEndpoint),
+            (drained(true), true, false, Verdict::Stands),
+            (drained(false), true, false, Verdict::OtherEndpoint),
+            (drained(true), false, true, Verdict::Stands),
             (Failure::UpstreamTruncated, true, true, Verdict::Stands),
             (Failure::TimedOut, true, true, Verdict::Stands),
             (Failure::ClientGone, true, true, Verdict::Stands),

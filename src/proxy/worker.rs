@@ -25,7 +25,10 @@ use crate::{
         access_log,
         registry::{LocalSeries, Registry, WorkerCounts},
     },
-    upstream::local::Upstreams,
+    upstream::{
+        drain::{Kind, Marks},
+        local::{LocalEndpoint, Upstreams},
+    },
     wire::{request::RequestHead, response::ResponseHead},
 };
 
@@ -61,6 +64,8 @@ pub(super) struct Worker {
     pub(super) counts: Arc<WorkerCounts>,
     pub(super) date: RefCell<DateValue>,
     pub(super) phase: Cell<Phase>,
+    /// When each stream's turn comes if its endpoint drains.
+    pub(super) marks: RefCell<Marks>,
     log: Option<AccessLog>,
 }
 
@@ -104,6 +109,7 @@ impl Worker {
             counts,
             date: RefCell::new(DateValue::new()),
             phase: Cell::new(Phase::Serving),
+            marks: RefCell::new(Marks::new(fastrand::u32(..))),
             log,
         }
     }
@@ -112,6 +118,12 @@ impl Worker {
     #[inline]
     pub(super) fn is_leaving(&self) -> bool {
         self.phase.get() != Phase::Serving
+    }
+
+    /// Counts what a drain has cut.
+    pub(super) fn count_cut(&self, endpoint: &LocalEndpoint, kind: Kind) {
+        endpoint.drain.count_cut(kind);
+        self.counts.drain_cut[kind as usize].add(1);
     }
 
     /// Whether the next request is one of the access log's sample.

@@ -115,9 +115,12 @@ fn splits(
     let before = previous.map(|table| by_name(table.splits.iter().map(|split| &split.settings.name)));
     let compile = |settings: &Arc<crate::config::Split>| {
         let weights = state.weights.get(&settings.name).expect("the live state has every declared split");
+        // A pool that drains is passed over as one of weight 0 is, unless nobody else would be left.
+        let drains = |pool: &Name| state.pools.get(pool).is_some_and(|pool| pool.drain.is_some());
+        let someone_is_left = weights.iter().any(|(pool, weight)| weight > 0 && !drains(pool));
         let arm = |(pool, weight): (&Name, u32)| Arm {
             pool: *pools.get(pool).expect("weights name declared pools only"),
-            weight,
+            weight: if someone_is_left && drains(pool) { 0 } else { weight },
             slot: series.declare(&Key::Split(settings.name.clone(), pool.clone())),
             seed: bucket::seed(&settings.name, pool),
         };

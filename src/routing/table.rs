@@ -60,7 +60,7 @@ pub struct Split {
 pub struct Arm {
     /// An index into [`Table::pools`].
     pub pool: usize,
-    /// The weight in force.
+    /// The weight that decides: the one in force, or 0 while the pool drains.
     pub weight: u32,
     /// The series of this pool in this split.
     pub slot: Slot,

@@ -48,7 +48,12 @@ pub struct WorkerCounts {
     pub log_dropped: Counter,
     /// The generation of the routing table that this worker used last.
     pub generation: Counter,
+    /// What drains have cut, in the order of [`CUT_KINDS`].
+    pub drain_cut: [Counter; CUT_KINDS.len()],
 }
+
+/// What a drain cuts, by the names that metrics have for it.
+pub const CUT_KINDS: [&str; 3] = ["request", "tunnel", "event_stream"];
 
 /// All series of the process.
 #[derive(Debug, Default)]

@@ -52,6 +52,12 @@ impl IdleConnections {
         }
     }
 
+    /// Closes every one.
+    #[cold]
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// Closes those that are too old or that the endpoint has closed; with `all`, every one.
     pub fn sweep(&self, now: Instant, all: bool) {
         self.0.borrow_mut().retain(|idle| !all && idle.expires > now && is_quiet(&idle.stream));

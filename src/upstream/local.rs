@@ -1,6 +1,6 @@
 //! One worker's side of the endpoints: its handle of each, with its own counts, and the lease on one.
 
-use std::{ops::Deref, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, ops::Deref, rc::Rc, sync::Arc, time::Instant};
 
 use super::{connections::IdleConnections, endpoint::Endpoint, occupancy::Claim};
 use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
@@ -17,8 +17,11 @@ pub struct LocalEndpoint {
     shared: Arc<Endpoint>,
     /// This worker's counts of the endpoint.
     pub traffic: Arc<Traffic>,
-    /// This worker's idle connections to it.
-    pub idle: IdleConnections,
+    idle: IdleConnections,
+    /// The epoch of drains that `idle` is of.
+    epoch: Cell<u32>,
+    /// Whether it was draining when this worker looked last.
+    was_draining: Cell<bool>,
 }
 
 /// The claim that a request holds on an endpoint until its response has ended.
@@ -39,6 +42,8 @@ impl Upstreams {
                 shared: Arc::clone(endpoint),
                 traffic,
                 idle: IdleConnections::default(),
+                epoch: Cell::new(endpoint.drain.epoch()),
+                was_draining: Cell::new(false),
             }));
         }
         Rc::clone(self.handles[index].as_ref().expect("made above"))
@@ -63,10 +68,29 @@ impl Upstreams {
     }
 
     /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining.
-    pub fn sweep(&self, now: Instant) {
+    /// Answers whether an endpoint has begun to drain since the last sweep, so that its streams are to look.
+    pub fn sweep(&self, now: Instant) -> bool {
+        let mut began = false;
         for endpoint in self.handles.iter().flatten() {
-            endpoint.idle.sweep(now, endpoint.occupancy.is_draining());
+            let is_draining = endpoint.occupancy.is_draining();
+            endpoint.idle().sweep(now, is_draining);
+            began |= is_draining && !endpoint.was_draining.replace(is_draining);
+            endpoint.was_draining.set(is_draining);
         }
+        began
+    }
+}
+
+impl LocalEndpoint {
+    /// This worker's idle connections to it; none from before a drain. What listens there may be another process by now,
+    /// and that a connection has ended may not have come to this thread's attention yet.
+    #[inline]
+    pub fn idle(&self) -> &IdleConnections {
+        let epoch = self.drain.epoch();
+        if self.epoch.replace(epoch) != epoch {
+            self.idle.clear();
+        }
+        &self.idle
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod balance;
 pub mod connections;
+pub mod drain;
 pub mod endpoint;
 pub mod local;
 pub mod occupancy;

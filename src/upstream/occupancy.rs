@@ -106,9 +106,11 @@ impl Occupancy {
         self.0.fetch_or(DRAINING, Ordering::AcqRel) & COUNT
     }
 
-    /// Stops new sessions; requests of sessions that are pinned here may still come.
+    /// Stops new sessions; requests of sessions that are pinned here may come, also if none might before.
     pub fn reserve(&self) {
         self.0.fetch_or(RESERVED, Ordering::AcqRel);
+        // At no moment in between is the endpoint open to all.
+        self.0.fetch_and(!DRAINING, Ordering::AcqRel);
     }
 
     /// Lets new requests and sessions come again.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use super::{
+    drain::Progress,
     endpoint::{Endpoint, EndpointId},
     occupancy::Occupancy,
     pool::PoolState,
@@ -43,6 +44,7 @@ impl Registry {
                 address,
                 slot: series.declare(&Key::Endpoint(pool.clone(), address)),
                 occupancy: if is_probed { Occupancy::unproven() } else { Occupancy::default() },
+                drain: Progress::default(),
             })
         });
         Arc::clone(endpoint)

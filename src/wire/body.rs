@@ -7,7 +7,7 @@ use super::{
 };
 
 /// A body that is being passed on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Body {
     source: Source,
     target: Target,
@@ -15,7 +15,7 @@ pub struct Body {
     data: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
     Length(u64),
     Chunked(Chunked),
@@ -150,6 +150,19 @@ impl Body {
             Source::Length(_) | Source::Chunked(_) => false,
         }
     }
+
+    /// Ends it where it goes though its sender has not ended it, if what has gone out can be followed by an end: what
+    /// makes it one is written to `aside`. A body that has announced its length can't be ended early.
+    pub fn end_early(&mut self, aside: &mut Vec<u8>) -> bool {
+        match &self.source {
+            Source::Chunked(chunked) if self.target == Target::Plain || chunked.is_between_chunks() => {
+                self.source = Source::UntilClose;
+                self.end(aside)
+            }
+            Source::UntilClose => self.end(aside),
+            Source::Chunked(_) | Source::Length(_) | Source::Done => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +177,29 @@ mod tests {
         assert!(!body.is_done() && !body.end(&mut aside));
         assert_eq!(body.pass(b"deGET", &mut aside), Ok(Passed { read: 2, direct: 2 }));
         assert!(body.is_done() && aside.is_empty() && body.data_bytes() == 5);
+    }
+
+    #[test]
+    fn a_body_is_ended_early_between_its_chunks_alone() {
+        let mut body = Body::of_response(ResponseBody::Chunked, true);
+        for (bytes, has_end) in
+            [("3\r\nab", false), ("c", false), ("\r", false), ("\n", true), ("1", true), (";x=y", true)]
+        {
+            let mut aside = Vec::new();
+            body.pass(bytes.as_bytes(), &mut aside).unwrap();
+            let mut end = Vec::new();
+            let mut ended = body.clone();
+            assert_eq!(ended.end_early(&mut end), has_end, "{bytes:?}");
+            assert_eq!(
+                (end.as_slice(), ended.is_done()),
+                if has_end { (&b"0\r\n\r\n"[..], true) } else { (&b""[..], false) }
+            );
+        }
+        let mut plain = Body::of_response(ResponseBody::Chunked, false);
+        let mut aside = Vec::new();
+        plain.pass(b"3\r\na", &mut aside).unwrap();
+        assert!(plain.end_early(&mut aside) && aside == b"a");
+        assert!(!Body::of_request(RequestBody::Length(5)).end_early(&mut aside));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const SIDE_LIMIT: usize = 16 << 10;
 const TRAILER_LINES: usize = 100;
 
 /// Reads one chunked body.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Chunked {
     state: State,
     /// The size that is being read, or what is left of the chunk's data.
@@ -74,6 +74,11 @@ impl Chunked {
     /// Whether the whole body, with its trailers, has been read.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Whether what has gone out ends behind a chunk, or before the first. A chunk's head goes out when it is whole.
+    pub fn is_between_chunks(&self) -> bool {
+        matches!(self.state, State::Size | State::Extension | State::SizeEnd)
     }
 
     /// Data bytes read so far.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Exchange, Up};
+use super::{Exchange, Up, drained::is_event_stream};
 use crate::{
     proxy::{
         buffers::Buffers,
@@ -18,6 +18,7 @@ use crate::{
         response_head::{Afterwards, Incoming},
         retry::Failure,
     },
+    upstream::drain::Stream,
     wire::{
         body::Body,
         fields::{LIMITS, Progress},
@@ -45,6 +46,8 @@ pub(super) struct Down {
     pub(super) keeps_alive: bool,
     /// What the client was told of its connection.
     pub(super) afterwards: Afterwards,
+    /// Set while the response is an event stream.
+    pub(super) stream: Option<Stream>,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,7 @@ impl Default for Down {
             final_from: 0,
             keeps_alive: false,
             afterwards: Afterwards::Closes,
+            stream: None,
         }
     }
 }
@@ -101,6 +105,18 @@ impl Down {
     pub(super) fn give_back(&mut self, buffers: &Buffers) {
         buffers.give(std::mem::take(&mut self.held));
         self.outbox.give_back(buffers);
+    }
+
+    /// Ends a response before the upstream does, in a form that its client takes for a proper end; answers whether
+    /// there is one here.
+    pub(super) fn end_early(&mut self, buffers: &Buffers) -> bool {
+        let State::Body(body) = &mut self.state else { return false };
+        if !body.end_early(self.outbox.room(buffers)) {
+            return false;
+        }
+        self.state = State::Read;
+        self.keeps_alive = false;
+        true
     }
 
     /// From here on bytes of the final response go down; until the first of them has, another answer is possible.
@@ -219,6 +235,12 @@ impl Exchange<'_> {
         if self.up_state == Up::Sent {
             // No other attempt will need it, and the response may be a long one.
             self.up.give_back(&worker.buffers);
+        }
+        // What has a length has an end, and is no stream.
+        if matches!(head.body, ResponseBody::Chunked | ResponseBody::UntilClose)
+            && head.fields.value(bytes, "content-type", 0).is_some_and(is_event_stream)
+        {
+            self.open_stream();
         }
     }
 

@@ -1,0 +1,545 @@
+//! Carries drains out: which endpoints take nothing new, and what becomes of what they still have.
+//!
+//! Invariant: an endpoint's bits say what the state says before the change that made it so is answered. What time
+//! brings about (the end of kept sessions, deadlines, streams that close) is brought about here, on the control
+//! plane's thread; workers look at nothing but the endpoint. The wall clock is read once for a drain: from then on
+//! a monotonic one counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::schedule::Schedule;
+use crate::{
+    config::{Config, DrainSettings, PinTo},
+    model::{
+        endpoint_address::EndpointAddress,
+        live_state::{Drain, LiveEndpoint, LivePool, LiveState, PinsOnDrain},
+        name::Name,
+        resolved::Resolved,
+    },
+    routing::table::{Pool, Table},
+    upstream::{
+        drain::Kind,
+        endpoint::{Endpoint, EndpointId},
+    },
+};
+
+/// How often drains that are under way are looked at: the grain of deadlines, and of the streams' closing.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// All drains that are under way or done.
+#[derive(Debug, Default)]
+pub(super) struct Drains(BTreeMap<EndpointId, Followed>);
+
+/// One endpoint that is draining, as it is shown.
+#[derive(Debug, Clone)]
+pub struct Draining {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Its address as it is declared: a name may stand for several endpoints.
+    pub declared: EndpointAddress,
+    /// When what happens.
+    pub schedule: Schedule,
+    /// It is in no table any more: only what is in flight is left of it.
+    pub is_gone: bool,
+}
+
+/// What a drain has cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Cut {
+    /// Requests that were answered by 503, or broken off.
+    pub requests: u64,
+    /// Tunnels that were closed.
+    pub tunnels: u64,
+    /// Event streams that were ended.
+    pub event_streams: u64,
+}
+
+#[derive(Debug)]
+struct Followed {
+    shown: Draining,
+    course: Course,
+}
+
+/// A schedule by the monotonic clock.
+#[derive(Debug, Clone, Copy)]
+struct Course {
+    closes: Option<Instant>,
+    cuts: Option<Instant>,
+    streams: Option<(Instant, Duration)>,
+}
+
+/// What is compiled from what: all that decides which endpoints drain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation<'a> {
+    pub(super) config: &'a Config,
+    pub(super) state: &'a LiveState,
+    pub(super) resolved: &'a Resolved,
+    /// The table that comes into force.
+    pub(super) table: &'a Table,
+    /// The table that was in force, if any.
+    pub(super) previous: Option<&'a Table>,
+    pub(super) at: SystemTime,
+}
+
+/// What becomes of the drains with a new table.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The endpoints that drain no longer.
+    opened: Vec<Arc<Endpoint>>,
+    /// All that drain from now on.
+    wanted: BTreeMap<EndpointId, Draining>,
+    at: SystemTime,
+}
+
+impl Plan {
+    /// Lets the endpoints that drain no longer take requests. It comes before their table does.
+    pub(super) fn welcome(&self) {
+        for endpoint in &self.opened {
+            endpoint.drain.end();
+            endpoint.occupancy.undrain();
+        }
+    }
+}
+
+impl Drains {
+    /// What a situation makes of the drains. Nothing happens yet.
+    pub(super) fn plan(&self, situation: &Situation<'_>) -> Plan {
+        let mut wanted = BTreeMap::new();
+        for pool in &situation.table.pools {
+            wanted.extend(draining(situation, pool).into_iter().map(|shown| (shown.endpoint.id, shown)));
+        }
+        let (came, left) = moved(situation);
+        for (endpoint, settings) in left {
+            let id = endpoint.id;
+            let shown = match self.0.get(&id) {
+                // It drained before it was removed, and goes on as it was told.
+                Some(followed) => Draining { is_gone: true, ..followed.shown.clone() },
+                None => gone(endpoint, settings, situation.at),
+            };
+            wanted.insert(id, shown);
+        }
+        let there: BTreeSet<_> = came.iter().map(|endpoint| endpoint.id).collect();
+        for (id, followed) in &self.0 {
+            if followed.shown.is_gone && !there.contains(id) {
+                wanted.entry(*id).or_insert_with(|| followed.shown.clone());
+            }
+        }
+        // Those that drained before, and those that come back.
+        let opened = self.0.values().map(|followed| &followed.shown.endpoint).chain(&came);
+        let opened = opened.filter(|endpoint| !wanted.contains_key(&endpoint.id)).cloned().collect();
+        Plan { opened, wanted, at: situation.at }
+    }
+
+    /// Makes every endpoint's bits what a plan says.
+    pub(super) fn carry_out(&mut self, plan: Plan) {
+        let now = Instant::now();
+        let mut before = std::mem::take(&mut self.0);
+        for (id, shown) in plan.wanted {
+            let followed = match before.remove(&id) {
+                Some(known) if known.shown.schedule == shown.schedule => Followed { shown, ..known },
+                known => {
+                    if known.is_none() {
+                        shown.endpoint.drain.begin();
+                    }
+                    let course = Course::of(&shown.schedule, plan.at, now);
+                    Followed { shown, course }
+                }
+            };
+            followed.advance(now);
+            self.0.insert(id, followed);
+        }
+    }
+
+    /// Does what is due. Answers whether an endpoint that was removed is idle now, and is followed no more.
+    pub(super) fn tick(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.values().for_each(|followed| followed.advance(now));
+        let before = self.0.len();
+        self.0.retain(|_, followed| !(followed.shown.is_gone && followed.is_settled()));
+        self.0.len() < before
+    }
+
+    /// Whether there is anything to do, now or later.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
+    }
+
+    /// Whether the drain of a declared endpoint has ended: nothing is in flight, or all deadlines are over.
+    pub(super) fn has_ended(&self, pool: &Name, declared: &EndpointAddress) -> bool {
+        let now = Instant::now();
+        let mut of = self.0.values().filter(|followed| {
+            !followed.shown.is_gone
+                && followed.shown.endpoint.pool == *pool
+                && followed.shown.declared == *declared
+        });
+        of.all(|followed| followed.is_settled() || followed.course.is_over(now))
+    }
+
+    /// All of them, to be shown.
+    pub(super) fn shown(&self) -> BTreeMap<EndpointId, Draining> {
+        self.0.iter().map(|(id, followed)| (*id, followed.shown.clone())).collect()
+    }
+}
+
+impl Draining {
+    /// Requests in flight, streams among them.
+    pub fn in_flight(&self) -> u64 {
+        self.endpoint.occupancy.in_flight()
+    }
+
+    /// Tunnels and event streams that are open.
+    pub fn streams(&self) -> u64 {
+        self.endpoint.drain.streams()
+    }
+
+    /// Whether nothing is in flight, for good.
+    pub fn is_drained(&self) -> bool {
+        self.endpoint.occupancy.is_drained()
+    }
+
+    /// What has been cut.
+    pub fn cut(&self) -> Cut {
+        let cut = |kind| self.endpoint.drain.cut(kind);
+        Cut {
+            requests: cut(Kind::Request),
+            tunnels: cut(Kind::Tunnel),
+            event_streams: cut(Kind::EventStream),
+        }
+    }
+}
+
+impl std::iter::Sum for Cut {
+    fn sum<I: Iterator<Item = Self>>(cuts: I) -> Self {
+        cuts.fold(Self::default(), |sum, cut| Self {
+            requests: sum.requests + cut.requests,
+            tunnels: sum.tunnels + cut.tunnels,
+            event_streams: sum.event_streams + cut.event_streams,
+        })
+    }
+}
+
+impl Followed {
+    /// Makes the endpoint what it is to be by now.
+    fn advance(&self, now: Instant) {
+        let Endpoint { occupancy, drain, .. } = &*self.shown.endpoint;
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_past(self.course.closes) {
+            occupancy.drain();
+        } else {
+            occupancy.reserve();
+        }
+        drain.set_over(is_past(self.course.cuts));
+        match self.course.streams {
+            Some((from, whole)) if from <= now => drain.advance_streams(now - from, whole),
+            _ => drain.advance_streams(Duration::ZERO, Duration::MAX),
+        }
+    }
+
+    /// Whether nothing is left, for good.
+    fn is_settled(&self) -> bool {
+        self.shown.is_drained()
+    }
+}
+
+impl Course {
+    fn of(schedule: &Schedule, wall: SystemTime, now: Instant) -> Self {
+        let instant = |at: SystemTime| match at.duration_since(wall) {
+            Ok(ahead) => now.checked_add(ahead),
+            // What was due longer ago than the clock goes back is due now.
+            Err(past) => Some(now.checked_sub(past.duration()).unwrap_or(now)),
+        };
+        Self {
+            closes: schedule.closes.and_then(instant),
+            cuts: schedule.cuts.and_then(instant),
+            streams: schedule.streams.and_then(|(from, time)| Some((instant(from)?, time))),
+        }
+    }
+
+    /// Whether every deadline has passed.
+    fn is_over(&self, now: Instant) -> bool {
+        let streams = self.streams.and_then(|(from, whole)| from.checked_add(whole));
+        [self.cuts, streams].into_iter().all(|at| at.is_some_and(|at| at <= now))
+    }
+}
+
+/// The endpoints of a pool that the state drains, by their own drain or the pool's.
+fn draining(situation: &Situation<'_>, pool: &Pool) -> Vec<Draining> {
+    let settings = &pool.settings;
+    let live = &situation.state.pools[&settings.name];
+    let is_drained = |endpoint: &LiveEndpoint| live.drain.is_some() || endpoint.drain.is_some();
+    if !live.endpoints.iter().any(is_drained) {
+        return Vec::new();
+    }
+    let pins = Pinned::to(situation.config, &settings.name);
+    let mut shown = Vec::new();
+    let mut seen = BTreeSet::new();
+    for declared in &live.endpoints {
+        let schedule = schedule(live, declared, pins, settings.drain.deadline);
+        for target in situation.resolved.targets(&declared.address) {
+            // Of an address that two names stand for, the first counts, as in the table.
+            if !seen.insert(target.address) {
+                continue;
+            }
+            let endpoint = pool.endpoints.iter().find(|(endpoint, _)| endpoint.address == target.address);
+            if let (Some((endpoint, _)), Some(schedule)) = (endpoint, schedule) {
+                shown.push(Draining {
+                    endpoint: Arc::clone(endpoint),
+                    declared: declared.address.clone(),
+                    schedule,
+                    is_gone: false,
+                });
+            }
+        }
+    }
+    shown
+}
+
+/// The schedule of an endpoint that drains by itself, with its pool, or both.
+fn schedule(live: &LivePool, endpoint: &LiveEndpoint, pins: Pinned, in_flight: Duration) -> Option<Schedule> {
+    let own = endpoint.drain.map(|drain| Schedule::of(&drain, pins.to_endpoints, in_flight));
+    let pools = live.drain.map(|drain| Schedule::of(&drain, pins.to_pool, in_flight));
+    own.into_iter().chain(pools).reduce(Schedule::or_sooner)
+}
+
+/// What sessions can be pinned to.
+#[derive(Debug, Clone, Copy)]
+struct Pinned {
+    to_pool: bool,
+    to_endpoints: bool,
+}
+
+impl Pinned {
+    fn to(config: &Config, pool: &Name) -> Self {
+        let splits = config.splits.iter().filter(|split| split.weights.of(pool.as_str()).is_some());
+        let sticky = splits.filter_map(|split| split.sticky.as_ref());
+        sticky.fold(Self { to_pool: false, to_endpoints: false }, |pinned, sticky| Self {
+            to_pool: true,
+            to_endpoints: pinned.to_endpoints || sticky.to == PinTo::Endpoint,
+        })
+    }
+}
+
+/// The endpoints that a new table has and the one before had not, and those that left.
+fn moved(situation: &Situation<'_>) -> (Vec<Arc<Endpoint>>, Vec<(Arc<Endpoint>, DrainSettings)>) {
+    let no_pools = &Vec::new();
+    let (after, before) = (&situation.table.pools, situation.previous.map_or(no_pools, |table| &table.pools));
+    let by_name: BTreeMap<_, _> = before.iter().map(|pool| (&pool.settings.name, pool)).collect();
+    let mut came = Vec::new();
+    let mut left = Vec::new();
+    for pool in after {
+        let known = by_name.get(&pool.settings.name).copied();
+        if known.is_some_and(|known| Arc::ptr_eq(known, pool)) {
+            continue;
+        }
+        let ids =
+            |pool: &Pool| pool.endpoints.iter().map(|(endpoint, _)| endpoint.id).collect::<BTreeSet<_>>();
+        let (now, then) = (ids(pool), known.map(|known| ids(known)).unwrap_or_default());
+        let endpoints =
+            |pool: &Pool| pool.endpoints.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect::<Vec<_>>();
+        came.extend(endpoints(pool).into_iter().filter(|endpoint| !then.contains(&endpoint.id)));
+        let known = known.map(|known| endpoints(known)).unwrap_or_default();
+        let gone = known.into_iter().filter(|endpoint| !now.contains(&endpoint.id));
+        left.extend(gone.map(|endpoint| (endpoint, pool.settings.drain)));
+    }
+    (came, left)
+}
+
+/// The drain of an endpoint that has left the table without one.
+fn gone(endpoint: Arc<Endpoint>, settings: DrainSettings, since: SystemTime) -> Draining {
+    let (deadline, stream_deadline) = (Some(settings.deadline), Some(settings.stream_deadline));
+    let drain = Drain { since, deadline, stream_deadline, pins: PinsOnDrain::Move };
+    Draining {
+        declared: endpoint.address.into(),
+        schedule: Schedule::of(&drain, false, settings.deadline),
+        is_gone: true,
+        endpoint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{PinTo, SameSite, Sticky},
+        routing::build,
+        telemetry::registry::Registry as Series,
+        upstream::{occupancy::Claim, registry::Registry},
+    };
+
+    const FILE: &str = r#"
+[[listener]]
+name = "web"
+listen = "127.0.0.1:8080"
+
+[pool.blue]
+endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
+
+[split.shop]
+weights = { blue = 1 }
+
+[[route]]
+name = "shop"
+split = "shop"
+"#;
+
+    /// A live state and what is carried out of it.
+    struct Bench {
+        config: Config,
+        state: LiveState,
+        registry: Registry,
+        series: Series,
+        table: Option<Table>,
+        drains: Drains,
+    }
+
+    impl Bench {
+        fn new(sticky: Option<PinTo>) -> Self {
+            let (mut config, _) = crate::config::parse("test.toml", FILE).expect("the sample is good");
+            Arc::make_mut(&mut config.splits[0]).sticky = sticky.map(|to| Sticky {
+                cookie: "sb".into(),
+                ttl: None,
+                to,
+                path: "/".into(),
+                domain: None,
+                secure: None,
+                http_only: true,
+                same_site: SameSite::Lax,
+                signed: false,
+                query: None,
+            });
+            let state = config.declared_state(SystemTime::UNIX_EPOCH);
+            let (registry, series, drains) = (Registry::default(), Series::default(), Drains::default());
+            let mut bench = Self { config, state, registry, series, table: None, drains };
+            bench.carry_out();
+            bench
+        }
+
+        fn carry_out(&mut self) {
+            let Self { config, state, registry, series, table, drains } = self;
+            let resolved = Resolved::default();
+            let next = build::build(1, config, state, &resolved, registry, series, table.as_ref());
+            let plan = drains.plan(&Situation {
+                config,
+                state,
+                resolved: &resolved,
+                table: &next,
+                previous: table.as_ref(),
+                at: SystemTime::UNIX_EPOCH,
+            });
+            plan.welcome();
+            drains.carry_out(plan);
+            *table = Some(next);
+        }
+
+        fn live(&mut self) -> &mut LivePool {
+            self.state.pools.get_mut("blue").expect("it is declared")
+        }
+
+        fn endpoint(&self, place: usize) -> Arc<Endpoint> {
+            let table = self.table.as_ref().expect("it was compiled");
+            Arc::clone(&table.pools[0].endpoints[place].0)
+        }
+
+        /// Lets time pass, and does what is due.
+        async fn pass(&mut self, seconds: u64) {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            self.drains.tick();
+        }
+    }
+
+    fn drain(deadline: u64, pins: PinsOnDrain) -> Option<Drain> {
+        let deadline = Some(Duration::from_secs(deadline));
+        Some(Drain { since: SystemTime::UNIX_EPOCH, deadline, stream_deadline: deadline, pins })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kept_sessions_go_on_until_the_deadline_and_then_nobody_does() {
+        let mut bench = Bench::new(Some(PinTo::Pool));
+        bench.live().drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        let endpoint = bench.endpoint(0);
+        let standing = || endpoint.occupancy.standing();
+        assert!(standing().takes_pinned() && !standing().is_available());
+        bench.pass(599).await;
+        assert!(standing().takes_pinned() && bench.drains.is_busy());
+        assert_eq!(endpoint.occupancy.claim(u64::MAX), Claim::Granted);
+        bench.pass(2).await;
+        assert!(standing().is_draining() && !endpoint.drain.is_over(), "what they have begun may end");
+        bench.pass(30).await;
+        assert!(endpoint.drain.is_over());
+        endpoint.occupancy.release();
+        assert!(!bench.drains.is_busy());
+        bench.live().drain = None;
+        bench.carry_out();
+        assert!(standing().is_available() && !endpoint.drain.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_can_be_pinned_nobody_is_kept() {
+        // Pins to the pool keep nobody on an endpoint of it.
+        let mut bench = Bench::new(Some(PinTo::Pool));
+        bench.live().endpoints[0].drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.is_draining() && bench.endpoint(1).occupancy.is_available());
+        let mut bench = Bench::new(None);
+        bench.live().drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.is_draining() && bench.endpoint(1).occupancy.is_draining());
+        let mut bench = Bench::new(Some(PinTo::Endpoint));
+        bench.live().endpoints[0].drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.standing().takes_pinned());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoints_own_drain_outlives_its_pools() {
+        let mut bench = Bench::new(None);
+        bench.live().endpoints[0].drain = drain(30, PinsOnDrain::Move);
+        bench.live().drain = drain(600, PinsOnDrain::Keep);
+        bench.carry_out();
+        bench.live().drain = None;
+        bench.carry_out();
+        assert!(bench.endpoint(0).occupancy.is_draining() && bench.endpoint(1).occupancy.is_available());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_terms_move_the_deadlines_and_the_same_ones_do_not() {
+        let mut bench = Bench::new(None);
+        bench.live().endpoints[0].drain = drain(30, PinsOnDrain::Move);
+        bench.carry_out();
+        let endpoint = bench.endpoint(0);
+        assert_eq!(endpoint.occupancy.in_flight(), 0);
+        bench.pass(29).await;
+        bench.carry_out();
+        bench.pass(2).await;
+        assert!(endpoint.drain.is_over(), "carried out again, it is still the same drain");
+        bench.live().endpoints[0].drain = drain(90, PinsOnDrain::Move);
+        bench.carry_out();
+        assert!(!endpoint.drain.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_left_the_table_drains_until_it_is_idle_and_comes_back_open() {
+        let mut bench = Bench::new(None);
+        let endpoint = bench.endpoint(0);
+        assert_eq!(endpoint.occupancy.claim(u64::MAX), Claim::Granted);
+        let left = bench.live().endpoints.remove(0);
+        bench.carry_out();
+        assert!(endpoint.occupancy.is_draining() && bench.drains.is_busy());
+        assert!(bench.drains.shown()[&endpoint.id].is_gone);
+        bench.pass(31).await;
+        assert!(endpoint.drain.is_over(), "by its pool's deadline");
+        endpoint.occupancy.release();
+        assert!(bench.drains.tick() && !bench.drains.is_busy() && bench.drains.shown().is_empty());
+        bench.live().endpoints.push(left);
+        bench.carry_out();
+        assert!(endpoint.occupancy.is_available());
+        assert!(Arc::ptr_eq(&endpoint, &bench.endpoint(1)), "it is the same, with its counts");
+    }
+}

@@ -1,0 +1,91 @@
+//! Where Switchback itself listens: an endpoint there would send requests in circles.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    command::Command,
+    refusal::{AddressFault, Refusal, Unknown},
+};
+use crate::{
+    config::{AdminAddress, Config},
+    model::endpoint_address::EndpointAddress,
+};
+
+/// The addresses that are bound, as soon as they are; until then those that the file declares. Every clone is the same
+/// one.
+#[derive(Debug, Clone, Default)]
+pub struct OwnAddresses(Arc<OnceLock<Vec<SocketAddr>>>);
+
+impl OwnAddresses {
+    /// Says which addresses are bound. Only the first call counts.
+    pub fn bound(&self, addresses: Vec<SocketAddr>) {
+        // They do not change while the process lives.
+        let _ = self.0.set(addresses);
+    }
+
+    /// Refuses to add an endpoint that is one of them.
+    pub fn check(&self, config: &Config, command: &Command) -> Result<(), Refusal> {
+        let Command::PutEndpoint { of, .. } = command else { return Ok(()) };
+        let Ok(address) = of.address.parse::<EndpointAddress>() else { return Ok(()) };
+        if !self.all(config).iter().any(|own| is_same(*own, &address)) {
+            return Ok(());
+        }
+        let address = of.address.chars().take(Unknown::MAX_ECHO).collect();
+        Err(Refusal::Address { address, fault: AddressFault::OurOwn })
+    }
+
+    fn all(&self, config: &Config) -> Vec<SocketAddr> {
+        if let Some(bound) = self.0.get() {
+            return bound.clone();
+        }
+        let mut declared: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+        if let Some(AdminAddress::Loopback(address)) = config.admin {
+            declared.push(address);
+        }
+        declared
+    }
+}
+
+/// Whether a connection to an endpoint would come to one of our sockets. Of names only `localhost` is known to be this
+/// machine.
+fn is_same(own: SocketAddr, endpoint: &EndpointAddress) -> bool {
+    let (ip, port) = match endpoint {
+        EndpointAddress::Socket(address) => (address.ip().to_canonical(), address.port()),
+        EndpointAddress::Host { name, port } if &**name == "localhost" => (Ipv4Addr::LOCALHOST.into(), *port),
+        EndpointAddress::Host { .. } | EndpointAddress::Service { .. } => return false,
+    };
+    own.port() == port && (own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_this_machine(ip))
+}
+
+/// Whether an address is this machine's: only such a one can be bound.
+fn is_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_ours_by_whichever_address_it_is_reached() {
+        let own = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (bound, endpoint, same) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("127.0.0.1:80", "localhost:80", true),
+            ("0.0.0.0:80", "127.0.0.9:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            // A documentation address (RFC 5737) is nobody's.
+            ("0.0.0.0:80", "192.0.2.1:80", false),
+            ("0.0.0.0:80", "app.internal:80", false),
+        ] {
+            let endpoint = endpoint.parse().unwrap();
+            assert_eq!(is_same(own(bound), &endpoint), same, "{bound} and {endpoint}");
+        }
+    }
+}
