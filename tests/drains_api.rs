@@ -25,7 +25,7 @@ fn endpoint(instance: &Instance, pool: &str) -> Value {
 
 fn addresses(instance: &Instance, pool: &str) -> Vec<Value> {
     let pool = instance.get(&format!("/v1/pools/{pool}")).json();
-    pool["endpoints"].as_array().unwrap().iter().map(|endpoint| endpoint["address"].clone()).collect()
+    pool["endpoints"].as_array().expect("a list").iter().map(|endpoint| endpoint["address"].clone()).collect()
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -39,7 +39,7 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// What a draining endpoint's occupancy says.
 fn is_open(instance: &Instance, pool: &str) -> bool {
     let table = instance.plane.live.table();
-    let pool = table.pools.iter().find(|compiled| compiled.settings.name.as_str() == pool).unwrap();
+    let pool = table.pools.iter().find(|compiled| compiled.settings.name.as_str() == pool).expect("a pool");
     pool.endpoints[0].0.occupancy.is_available()
 }
 
@@ -246,6 +246,10 @@ fn a_drained_pool_passes_its_share_on_and_keeps_its_weight() {
     assert_eq!(split["weights"], json!({"blue": 95, "green": 5, "old": 0}));
     let pool = instance.get("/v1/pools/blue").json();
     assert_eq!((&pool["splits"]["shop"], &pool["drain"]["deadline"]), (&json!(95), &json!("10m")));
+    let asked = r#"{"host": "shop.example.com"}"#;
+    let explained = instance.call("POST", "/v1/explain", Some(asked)).json();
+    assert_eq!((&explained["pool"], &explained["pools"][0]["weight"]), (&json!("green"), &json!(95)));
+    assert!(explained["steps"].to_string().contains("pool blue drains"), "{explained}");
     // Neither other weights nor a switch end it.
     instance.call("POST", "/v1/splits/shop/switch", Some(r#"{"to": "green"}"#));
     instance.call("PUT", "/v1/splits/shop/weights", Some(r#"{"blue": 1, "green": 1}"#));

@@ -228,8 +228,7 @@ fn drains(admin: &Admin, text: &mut Text) {
         "1 while an endpoint takes no new traffic because it or its pool drains, else 0.",
     );
     for (endpoint, [pool, address]) in &shown {
-        let standing = endpoint.occupancy.standing();
-        let is_draining = standing.is_draining() || standing.is_reserved();
+        let is_draining = !endpoint.occupancy.standing().takes_new();
         family.sample(&[("pool", pool), ("endpoint", address)], u8::from(is_draining));
     }
     let mut family =

@@ -233,7 +233,7 @@ pub async fn pool(
         let unknown = Unknown::new(&name, table.pools.iter().map(|pool| &pool.settings.name));
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
-    let splits = memberships(&snapshot).swap_remove(place);
+    let splits = memberships(table).swap_remove(place);
     Ok(Json(pool_view(&table.pools[place], splits, &snapshot, &admin.control)))
 }
 
@@ -293,18 +293,16 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
 }
 
 fn pool_views(snapshot: &Snapshot, control: &Control, limit: usize) -> Vec<PoolView> {
-    let pools = snapshot.table.pools.iter().zip(memberships(snapshot));
+    let pools = snapshot.table.pools.iter().zip(memberships(&snapshot.table));
     pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, snapshot, control)).collect()
 }
 
 /// For each pool, the splits that it is a pool of, with its weight in each.
-fn memberships(snapshot: &Snapshot) -> Vec<BTreeMap<Name, u32>> {
-    let Snapshot { table, state, .. } = snapshot;
+fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
     let mut memberships = vec![BTreeMap::new(); table.pools.len()];
     for split in &table.splits {
-        let name = &split.settings.name;
-        for (arm, (_, weight)) in split.arms.iter().zip(state.live().weights[name].iter()) {
-            memberships[arm.pool].insert(name.clone(), weight);
+        for arm in &split.arms {
+            memberships[arm.pool].insert(split.settings.name.clone(), arm.set_weight);
         }
     }
     memberships
@@ -325,7 +323,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, cont
             name: origins.get(&endpoint.address).map(|name| name.to_string()),
             weight,
             state: match endpoint.occupancy.standing() {
-                standing if standing.is_draining() || standing.is_reserved() => "draining",
+                standing if !standing.takes_new() => "draining",
                 standing if standing.is_available() => "available",
                 _ => "unhealthy",
             },

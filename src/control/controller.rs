@@ -14,20 +14,19 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    command::{Change, Command, Effect, EndpointOf, Kind, Origin},
-    drains::{self, Draining, Drains, Situation},
+    announcement::announce,
+    command::{Change, Command, Effect, EndpointOf, Origin},
+    drains::{self, Draining, Drains},
     names::{self, Findings},
     own_addresses::OwnAddresses,
     refusal::Refusal,
+    situation::Situation,
     state::State,
     tally::{Outcome, Tally},
 };
 use crate::{
     config::Config,
-    model::{
-        endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved,
-        weights::Weights,
-    },
+    model::{endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
     upstream::{self, endpoint::EndpointId},
@@ -252,7 +251,7 @@ impl Controller {
             taken_then.insert(split.clone(), taken(&state, split, &self.series));
         }
         let generation = self.put_in_force(state, Arc::clone(&before.resolved), taken_then, at);
-        log(&change, generation);
+        announce(&change, generation);
         Ok(change)
     }
 
@@ -313,43 +312,6 @@ fn leaving(snapshot: &Snapshot) -> impl Iterator<Item = (&Name, &EndpointAddress
         let leaving = pool.endpoints.iter().filter(|endpoint| endpoint.is_leaving);
         leaving.map(move |endpoint| (name, &endpoint.address))
     })
-}
-
-/// Says in the process' log what has changed.
-fn log(change: &Change, generation: u64) {
-    let Change { revision, kind, origin, effect, .. } = change;
-    let (name, by) = (kind.name(), origin.name());
-    match effect {
-        Effect::Weights { split, before, after } => {
-            let message = match kind {
-                Kind::Switch => "traffic was switched",
-                Kind::Rollback => "the weights were rolled back",
-                _ => "weights were set",
-            };
-            let (weights, before) = (pairs(after), pairs(before));
-            tracing::info!(revision, generation, %split, kind = %name, weights, before, %by, "{message}");
-        }
-        Effect::Endpoint { pool, address, after, .. } => {
-            let message = match kind {
-                Kind::Drain => "an endpoint drains",
-                Kind::Undrain => "an endpoint takes traffic again",
-                Kind::DeleteEndpoint => "an endpoint drains and will be removed",
-                Kind::ForgetEndpoint => "an endpoint is removed",
-                _ => "an endpoint was set",
-            };
-            let weight = after.as_ref().map(|endpoint| endpoint.weight);
-            tracing::info!(revision, generation, %pool, %address, kind = %name, weight, %by, "{message}");
-        }
-        Effect::Pool { pool, after, .. } => {
-            let message = if after.is_some() { "a pool drains" } else { "a pool takes traffic again" };
-            tracing::info!(revision, generation, %pool, kind = %name, %by, "{message}");
-        }
-    }
-}
-
-/// `blue=90 green=10`.
-fn pairs(weights: &Weights) -> String {
-    weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect::<Vec<_>>().join(" ")
 }
 
 impl Control {

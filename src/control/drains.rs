@@ -6,23 +6,19 @@
 //! a monotonic one counts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
-use super::schedule::Schedule;
+use super::{
+    schedule::Schedule,
+    situation::{Moved, Situation},
+};
 use crate::{
-    config::{Config, DrainSettings, PinTo},
-    model::{
-        endpoint_address::EndpointAddress,
-        live_state::{Drain, LiveEndpoint, LivePool, LiveState, PinsOnDrain},
-        name::Name,
-        resolved::Resolved,
-    },
-    routing::table::{Pool, Table},
+    model::{endpoint_address::EndpointAddress, name::Name},
     upstream::{
         drain::Kind,
         endpoint::{Endpoint, EndpointId},
@@ -74,19 +70,6 @@ struct Course {
     streams: Option<(Instant, Duration)>,
 }
 
-/// What is compiled from what: all that decides which endpoints drain.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Situation<'a> {
-    pub(super) config: &'a Config,
-    pub(super) state: &'a LiveState,
-    pub(super) resolved: &'a Resolved,
-    /// The table that comes into force.
-    pub(super) table: &'a Table,
-    /// The table that was in force, if any.
-    pub(super) previous: Option<&'a Table>,
-    pub(super) at: SystemTime,
-}
-
 /// What becomes of the drains with a new table.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -110,25 +93,20 @@ impl Plan {
 impl Drains {
     /// What a situation makes of the drains. Nothing happens yet.
     pub(super) fn plan(&self, situation: &Situation<'_>) -> Plan {
-        let mut wanted = BTreeMap::new();
-        for pool in &situation.table.pools {
-            wanted.extend(draining(situation, pool).into_iter().map(|shown| (shown.endpoint.id, shown)));
-        }
-        let (came, left) = moved(situation);
-        for (endpoint, settings) in left {
-            let id = endpoint.id;
-            let shown = match self.0.get(&id) {
-                // It drained before it was removed, and goes on as it was told.
-                Some(followed) => Draining { is_gone: true, ..followed.shown.clone() },
-                None => gone(endpoint, settings, situation.at),
-            };
-            wanted.insert(id, shown);
-        }
-        let there: BTreeSet<_> = came.iter().map(|endpoint| endpoint.id).collect();
+        let mut wanted: BTreeMap<_, _> =
+            situation.draining().map(|shown| (shown.endpoint.id, shown)).collect();
+        let Moved { came, left } = situation.moved();
+        let back: HashSet<_> = came.iter().map(|endpoint| endpoint.id).collect();
         for (id, followed) in &self.0 {
-            if followed.shown.is_gone && !there.contains(id) {
-                wanted.entry(*id).or_insert_with(|| followed.shown.clone());
+            if followed.shown.is_gone && !back.contains(id) {
+                wanted.insert(*id, followed.shown.clone());
             }
+        }
+        for shown in left {
+            // One that drained before it was removed goes on as it was told.
+            let known = self.0.get(&shown.endpoint.id).map(|followed| followed.shown.clone());
+            let shown = known.map_or(shown, |known| Draining { is_gone: true, ..known });
+            wanted.insert(shown.endpoint.id, shown);
         }
         // Those that drained before, and those that come back.
         let opened = self.0.values().map(|followed| &followed.shown.endpoint).chain(&came);
@@ -268,106 +246,16 @@ impl Course {
     }
 }
 
-/// The endpoints of a pool that the state drains, by their own drain or the pool's.
-fn draining(situation: &Situation<'_>, pool: &Pool) -> Vec<Draining> {
-    let settings = &pool.settings;
-    let live = &situation.state.pools[&settings.name];
-    let is_drained = |endpoint: &LiveEndpoint| live.drain.is_some() || endpoint.drain.is_some();
-    if !live.endpoints.iter().any(is_drained) {
-        return Vec::new();
-    }
-    let pins = Pinned::to(situation.config, &settings.name);
-    let mut shown = Vec::new();
-    let mut seen = BTreeSet::new();
-    for declared in &live.endpoints {
-        let schedule = schedule(live, declared, pins, settings.drain.deadline);
-        for target in situation.resolved.targets(&declared.address) {
-            // Of an address that two names stand for, the first counts, as in the table.
-            if !seen.insert(target.address) {
-                continue;
-            }
-            let endpoint = pool.endpoints.iter().find(|(endpoint, _)| endpoint.address == target.address);
-            if let (Some((endpoint, _)), Some(schedule)) = (endpoint, schedule) {
-                shown.push(Draining {
-                    endpoint: Arc::clone(endpoint),
-                    declared: declared.address.clone(),
-                    schedule,
-                    is_gone: false,
-                });
-            }
-        }
-    }
-    shown
-}
-
-/// The schedule of an endpoint that drains by itself, with its pool, or both.
-fn schedule(live: &LivePool, endpoint: &LiveEndpoint, pins: Pinned, in_flight: Duration) -> Option<Schedule> {
-    let own = endpoint.drain.map(|drain| Schedule::of(&drain, pins.to_endpoints, in_flight));
-    let pools = live.drain.map(|drain| Schedule::of(&drain, pins.to_pool, in_flight));
-    own.into_iter().chain(pools).reduce(Schedule::or_sooner)
-}
-
-/// What sessions can be pinned to.
-#[derive(Debug, Clone, Copy)]
-struct Pinned {
-    to_pool: bool,
-    to_endpoints: bool,
-}
-
-impl Pinned {
-    fn to(config: &Config, pool: &Name) -> Self {
-        let splits = config.splits.iter().filter(|split| split.weights.of(pool.as_str()).is_some());
-        let sticky = splits.filter_map(|split| split.sticky.as_ref());
-        sticky.fold(Self { to_pool: false, to_endpoints: false }, |pinned, sticky| Self {
-            to_pool: true,
-            to_endpoints: pinned.to_endpoints || sticky.to == PinTo::Endpoint,
-        })
-    }
-}
-
-/// The endpoints that a new table has and the one before had not, and those that left.
-fn moved(situation: &Situation<'_>) -> (Vec<Arc<Endpoint>>, Vec<(Arc<Endpoint>, DrainSettings)>) {
-    let no_pools = &Vec::new();
-    let (after, before) = (&situation.table.pools, situation.previous.map_or(no_pools, |table| &table.pools));
-    let by_name: BTreeMap<_, _> = before.iter().map(|pool| (&pool.settings.name, pool)).collect();
-    let mut came = Vec::new();
-    let mut left = Vec::new();
-    for pool in after {
-        let known = by_name.get(&pool.settings.name).copied();
-        if known.is_some_and(|known| Arc::ptr_eq(known, pool)) {
-            continue;
-        }
-        let ids =
-            |pool: &Pool| pool.endpoints.iter().map(|(endpoint, _)| endpoint.id).collect::<BTreeSet<_>>();
-        let (now, then) = (ids(pool), known.map(|known| ids(known)).unwrap_or_default());
-        let endpoints =
-            |pool: &Pool| pool.endpoints.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect::<Vec<_>>();
-        came.extend(endpoints(pool).into_iter().filter(|endpoint| !then.contains(&endpoint.id)));
-        let known = known.map(|known| endpoints(known)).unwrap_or_default();
-        let gone = known.into_iter().filter(|endpoint| !now.contains(&endpoint.id));
-        left.extend(gone.map(|endpoint| (endpoint, pool.settings.drain)));
-    }
-    (came, left)
-}
-
-/// The drain of an endpoint that has left the table without one.
-fn gone(endpoint: Arc<Endpoint>, settings: DrainSettings, since: SystemTime) -> Draining {
-    let (deadline, stream_deadline) = (Some(settings.deadline), Some(settings.stream_deadline));
-    let drain = Drain { since, deadline, stream_deadline, pins: PinsOnDrain::Move };
-    Draining {
-        declared: endpoint.address.into(),
-        schedule: Schedule::of(&drain, false, settings.deadline),
-        is_gone: true,
-        endpoint,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        config::{PinTo, SameSite, Sticky},
-        routing::build,
+        config::{Config, PinTo, SameSite, Sticky},
+        model::{
+            live_state::{Drain, LivePool, LiveState, PinsOnDrain},
+            resolved::Resolved,
+        },
+        routing::{build, table::Table},
         telemetry::registry::Registry as Series,
         upstream::{occupancy::Claim, registry::Registry},
     };

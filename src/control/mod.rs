@@ -4,6 +4,7 @@
 //! it applies, compiles and publishes, in that order, one command after the other. Nothing here runs on a worker of
 //! the data plane, and nothing here knows HTTP.
 
+mod announcement;
 pub mod command;
 pub mod controller;
 pub mod drains;
@@ -14,5 +15,6 @@ pub mod own_addresses;
 mod pools;
 pub mod refusal;
 pub mod schedule;
+mod situation;
 pub mod state;
 pub mod tally;

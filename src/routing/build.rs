@@ -121,6 +121,7 @@ fn splits(
         let arm = |(pool, weight): (&Name, u32)| Arm {
             pool: *pools.get(pool).expect("weights name declared pools only"),
             weight: if someone_is_left && drains(pool) { 0 } else { weight },
+            set_weight: weight,
             slot: series.declare(&Key::Split(settings.name.clone(), pool.clone())),
             seed: bucket::seed(&settings.name, pool),
         };

@@ -287,7 +287,9 @@ impl Explanation {
         let mut pools = Vec::new();
         for (share, arm) in shares.iter().zip(&split.arms) {
             let pool = &share.pool;
-            if share.weight == 0 {
+            if arm.weight < arm.set_weight {
+                self.say(format!("pool {pool} drains: the others take its share"));
+            } else if share.weight == 0 {
                 self.say(format!("pool {pool} has weight 0 and gets no new request"));
             } else if share.available {
                 self.say(format!("pool {pool} is drawn for {:.2} % of the requests", share.share * 100.0));
@@ -379,7 +381,12 @@ fn shares(table: &Table, split: &Split) -> Vec<PoolShare> {
     let share = |arm: &Arm| {
         let available = is_available(arm);
         let share = if available && arm.weight > 0 { f64::from(arm.weight) / sum as f64 } else { 0.0 };
-        PoolShare { pool: table.pools[arm.pool].settings.name.clone(), weight: arm.weight, available, share }
+        PoolShare {
+            pool: table.pools[arm.pool].settings.name.clone(),
+            weight: arm.set_weight,
+            available,
+            share,
+        }
     };
     split.arms.iter().map(share).collect()
 }
@@ -390,7 +397,7 @@ fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
         address: endpoint.address,
         weight: *weight,
         available: *weight > 0 && endpoint.occupancy.is_available(),
-        draining: endpoint.occupancy.is_draining(),
+        draining: !endpoint.occupancy.standing().takes_new(),
         in_flight: endpoint.occupancy.in_flight(),
     })
 }

@@ -60,8 +60,10 @@ pub struct Split {
 pub struct Arm {
     /// An index into [`Table::pools`].
     pub pool: usize,
-    /// The weight that decides: the one in force, or 0 while the pool drains.
+    /// The weight that decides: the one in force, or 0 while the pool drains and another takes its share.
     pub weight: u32,
+    /// The weight in force.
+    pub set_weight: u32,
     /// The series of this pool in this split.
     pub slot: Slot,
     /// What makes the pool's order of keys its own: see [`crate::model::bucket::seed`].

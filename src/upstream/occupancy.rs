@@ -174,6 +174,11 @@ impl Standing {
         self.0 & DRAINING != 0
     }
 
+    /// Whether new sessions may come: neither draining nor reserved.
+    pub fn takes_new(self) -> bool {
+        self.0 & (DRAINING | RESERVED) == 0
+    }
+
     /// Whether no new session may come.
     pub fn is_reserved(self) -> bool {
         self.0 & RESERVED != 0

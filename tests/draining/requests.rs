@@ -130,6 +130,27 @@ fn what_is_in_flight_ends_and_the_wait_with_it() {
     );
 }
 
+/// Between the two another process may have taken the endpoint's place, and its predecessor's connections may have
+/// ended without the worker knowing yet: a POST on one of them would be lost.
+#[test]
+fn no_connection_from_before_a_drain_serves_a_request_after_it() {
+    let upstream = Upstream::ok();
+    let switchback = Setup::new().start(&upstream);
+    let mut client = switchback.client();
+    for round in 0..20 {
+        for _ in 0..2 {
+            assert_eq!(client.exchange(get("/", "")).whole().status, 200);
+            assert_eq!(
+                upstream.last().connection,
+                round,
+                "a connection is kept within a round, and no longer"
+            );
+        }
+        change(&switchback, "POST", &format!("{}/drain", endpoint(&upstream)), "");
+        change(&switchback, "POST", &format!("{}/undrain", endpoint(&upstream)), "");
+    }
+}
+
 #[test]
 fn at_the_deadline_what_is_left_is_cut_and_said() {
     let never = Arc::new(AtomicBool::new(false));

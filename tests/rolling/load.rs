@@ -58,7 +58,7 @@ fn client(address: SocketAddr, number: usize, every: Duration, stop: &AtomicBool
         connection.send(format!("{method} /{id} HTTP/1.1\r\nHost: a.example\r\n{length}\r\n{body}"));
         let failure = match connection.try_response(method) {
             Ok(answer) if answer.status == 200 && answer.broken.is_none() && answer.text() == id => {
-                if number % 2 == 0 && !answer.closes() {
+                if number.is_multiple_of(2) && !answer.closes() {
                     kept = Some(connection);
                 }
                 None
