@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -20,9 +20,15 @@ use self::{
     patience::{Overdue, Patience},
 };
 use super::{
-    clock, downstream::Downstream, handler::Request, outbox::Outbox, response_head::Afterwards,
+    attempt::{Attempts, Next},
+    clock,
+    downstream::Downstream,
+    handler::Request,
+    replay::Replay,
+    response_head::Afterwards,
     retry::Failure,
 };
+use crate::telemetry::causes::TimeoutKind;
 
 mod down;
 mod patience;
@@ -35,13 +41,16 @@ pub(super) struct Exchange<'a> {
     /// Whether the upstream connection has served a request before.
     reused: bool,
     request: &'a mut Request,
-    /// On the way up. At first the whole message, which stays in hand for another attempt.
-    up: &'a mut Outbox,
+    /// On the way up.
+    up: &'a mut Replay,
     up_state: Up,
-    /// Whether the request, as far as it was sent, is still in `up`.
-    replayable: bool,
     down: Down,
     patience: Patience,
+    /// Whether the runtime wakes this task when something comes from the client, be it a reset.
+    is_watched: bool,
+    attempts: &'a Attempts,
+    /// Where the next attempt goes, once it was decided that this one is given up.
+    next: Option<Next>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +79,21 @@ pub(super) struct Finished {
 pub(super) struct Failed {
     /// Why.
     pub(super) failure: Failure,
-    /// Whether the whole request, as far as it was sent, is still in hand.
-    pub(super) replayable: bool,
-    /// Whether bytes have gone to the client behind which no other answer can come.
-    pub(super) answered: bool,
+    /// Where the next attempt goes, if there is one.
+    pub(super) next: Option<Next>,
+    /// What the client has of an answer.
+    pub(super) begun: Begun,
+}
+
+/// What the client has of an answer when an attempt fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Nothing behind which no other answer could come.
+    Nothing,
+    /// Some of one whose length or chunks show that it was cut.
+    Framed,
+    /// Some of one that the connection's end completes, so that only a reset shows that it was cut.
+    UntilClose,
 }
 
 impl<'a> Exchange<'a> {
@@ -83,10 +103,11 @@ impl<'a> Exchange<'a> {
         upstream: &'a mut TcpStream,
         reused: bool,
         request: &'a mut Request,
-        up: &'a mut Outbox,
-        due: Option<Instant>,
+        up: &'a mut Replay,
+        attempts: &'a Attempts,
+        per_try: Option<Instant>,
     ) -> Self {
-        let patience = Patience::new(clock::now(), due);
+        let patience = Patience::new(clock::now(), attempts.due, per_try);
         let down = Down::default();
         Self {
             downstream,
@@ -95,9 +116,11 @@ impl<'a> Exchange<'a> {
             request,
             up,
             up_state: Up::Sending,
-            replayable: true,
             down,
             patience,
+            is_watched: false,
+            attempts,
+            next: None,
         }
     }
 
@@ -107,11 +130,18 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(result) = self.poll_both(cx) {
                 return Poll::Ready(result.map_err(|failure| self.failed(failure)));
             }
-            let next = self.patience.next(&self.downstream.listener);
+            if self.is_watched && self.is_client_gone(cx) {
+                return Poll::Ready(Err(self.failed(Failure::ClientGone)));
+            }
+            let stream_idle = self.request.routed.settings().stream_idle_timeout;
+            let Some(next) = self.patience.next(&self.downstream.listener, stream_idle) else {
+                self.downstream.deadline.disarm();
+                return Poll::Pending;
+            };
             if !self.downstream.deadline.poll_at(cx, next) {
                 return Poll::Pending;
             }
-            if let Some(failure) = self.overdue() {
+            if let Some(failure) = self.overdue(cx, stream_idle) {
                 return Poll::Ready(Err(self.failed(failure)));
             }
         }
@@ -128,6 +158,11 @@ impl<'a> Exchange<'a> {
             }
             if self.up_state != Up::Sending {
                 self.patience.stop_sending();
+                if let (Some(time), false) =
+                    (self.request.routed.settings().first_byte_timeout, self.down.is_final())
+                {
+                    self.patience.await_head(clock::now() + time);
+                }
             }
         }
         ready!(self.poll_down(cx))?;
@@ -153,7 +188,8 @@ impl<'a> Exchange<'a> {
             match Pin::new(&mut self.downstream.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => {
                     // Who waits for a 100 that has not come owes nothing.
-                    if !self.request.traits.expects_continue || self.down.continued || !self.replayable {
+                    if !self.request.traits.expects_continue || self.down.continued || self.up.has_streamed()
+                    {
                         self.patience.await_sending(clock::now());
                     }
                     return Poll::Pending;
@@ -163,14 +199,14 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(_) => return Poll::Ready(Err(Failure::ClientGone)),
             }
             self.patience.stop_sending();
-            self.replayable = false;
             let bytes = buffer.filled();
             let mut aside = worker.buffers.take();
             let passed = self.request.body.pass(bytes, &mut aside)?;
             if self.is_body_too_large() {
                 return Poll::Ready(Err(Failure::ClientBodyTooLarge));
             }
-            let sent = self.up.poll_send(cx, self.upstream, &bytes[..passed.direct], &aside);
+            let parts = (&bytes[..passed.direct], &*aside);
+            let sent = self.up.poll_send(cx, self.upstream, parts, (&worker.buffers, &worker.kept_bytes));
             worker.buffers.give(aside);
             self.downstream.held.add(&bytes[passed.read..], &worker.buffers);
             if let Poll::Ready(Err(_)) = sent {
@@ -185,9 +221,14 @@ impl<'a> Exchange<'a> {
     }
 
     /// What is over its time, if it is more than time to look at the client.
-    fn overdue(&mut self) -> Option<Failure> {
-        match self.patience.overdue(clock::now(), &self.downstream.listener)? {
-            Overdue::Request => Some(Failure::TimedOut),
+    fn overdue(&mut self, cx: &mut Context<'_>, stream_idle: Option<Duration>) -> Option<Failure> {
+        match self.patience.overdue(clock::now(), &self.downstream.listener, stream_idle)? {
+            Overdue::Upstream(TimeoutKind::PerTry) => {
+                // An attempt that is the last one after all goes on.
+                self.patience.stop_trying();
+                self.gives_way(Failure::TimedOut(TimeoutKind::PerTry))
+            }
+            Overdue::Upstream(kind) => Some(Failure::TimedOut(kind)),
             Overdue::Reading => Some(Failure::ClientStalledReading),
             Overdue::Sending if self.down.is_final() => {
                 self.up_state = Up::Failed;
@@ -195,16 +236,46 @@ impl<'a> Exchange<'a> {
                 None
             }
             Overdue::Sending => Some(Failure::ClientStalledSending),
-            Overdue::Look => self.downstream.is_reset().then_some(Failure::ClientGone),
+            Overdue::Look => self.is_client_gone(cx).then_some(Failure::ClientGone),
         }
     }
 
-    fn failed(&self, failure: Failure) -> Failed {
-        Failed {
-            failure,
-            replayable: self.replayable && self.down.is_untouched(),
-            answered: self.down.has_answered(),
+    /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its
+    /// answer.
+    ///
+    /// A client that has sent nothing more is watched by the runtime from here on, so that however many requests
+    /// wait for however long, each is looked at once.
+    fn is_client_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        let peeked = self.downstream.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+        self.is_watched = peeked.is_pending();
+        // Behind bytes of a next request, or the end of its side, a reset shows as an error of the socket alone.
+        self.patience.look_again((!self.is_watched).then(|| clock::now() + LOOK));
+        match peeked {
+            Poll::Pending => false,
+            Poll::Ready(Err(_)) => true,
+            Poll::Ready(Ok(_)) => self.downstream.is_reset(),
         }
+    }
+
+    /// Gives the attempt up after what would not end it, if another will be made; answers the failure that says so.
+    #[cold]
+    fn gives_way(&mut self, failure: Failure) -> Option<Failure> {
+        self.next = self.attempts.next(self.downstream, self.request, &failure, self.is_in_hand());
+        self.next.is_some().then_some(failure)
+    }
+
+    /// Whether all that was sent is still there, and nothing of an answer has come.
+    fn is_in_hand(&self) -> bool {
+        self.up.is_whole() && self.down.is_untouched()
+    }
+
+    #[cold]
+    fn failed(&mut self, failure: Failure) -> Failed {
+        let decided = self.next.take();
+        let next = decided
+            .or_else(|| self.attempts.next(self.downstream, self.request, &failure, self.is_in_hand()));
+        Failed { failure, next, begun: self.down.begun() }
     }
 }
 

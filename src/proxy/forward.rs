@@ -1,58 +1,52 @@
-//! A request's attempts: connect or reuse, exchange, and if it failed, say whether and where it goes again.
+//! A request's attempts: connect or reuse, exchange, and if it failed, go where the next attempt goes.
 
-use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
     answer::Answer,
+    attempt::{self, Attempts},
     clock,
     downstream::{After, Downstream},
-    exchange::{Exchange, Failed, Finished, LOOK},
+    exchange::{Begun, Exchange, Failed, Finished, LOOK},
     handler::Request,
     listener,
-    outbox::Outbox,
+    replay::Replay,
     requests::KeptRequest,
     response_head::Afterwards,
-    retry::{self, Failure, Verdict},
+    retry::Failure,
     tunnel,
 };
-use crate::{
-    config::defaults::MAX_RETRY_ATTEMPTS,
-    routing::select::{self, Selection},
-    upstream::{connections::Connection, endpoint::EndpointId},
-};
-
-/// The most attempts of a request; bounds the list of endpoints that were tried.
-const MOST_ATTEMPTS: usize = 1 + MAX_RETRY_ATTEMPTS as usize;
-
-/// What the attempts so far have used up.
-struct Tried {
-    endpoints: [EndpointId; MOST_ATTEMPTS],
-    count: usize,
-    /// The next attempt must not reuse a connection.
-    fresh: bool,
-}
+use crate::{telemetry::causes::TimeoutKind, upstream::connections::Connection};
 
 /// Forwards a request and brings its response back.
 pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptRequest) -> After {
-    let mut up = Outbox::new(std::mem::take(&mut request.message));
-    let timeout = request.routed.settings().timeout;
-    let due = timeout.map(|timeout| request.account.started + timeout);
-    let mut tried = Tried { endpoints: [request.lease.id; MOST_ATTEMPTS], count: 0, fresh: false };
+    let mut up = message(&mut request);
+    let mut attempts = Attempts::new(&request);
     let result = loop {
         request.account.attempts += 1;
-        let failed = match attempt(downstream, &mut request, &mut up, due, tried.fresh).await {
+        let mut failed = match attempt(downstream, &mut request, &mut up, &attempts).await {
             Ok(ended) => break Ok(ended),
             Err(failed) => failed,
         };
-        if !again(downstream, &mut request, &failed, &mut tried) {
-            break Err(failed);
+        let Some(next) = failed.next.take() else { break Err(failed) };
+        let pause = attempts.go_on(downstream, &mut request, &mut up, &failed.failure, next);
+        if let Some(pause) = pause {
+            // Boxed, as every connection's task would be larger by it otherwise.
+            Box::pin(tokio::time::sleep(pause)).await;
         }
-        up.rewind();
     };
-    up.give_back(&downstream.worker.buffers);
+    let worker = &downstream.worker;
+    up.give_back(&worker.buffers, &worker.kept_bytes);
+    worker.buffers.give(std::mem::take(&mut request.key));
     let after = match result {
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
         Err(failed) => fail(downstream, &mut request, failed).await,
@@ -61,28 +55,50 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
     after
 }
 
+/// The message that goes up, and how much of the body behind it is kept for another attempt: none where there will be
+/// none, or where the body is known to be too long.
+fn message(request: &mut Request) -> Replay {
+    let message = std::mem::take(&mut request.message);
+    let retries = &request.routed.settings().retries;
+    let body = &request.body;
+    let mut room = 0;
+    if !body.is_done() && retries.attempts > 0 && attempt::is_repeatable(request) {
+        let is_short = body.announced_bytes() <= retries.max_body as u64;
+        room = if is_short { retries.max_body.saturating_sub(body.data_bytes() as usize) } else { 0 };
+    }
+    let mut up = Replay::new(message, request.head_end, room);
+    if request.traits.told_attempts > 0 {
+        up.rewind(request.traits.told_attempts + 1);
+    }
+    up
+}
+
 /// Makes one attempt.
 async fn attempt(
     downstream: &mut Downstream,
     request: &mut Request,
-    up: &mut Outbox,
-    due: Option<Instant>,
-    fresh: bool,
+    up: &mut Replay,
+    attempts: &Attempts,
 ) -> Result<(Finished, Connection), Failed> {
-    let reused = if fresh { None } else { request.lease.idle.take(clock::now()) };
-    let mut connection = match reused {
+    let now = clock::now();
+    let per_try = attempts.per_try_due(request, now);
+    let reused = if attempts.needs_fresh { None } else { request.lease.idle.take(now) };
+    let result = match reused {
         Some(connection) => {
             request.lease.traffic.reuses.add(1);
-            connection
+            Ok(connection)
         }
-        None => connect(downstream, request, due).await.map_err(|failure| Failed {
-            failure,
-            replayable: true,
-            answered: false,
-        })?,
+        None => connect(downstream, request, attempts.due, per_try).await,
+    };
+    let mut connection = match result {
+        Ok(connection) => connection,
+        Err(failure) => {
+            let next = attempts.next(downstream, request, &failure, up.is_whole());
+            return Err(noted(request, Failed { failure, next, begun: Begun::Nothing }));
+        }
     };
     let Connection { stream, reused } = &mut connection;
-    let mut exchange = Exchange::new(downstream, stream, *reused, request, up, due);
+    let mut exchange = Exchange::new(downstream, stream, *reused, request, up, attempts, per_try);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
     match finished {
@@ -91,9 +107,19 @@ async fn attempt(
             if failed.failure.is_upstream() {
                 request.lease.traffic.attempt_failures.add(1);
             }
-            Err(failed)
+            Err(noted(request, failed))
         }
     }
+}
+
+/// Counts a time that ran out, if it was one.
+#[cold]
+fn noted(request: &mut Request, failed: Failed) -> Failed {
+    if let Some(kind) = failed.failure.timeout() {
+        let Request { account, lease, .. } = request;
+        account.timed_out(kind, lease, failed.next.is_none());
+    }
+    failed
 }
 
 /// Opens a connection to the endpoint, within the pool's time for it.
@@ -101,10 +127,11 @@ async fn connect(
     downstream: &mut Downstream,
     request: &Request,
     due: Option<Instant>,
+    per_try: Option<Instant>,
 ) -> Result<Connection, Failure> {
     let pool = &request.routed.table.pools[request.pool].settings;
     let limit = clock::now() + pool.connect_timeout;
-    let limit = due.map_or(limit, |due| due.min(limit));
+    let limit = [due, per_try].into_iter().flatten().fold(limit, Instant::min);
     let mut look_at = clock::now() + LOOK;
     let mut connecting = pin!(TcpStream::connect(request.lease.address));
     let connected = poll_fn(|cx| {
@@ -116,9 +143,9 @@ async fn connect(
                 return Poll::Pending;
             }
             if limit <= clock::now() {
-                let late = Failure::UpstreamUnreachable(io::ErrorKind::TimedOut.into());
                 let is_over = due.is_some_and(|due| due <= clock::now());
-                return Poll::Ready(Err(if is_over { Failure::TimedOut } else { late }));
+                let kind = if is_over { TimeoutKind::Request } else { TimeoutKind::Connect };
+                return Poll::Ready(Err(Failure::TimedOut(kind)));
             }
             if downstream.is_reset() {
                 return Poll::Ready(Err(Failure::ClientGone));
@@ -134,8 +161,8 @@ async fn connect(
     let traffic = &request.lease.traffic;
     match &ready {
         Ok(_) => traffic.connects.add(1),
-        Err(Failure::UpstreamUnreachable(error)) => {
-            tracing::debug!(endpoint = %request.lease.address, %error, "an endpoint can't be connected to");
+        Err(failure @ (Failure::UpstreamUnreachable(_) | Failure::TimedOut(TimeoutKind::Connect))) => {
+            tracing::debug!(endpoint = %request.lease.address, ?failure, "an endpoint can't be connected to");
             traffic.connect_failures.add(1);
         }
         Err(_) => {}
@@ -147,50 +174,6 @@ async fn connect(
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&listener::keep_alive())
-}
-
-/// Decides whether the request goes again, and moves it to where it goes.
-#[cold]
-fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried: &mut Tried) -> bool {
-    let settings = request.routed.settings();
-    let verdict = retry::judge(&failed.failure, failed.replayable, request.traits.is_idempotent);
-    if verdict == Verdict::Stands
-        || tried.count >= MOST_ATTEMPTS
-        || request.account.attempts > settings.retries.attempts
-        || !downstream.worker.routing.borrow_mut().budget.has_one(clock::now())
-    {
-        return false;
-    }
-    tried.fresh = verdict == Verdict::SameEndpoint;
-    if verdict == Verdict::OtherEndpoint && !move_on(downstream, request, tried) {
-        return false;
-    }
-    downstream.worker.routing.borrow_mut().budget.spend();
-    request.account.retried();
-    request.lease.traffic.retries.add(1);
-    true
-}
-
-/// Moves a request to an endpoint that was not tried; answers whether there is one.
-fn move_on(downstream: &Downstream, request: &mut Request, tried: &mut Tried) -> bool {
-    tried.endpoints[tried.count] = request.lease.id;
-    tried.count += 1;
-    let selection = {
-        let mut routing = downstream.worker.routing.borrow_mut();
-        let routing = &mut *routing;
-        select::select_again(
-            &request.routed.table,
-            &mut routing.chooser,
-            &mut routing.upstreams,
-            &mut routing.series,
-            (request.routed.route, request.arm, request.pool),
-            &tried.endpoints[..tried.count],
-        )
-    };
-    let Selection::Forward { arm, pool, lease, .. } = selection else { return false };
-    (request.arm, request.pool, request.lease) = (arm, pool, lease);
-    request.account.assign(&request.routed.table, arm, pool);
-    true
 }
 
 /// The response has been sent to its end.
@@ -232,8 +215,12 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
         "a request failed"
     );
     let status = failed.failure.status();
-    let (Some(status), false) = (status, failed.answered) else {
+    let (Some(status), Begun::Nothing) = (status, failed.begun) else {
         // A response that was begun can only be broken off, so that the client sees that it is not whole.
+        if failed.begun == Begun::UntilClose {
+            // If this fails, there is no client any more to be deceived.
+            let _ = SockRef::from(&downstream.stream).set_linger(Some(Duration::ZERO));
+        }
         request.account.close(Some(&request.lease), false);
         return After::Close;
     };
@@ -242,7 +229,8 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
         && !failed.failure.is_client()
         && !downstream.worker.is_leaving();
     let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
-    let answer = Answer::problem(status, &failed.failure);
+    let attempt = request.attempt_mark();
+    let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };
     let Request { account, lease, traits, routed, .. } = request;
     downstream
         .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)
