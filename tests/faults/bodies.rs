@@ -38,8 +38,9 @@ fn a_body_that_streamed_is_sent_again_whole() {
     assert!(messages.iter().all(|message| message.body.bytes == body));
     assert_eq!(messages[0].head.one("x-switchback-attempt"), None);
     assert_eq!(messages[1].head.one("x-switchback-attempt"), Some("2"));
-    upstream.assert_canonical();
     assert_eq!(counted(&switchback, "switchback_route_retries_total", &["reason=\"closed\""]), 1);
+    drop(switchback);
+    upstream.assert_canonical();
 }
 
 #[test]

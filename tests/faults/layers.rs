@@ -33,6 +33,7 @@ fn a_trusted_proxys_attempts_are_added_to_ours() {
     assert_eq!(switchback.client().exchange(get("/", "X-Switchback-Attempt: 3\r\n")).status, 200);
     let messages = upstream.messages();
     assert_eq!(messages.iter().map(attempt).collect::<Vec<_>>(), [Some("3"), Some("4")]);
+    drop(switchback);
     upstream.assert_canonical();
 }
 
