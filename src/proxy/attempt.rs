@@ -9,7 +9,6 @@ use super::{
     clock,
     downstream::Downstream,
     handler::Request,
-    replay::Replay,
     retry::{self, Case, Failure, Verdict},
 };
 use crate::{
@@ -53,74 +52,75 @@ pub(super) enum Next {
 }
 
 impl Attempts {
-    pub(super) fn new(request: &Request) -> Self {
-        let timeout = request.routed.settings().timeout;
-        Self {
-            due: timeout.map(|timeout| request.account.started + timeout),
-            needs_fresh: false,
-            tried: [request.lease.id; MOST],
-            count: 0,
-        }
+    /// Before the first attempt, which goes to an endpoint.
+    pub(super) fn new(endpoint: EndpointId, due: Option<Instant>) -> Self {
+        Self { due, needs_fresh: false, tried: [endpoint; MOST], count: 0 }
     }
+}
 
+impl Request {
     /// When the route's time for this attempt is over, if it has one and another attempt may follow.
     #[inline]
-    pub(super) fn per_try_due(&self, request: &Request, now: Instant) -> Option<Instant> {
-        let retries = &request.routed.settings().retries;
+    pub(super) fn per_try_due(&self, now: Instant) -> Option<Instant> {
+        let retries = &self.routed.settings().retries;
         let timeout = retries.per_try_timeout?;
-        let is_last = request.account.attempts > retries.attempts
-            || !is_repeatable(request)
-            || request.traits.earlier_attempts > 0;
+        let is_last = self.account.attempts > retries.attempts
+            || !self.is_repeatable()
+            || self.traits.earlier_attempts > 0;
         (!is_last).then(|| now + timeout)
     }
 
-    /// Decides whether and where a request goes after a failure. `in_hand` says that all that was sent of it is still
-    /// there, and that nothing of an answer has come.
+    /// Whether it may be sent again though it may have been processed.
+    #[inline]
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.traits.is_idempotent || self.routed.settings().retries.non_idempotent
+    }
+
+    /// Decides whether and where it goes after a failure. `untouched` says that nothing of an answer has come.
     #[cold]
     pub(super) fn next(
         &self,
         downstream: &Downstream,
-        request: &Request,
         failure: &Failure,
-        in_hand: bool,
-    ) -> Option<Next> {
-        let retries = &request.routed.settings().retries;
+        untouched: bool,
+    ) -> Option<Box<Next>> {
+        let retries = &self.routed.settings().retries;
         let case = Case {
-            in_hand,
-            is_short: request.body.announced_bytes() <= retries.max_body as u64,
-            is_repeatable: is_repeatable(request),
-            is_repeated: request.traits.earlier_attempts > 0,
+            in_hand: untouched && self.up.is_whole(),
+            is_short: self.body.announced_bytes() <= retries.max_body as u64,
+            is_repeatable: self.is_repeatable(),
+            is_repeated: self.traits.earlier_attempts > 0,
         };
         let now = clock::now();
         let verdict = retry::judge(failure, case);
         if verdict == Verdict::Stands
-            || request.account.attempts > retries.attempts
-            || self.due.is_some_and(|due| due <= now)
+            || self.account.attempts > retries.attempts
+            || self.attempts.due.is_some_and(|due| due <= now)
             || !downstream.worker.routing.borrow_mut().budget.take(now)
         {
             return None;
         }
         match verdict {
-            Verdict::SameEndpoint => Some(Next::SameEndpoint),
-            _ => self.elsewhere(downstream, request),
+            Verdict::SameEndpoint => Some(Box::new(Next::SameEndpoint)),
+            _ => self.elsewhere(downstream).map(Box::new),
         }
     }
 
     /// Claims an endpoint that was not tried; if there is none, one of those that were.
-    fn elsewhere(&self, downstream: &Downstream, request: &Request) -> Option<Next> {
-        let mut tried = self.tried;
-        tried[self.count] = request.lease.id;
-        let tried = &tried[..=self.count];
+    fn elsewhere(&self, downstream: &Downstream) -> Option<Next> {
+        let Attempts { mut tried, count, .. } = self.attempts;
+        tried[count] = self.lease.id;
+        let tried = &tried[..=count];
         for (tried, was_tried) in [(tried, false), (&[], true)] {
             let mut routing = downstream.worker.routing.borrow_mut();
             let routing = &mut *routing;
             let selection = select::select_again(
-                &request.routed.table,
+                &self.routed.table,
                 &mut routing.chooser,
                 &mut routing.upstreams,
                 &mut routing.series,
-                (request.routed.route, request.arm, request.pool),
-                &request.key,
+                (self.routed.route, self.arm, self.pool),
+                &self.key,
                 tried,
             );
             if let Selection::Forward { arm, pool, lease, .. } = selection {
@@ -130,37 +130,30 @@ impl Attempts {
         None
     }
 
-    /// Moves a request to where its next attempt goes.
+    /// Moves to where the next attempt goes; answers the pause before it, if there is one.
     #[cold]
     pub(super) fn go_on(
         &mut self,
         downstream: &Downstream,
-        request: &mut Request,
-        up: &mut Replay,
         failure: &Failure,
         next: Next,
     ) -> Option<Duration> {
-        tracing::debug!(error = %failure, endpoint = %request.lease.address, "an attempt failed and is repeated");
-        self.needs_fresh = matches!(next, Next::SameEndpoint);
+        tracing::debug!(error = %failure, endpoint = %self.lease.address, "an attempt failed and is repeated");
+        self.attempts.needs_fresh = matches!(next, Next::SameEndpoint);
         let mut pause = None;
         if let Next::Endpoint { arm, pool, lease, was_tried } = next {
-            self.tried[self.count] = request.lease.id;
-            self.count += 1;
-            (request.arm, request.pool, request.lease) = (arm, pool, lease);
-            request.account.assign(&request.routed.table, arm, pool);
+            let Attempts { tried, count, .. } = &mut self.attempts;
+            tried[*count] = self.lease.id;
+            *count += 1;
+            (self.arm, self.pool, self.lease) = (arm, pool, lease);
+            self.account.assign(&self.routed.table, arm, pool);
             pause = was_tried
                 .then(|| Duration::from_micros(downstream.worker.routing.borrow_mut().rng.u64(PAUSE)));
         }
-        request.account.retried(failure.reason(), &request.lease);
-        up.rewind(request.traits.told_attempts + request.account.attempts + 1);
+        self.account.retried(failure.reason(), &self.lease);
+        self.up.rewind(self.traits.told_attempts + self.account.attempts + 1);
         pause
     }
-}
-
-/// Whether a request may be sent again though it may have been processed.
-#[inline]
-pub(super) fn is_repeatable(request: &Request) -> bool {
-    request.traits.is_idempotent || request.routed.settings().retries.non_idempotent
 }
 
 /// The number in an `X-Switchback-Attempt`: 1 if it is none, as if there were no such field.

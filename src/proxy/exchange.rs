@@ -20,13 +20,7 @@ use self::{
     patience::{Overdue, Patience},
 };
 use super::{
-    attempt::{Attempts, Next},
-    clock,
-    downstream::Downstream,
-    handler::Request,
-    replay::Replay,
-    response_head::Afterwards,
-    retry::Failure,
+    attempt::Next, clock, downstream::Downstream, handler::Request, response_head::Afterwards, retry::Failure,
 };
 use crate::telemetry::causes::TimeoutKind;
 
@@ -41,16 +35,13 @@ pub(super) struct Exchange<'a> {
     /// Whether the upstream connection has served a request before.
     reused: bool,
     request: &'a mut Request,
-    /// On the way up.
-    up: &'a mut Replay,
     up_state: Up,
     down: Down,
     patience: Patience,
     /// Whether the runtime wakes this task when something comes from the client, be it a reset.
     is_watched: bool,
-    attempts: &'a Attempts,
     /// Where the next attempt goes, once it was decided that this one is given up.
-    next: Option<Next>,
+    next: Option<Box<Next>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +71,7 @@ pub(super) struct Failed {
     /// Why.
     pub(super) failure: Failure,
     /// Where the next attempt goes, if there is one.
-    pub(super) next: Option<Next>,
+    pub(super) next: Option<Box<Next>>,
     /// What the client has of an answer.
     pub(super) begun: Begun,
 }
@@ -97,29 +88,25 @@ pub(super) enum Begun {
 }
 
 impl<'a> Exchange<'a> {
-    /// An attempt that has not begun. `up` holds the message.
+    /// An attempt that has not begun.
     pub(super) fn new(
         downstream: &'a mut Downstream,
         upstream: &'a mut TcpStream,
         reused: bool,
         request: &'a mut Request,
-        up: &'a mut Replay,
-        attempts: &'a Attempts,
         per_try: Option<Instant>,
     ) -> Self {
-        let patience = Patience::new(clock::now(), attempts.due, per_try);
+        let patience = Patience::new(clock::now(), request.attempts.due, per_try);
         let down = Down::default();
         Self {
             downstream,
             upstream,
             reused,
             request,
-            up,
             up_state: Up::Sending,
             down,
             patience,
             is_watched: false,
-            attempts,
             next: None,
         }
     }
@@ -177,7 +164,7 @@ impl<'a> Exchange<'a> {
     /// Sends the request: what is in hand, then what the client sends.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<Up, Failure>> {
         loop {
-            match ready!(self.up.poll_flush(cx, self.upstream)) {
+            match ready!(self.request.up.poll_flush(cx, self.upstream)) {
                 Err(_) => return Poll::Ready(Ok(Up::Failed)),
                 Ok(()) if self.request.body.is_done() => return Poll::Ready(Ok(Up::Sent)),
                 Ok(()) => {}
@@ -188,7 +175,9 @@ impl<'a> Exchange<'a> {
             match Pin::new(&mut self.downstream.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => {
                     // Who waits for a 100 that has not come owes nothing.
-                    if !self.request.traits.expects_continue || self.down.continued || self.up.has_streamed()
+                    if !self.request.traits.expects_continue
+                        || self.down.continued
+                        || self.request.up.has_streamed()
                     {
                         self.patience.await_sending(clock::now());
                     }
@@ -206,7 +195,8 @@ impl<'a> Exchange<'a> {
                 return Poll::Ready(Err(Failure::ClientBodyTooLarge));
             }
             let parts = (&bytes[..passed.direct], &*aside);
-            let sent = self.up.poll_send(cx, self.upstream, parts, (&worker.buffers, &worker.kept_bytes));
+            let sent =
+                self.request.up.poll_send(cx, self.upstream, parts, (&worker.buffers, &worker.kept_bytes));
             worker.buffers.give(aside);
             self.downstream.held.add(&bytes[passed.read..], &worker.buffers);
             if let Poll::Ready(Err(_)) = sent {
@@ -261,20 +251,14 @@ impl<'a> Exchange<'a> {
     /// Gives the attempt up after what would not end it, if another will be made; answers the failure that says so.
     #[cold]
     fn gives_way(&mut self, failure: Failure) -> Option<Failure> {
-        self.next = self.attempts.next(self.downstream, self.request, &failure, self.is_in_hand());
+        self.next = self.request.next(self.downstream, &failure, self.down.is_untouched());
         self.next.is_some().then_some(failure)
-    }
-
-    /// Whether all that was sent is still there, and nothing of an answer has come.
-    fn is_in_hand(&self) -> bool {
-        self.up.is_whole() && self.down.is_untouched()
     }
 
     #[cold]
     fn failed(&mut self, failure: Failure) -> Failed {
         let decided = self.next.take();
-        let next = decided
-            .or_else(|| self.attempts.next(self.downstream, self.request, &failure, self.is_in_hand()));
+        let next = decided.or_else(|| self.request.next(self.downstream, &failure, self.down.is_untouched()));
         Failed { failure, next, begun: self.down.begun() }
     }
 }

@@ -13,13 +13,11 @@ use tokio::net::TcpStream;
 
 use super::{
     answer::Answer,
-    attempt::{self, Attempts},
     clock,
     downstream::{After, Downstream},
     exchange::{Begun, Exchange, Failed, Finished, LOOK},
     handler::Request,
     listener,
-    replay::Replay,
     requests::KeptRequest,
     response_head::Afterwards,
     retry::Failure,
@@ -29,23 +27,20 @@ use crate::{telemetry::causes::TimeoutKind, upstream::connections::Connection};
 
 /// Forwards a request and brings its response back.
 pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptRequest) -> After {
-    let mut up = message(&mut request);
-    let mut attempts = Attempts::new(&request);
     let result = loop {
         request.account.attempts += 1;
-        let mut failed = match attempt(downstream, &mut request, &mut up, &attempts).await {
+        let mut failed = match attempt(downstream, &mut request).await {
             Ok(ended) => break Ok(ended),
             Err(failed) => failed,
         };
         let Some(next) = failed.next.take() else { break Err(failed) };
-        let pause = attempts.go_on(downstream, &mut request, &mut up, &failed.failure, next);
-        if let Some(pause) = pause {
+        if let Some(pause) = request.go_on(downstream, &failed.failure, *next) {
             // Boxed, as every connection's task would be larger by it otherwise.
             Box::pin(tokio::time::sleep(pause)).await;
         }
     };
     let worker = &downstream.worker;
-    up.give_back(&worker.buffers, &worker.kept_bytes);
+    request.up.give_back(&worker.buffers, &worker.kept_bytes);
     worker.buffers.give(std::mem::take(&mut request.key));
     let after = match result {
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
@@ -55,50 +50,30 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
     after
 }
 
-/// The message that goes up, and how much of the body behind it is kept for another attempt: none where there will be
-/// none, or where the body is known to be too long.
-fn message(request: &mut Request) -> Replay {
-    let message = std::mem::take(&mut request.message);
-    let retries = &request.routed.settings().retries;
-    let body = &request.body;
-    let mut room = 0;
-    if !body.is_done() && retries.attempts > 0 && attempt::is_repeatable(request) {
-        let is_short = body.announced_bytes() <= retries.max_body as u64;
-        room = if is_short { retries.max_body.saturating_sub(body.data_bytes() as usize) } else { 0 };
-    }
-    let mut up = Replay::new(message, request.head_end, room);
-    if request.traits.told_attempts > 0 {
-        up.rewind(request.traits.told_attempts + 1);
-    }
-    up
-}
-
 /// Makes one attempt.
 async fn attempt(
     downstream: &mut Downstream,
     request: &mut Request,
-    up: &mut Replay,
-    attempts: &Attempts,
 ) -> Result<(Finished, Connection), Failed> {
     let now = clock::now();
-    let per_try = attempts.per_try_due(request, now);
-    let reused = if attempts.needs_fresh { None } else { request.lease.idle.take(now) };
+    let per_try = request.per_try_due(now);
+    let reused = if request.attempts.needs_fresh { None } else { request.lease.idle.take(now) };
     let result = match reused {
         Some(connection) => {
             request.lease.traffic.reuses.add(1);
             Ok(connection)
         }
-        None => connect(downstream, request, attempts.due, per_try).await,
+        None => connect(downstream, request, per_try).await,
     };
     let mut connection = match result {
         Ok(connection) => connection,
         Err(failure) => {
-            let next = attempts.next(downstream, request, &failure, up.is_whole());
+            let next = request.next(downstream, &failure, true);
             return Err(noted(request, Failed { failure, next, begun: Begun::Nothing }));
         }
     };
     let Connection { stream, reused } = &mut connection;
-    let mut exchange = Exchange::new(downstream, stream, *reused, request, up, attempts, per_try);
+    let mut exchange = Exchange::new(downstream, stream, *reused, request, per_try);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
     match finished {
@@ -126,10 +101,10 @@ fn noted(request: &mut Request, failed: Failed) -> Failed {
 async fn connect(
     downstream: &mut Downstream,
     request: &Request,
-    due: Option<Instant>,
     per_try: Option<Instant>,
 ) -> Result<Connection, Failure> {
     let pool = &request.routed.table.pools[request.pool].settings;
+    let due = request.attempts.due;
     let limit = clock::now() + pool.connect_timeout;
     let limit = [due, per_try].into_iter().flatten().fold(limit, Instant::min);
     let mut look_at = clock::now() + LOOK;

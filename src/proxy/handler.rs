@@ -8,11 +8,12 @@ use std::{borrow::Cow, rc::Rc};
 use super::{
     account::Account,
     answer::Answer,
-    attempt,
+    attempt::{self, Attempts},
     buffers::Buffers,
     client,
     downstream::Downstream,
     redirect,
+    replay::Replay,
     request_head::Outgoing,
     requests::KeptRequest,
     routed::Routed,
@@ -56,12 +57,12 @@ pub(super) struct Request {
     pub(super) pool: usize,
     /// The claim on the endpoint.
     pub(super) lease: Lease,
-    /// What the upstream is to get: the head and as much of the body as came with it.
-    pub(super) message: Vec<u8>,
-    /// The request's body, as far as it was not in `message`.
+    /// On its way up: at first the head and as much of the body as came with it.
+    pub(super) up: Replay,
+    /// The rest of the request's body.
     pub(super) body: Body,
-    /// Where the head's empty line begins in `message`.
-    pub(super) head_end: usize,
+    /// What its attempts have used up.
+    pub(super) attempts: Attempts,
     /// What the split buckets it by, if it does, in a buffer of the worker's.
     pub(super) key: Vec<u8>,
     /// What of the head is needed later.
@@ -93,6 +94,19 @@ pub(super) struct Traits {
 }
 
 impl Request {
+    /// Says how much of the body that is still to come is kept for another attempt: none where there will be none, or
+    /// where the body is known to be too long. And says in the head what a layer in front has done.
+    fn prepare(&mut self) {
+        let retries = &self.routed.settings().retries;
+        let is_short = self.body.announced_bytes() <= retries.max_body as u64;
+        if retries.attempts > 0 && is_short && self.is_repeatable() {
+            self.up.keep(retries.max_body.saturating_sub(self.body.data_bytes() as usize));
+        }
+        if self.traits.told_attempts > 0 {
+            self.up.rewind(self.traits.told_attempts + 1);
+        }
+    }
+
     /// How many attempts were made of it, here and in front, if it is more than one: then nobody in front is to make
     /// more for the failure that came of it.
     pub(super) fn attempt_mark(&self) -> Option<u32> {
@@ -301,7 +315,12 @@ fn forward(
     };
     let traits = Traits::of(head, buffer, upgrade, downstream.peer.is_trusted);
     let key = copied_key(downstream, view, &routed.table, arm);
-    let request = Request { routed, arm, pool, lease, message, body, head_end, key, traits, account };
+    let attempts = Attempts::new(lease.id, settings.timeout.map(|timeout| account.started + timeout));
+    let up = Replay::new(message, head_end);
+    let mut request = Request { routed, arm, pool, lease, up, body, attempts, key, traits, account };
+    if !request.body.is_done() || traits.told_attempts > 0 {
+        request.prepare();
+    }
     (Begin::Forward(worker.requests.keep(request)), head.length + passed)
 }
 

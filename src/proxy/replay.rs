@@ -58,17 +58,23 @@ impl KeptBytes {
 
 impl Replay {
     /// A message that was not sent yet: a head, whose empty line begins at `head_end`, and what of the body came with
-    /// it. Of the rest of the body, `room` bytes may be kept.
-    pub(super) fn new(message: Vec<u8>, head_end: usize, room: usize) -> Self {
+    /// it. Of the rest of the body, nothing is kept unless [`Self::keep`] says so.
+    #[inline]
+    pub(super) fn new(message: Vec<u8>, head_end: usize) -> Self {
         Self {
             outbox: Outbox::new(message),
             head_end,
             mark: 0,
-            room,
+            room: 0,
             kept: 0,
             is_whole: true,
             has_streamed: false,
         }
+    }
+
+    /// Of the rest of the body, so many bytes may be kept.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.room = bytes;
     }
 
     /// Whether all that was sent is still in hand.

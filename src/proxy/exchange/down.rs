@@ -251,7 +251,7 @@ impl Exchange<'_> {
         self.down.state = if body.is_done() { State::Read } else { State::Body(body) };
         if self.up_state == Up::Sent {
             // No other attempt will need it, and the response may be a long one.
-            self.up.give_back(&worker.buffers, &worker.kept_bytes);
+            self.request.up.give_back(&worker.buffers, &worker.kept_bytes);
         }
     }
 
@@ -342,7 +342,7 @@ impl Exchange<'_> {
             State::Head if self.down.held.is_empty() && self.down.interim == 0 => {
                 // Whether it was closed, reset or timed out is for the log alone.
                 tracing::debug!(?error, "the upstream closed the connection without an answer");
-                Failure::UpstreamSilent { reused: self.reused, wrote: self.up.sent() > 0 }
+                Failure::UpstreamSilent { reused: self.reused, wrote: self.request.up.sent() > 0 }
             }
             State::Head => Failure::UpstreamMalformed("it ends within its head".into()),
             _ => Failure::UpstreamTruncated,
