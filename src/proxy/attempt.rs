@@ -30,7 +30,8 @@ const MOST_BELIEVED: u64 = 1_000;
 pub(super) struct Attempts {
     /// When the route's time for the request is over.
     pub(super) due: Option<Instant>,
-    /// The next attempt must not reuse a connection: an idle one has just turned out to be closed.
+    /// No further attempt reuses a connection: an idle one has turned out to be closed, and it shall not happen twice to
+    /// a request.
     pub(super) needs_fresh: bool,
     tried: [EndpointId; MOST],
     count: usize,
@@ -139,7 +140,7 @@ impl Request {
         next: Next,
     ) -> Option<Duration> {
         tracing::debug!(error = %failure, endpoint = %self.lease.address, "an attempt failed and is repeated");
-        self.attempts.needs_fresh = matches!(next, Next::SameEndpoint);
+        self.attempts.needs_fresh |= matches!(next, Next::SameEndpoint);
         let mut pause = None;
         if let Next::Endpoint { arm, pool, lease, was_tried } = next {
             let Attempts { tried, count, .. } = &mut self.attempts;

@@ -214,8 +214,13 @@ impl<'a> Exchange<'a> {
     fn overdue(&mut self, cx: &mut Context<'_>, stream_idle: Option<Duration>) -> Option<Failure> {
         match self.patience.overdue(clock::now(), &self.downstream.listener, stream_idle)? {
             Overdue::Upstream(TimeoutKind::PerTry) => {
+                if self.patience.awaits_sending() {
+                    // It is the client that takes its time; another endpoint would wait for it as long.
+                    self.patience.try_until(self.request.per_try_due(clock::now()));
+                    return None;
+                }
                 // An attempt that is the last one after all goes on.
-                self.patience.stop_trying();
+                self.patience.try_until(None);
                 self.gives_way(Failure::TimedOut(TimeoutKind::PerTry))
             }
             Overdue::Upstream(kind) => Some(Failure::TimedOut(kind)),

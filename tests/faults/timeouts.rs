@@ -172,6 +172,19 @@ fn an_attempt_that_takes_too_long_is_made_elsewhere() {
 }
 
 #[test]
+fn an_attempt_is_not_given_up_for_a_client_that_is_slow_to_send() {
+    let upstream = Upstream::echo();
+    let switchback =
+        Setup::new().route(&format!("retries = {{ per_try_timeout = \"{SHORT}\" }}")).start(&upstream);
+    let mut client = switchback.client();
+    client.send("PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\n\r\nsl");
+    thread::sleep(2 * LONG);
+    client.send("ow");
+    assert_eq!(client.response("PUT").whole().text(), "slow");
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[test]
 fn an_attempt_without_another_after_it_has_the_time_of_the_route() {
     let slow = Upstream::start(|exchange| {
         exchange.body();

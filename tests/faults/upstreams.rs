@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long the faulty routes wait: for silence, for a connection, and in all.
-const TIMES: &str = "first_byte_timeout = \"500ms\"\nstream_idle_timeout = \"500ms\"\ntimeout = \"1500ms\"";
+const TIMES: &str = "first_byte_timeout = \"500ms\"\nstream_idle_timeout = \"500ms\"\ntimeout = \"2s\"";
 
 /// What a client of the faulty endpoint is to see.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +70,7 @@ impl Blackhole {
 fn start(faulty: SocketAddr, good: &Upstream) -> Switchback {
     let nobody = Upstream::ok();
     let config = Setup::new()
-        .pool("connect_timeout = \"400ms\"")
+        .pool("connect_timeout = \"200ms\"")
         .route(TIMES)
         .tables(&format!(
             "[pool.good]\nendpoints = [\"{}\"]\n[[route]]\nname = \"good\"\npath = \"/good\"\npool = \"good\"\n",
@@ -172,7 +172,7 @@ fn refused() {
 #[test]
 fn blackholed() {
     let hole = Blackhole::new();
-    // Three attempts of 400 ms fit into the route's time.
+    // Three attempts of 200 ms fit into the route's time.
     let counts = Counts { connect_failures: 3, retries: 2, timeout: Some("connect"), ..Counts::default() };
     let expected = Seen::Status(504, "connect_timeout");
     check("blackholed", hole.address, &with_body("POST", "/", "", b"unsent"), expected, counts);

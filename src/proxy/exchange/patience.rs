@@ -64,9 +64,14 @@ impl Patience {
         self.per_try = None;
     }
 
-    /// The attempt has no time of its own any more: there is no other to follow it.
-    pub(super) fn stop_trying(&mut self) {
-        self.per_try = None;
+    /// The attempt has its time anew; or none any more, as there is no other to follow it.
+    pub(super) fn try_until(&mut self, per_try: Option<Instant>) {
+        self.per_try = per_try;
+    }
+
+    /// Whether the client owes us bytes of its body.
+    pub(super) fn awaits_sending(&self) -> bool {
+        self.sending.is_some()
     }
 
     /// Nothing has come from the client, which owes us bytes.
