@@ -215,8 +215,13 @@ fn the_routes_time_is_for_all_attempts_together() {
     assert!(since.elapsed() < SOON && since.elapsed() >= Duration::from_millis(650), "{:?}", since.elapsed());
     assert!(answer.text().contains("timeout: the request took longer"), "{}", answer.text());
     assert!((2..=4).contains(&upstream.requests()), "{} attempts", upstream.requests());
-    let attempts = upstream.requests().to_string();
-    assert_eq!(answer.head.one("x-switchback-attempt"), Some(attempts.as_str()));
+    let attempts = answer.head.one("x-switchback-attempt").and_then(|number| number.parse::<usize>().ok());
+    // The last may have been over before it had a connection.
+    let seen = upstream.requests();
+    assert!(
+        attempts.is_some_and(|attempts| attempts == seen || attempts == seen + 1),
+        "{attempts:?}, {seen}"
+    );
 }
 
 #[test]
