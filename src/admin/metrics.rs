@@ -10,6 +10,7 @@ use super::{
 use crate::{
     model::name::Name,
     telemetry::{
+        causes::{RetryReason, TimeoutKind},
         process::ProcessFigures,
         prometheus::{Labels, Text},
         registry::{CUT_KINDS, Key, Registry, WorkerCounts},
@@ -37,6 +38,7 @@ pub fn render(admin: &Admin) -> String {
         requests(scope, &mut text);
         times(scope, &mut text);
         volumes(scope, &mut text);
+        troubles(scope, &mut text);
     }
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
@@ -169,7 +171,28 @@ fn volumes(scope: &Scope, text: &mut Text) {
     scope.counter("received_bytes_total", received, text, |counts| counts.bytes_received);
     let sent = "Bytes of response bodies, and what upstreams sent through tunnels.";
     scope.counter("sent_bytes_total", sent, text, |counts| counts.bytes_sent);
-    scope.counter("retries_total", "Attempts after a request's first.", text, |counts| counts.retries);
+}
+
+/// What went wrong on the way and was repeated, or ran out of time.
+fn troubles(scope: &Scope, text: &mut Text) {
+    let name = scope.metric("retries_total");
+    let mut family = text.counter(&name, "Attempts after a request's first, by the reason.");
+    scope.each(|labels, counts| {
+        for (reason, count) in RetryReason::ALL.iter().zip(counts.retries) {
+            family.sample(&with(labels, ("reason", reason.label())), count);
+        }
+    });
+    let name = scope.metric("timeouts_total");
+    let mut family = text.counter(&name, "Times that ran out, by kind.");
+    scope.each(|labels, counts| {
+        for (kind, count) in TimeoutKind::ALL.iter().zip(counts.timeouts) {
+            family.sample(&with(labels, ("kind", kind.label())), count);
+        }
+    });
+}
+
+fn with<'a>(labels: Labels<'a>, further: (&'a str, &'a str)) -> Vec<(&'a str, &'a str)> {
+    labels.iter().copied().chain([further]).collect()
 }
 
 /// Set and realised shares of each pool in each split.

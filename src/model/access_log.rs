@@ -81,6 +81,7 @@ log_fields! {
     FirstByteSeconds "first_byte_seconds",
     DurationSeconds "duration_seconds",
     Outcome "outcome",
+    Timeout "timeout",
 }
 
 impl LogField {

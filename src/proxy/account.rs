@@ -13,6 +13,7 @@ use crate::{
     routing::table::Table,
     telemetry::{
         access_log::Record,
+        causes::{RetryReason, TimeoutKind},
         histogram::Measured,
         registry::{LocalSeries, Slot},
         traffic::Traffic,
@@ -96,9 +97,21 @@ impl Account {
         });
     }
 
-    /// Counts an attempt after the first.
-    pub(super) fn retried(&self) {
-        self.each(|series, slot| series.of(slot).retries.add(1));
+    /// Counts an attempt after the first: everywhere the request is now, and at the endpoint that it goes to.
+    #[cold]
+    pub(super) fn retried(&self, reason: RetryReason, lease: &Lease) {
+        self.each(|series, slot| series.of(slot).retries[reason as usize].add(1));
+        lease.traffic.retries[reason as usize].add(1);
+    }
+
+    /// Counts a time that ran out. `ends` says that it ends the request.
+    #[cold]
+    pub(super) fn timed_out(&mut self, kind: TimeoutKind, lease: &Lease, ends: bool) {
+        self.each(|series, slot| series.of(slot).timeouts[kind as usize].add(1));
+        lease.traffic.timeouts[kind as usize].add(1);
+        if let (Some(record), true) = (&mut self.record, ends) {
+            record.set(LogField::Timeout, kind.label().as_bytes());
+        }
     }
 
     /// A final status has been, or is being, sent.

@@ -1,6 +1,10 @@
 //! The answers that Switchback gives itself, and how they look. Which status an error has, its type says.
 
-use super::{request_head::is_dropped, response_head::Afterwards, routed::Routed};
+use super::{
+    request_head::is_dropped,
+    response_head::{Afterwards, write_attempt},
+    routed::Routed,
+};
 use crate::wire::emit;
 
 /// An answer of Switchback's own.
@@ -14,12 +18,14 @@ pub(super) struct Answer {
     pub(super) location: Option<Vec<u8>>,
     /// Whether the connection can't be used again: the request's end is unknown, or its body was not read.
     pub(super) close: bool,
+    /// How many attempts it has behind it, if those in front are to know.
+    pub(super) attempt: Option<u32>,
 }
 
 impl Answer {
     /// A problem after which the connection is closed.
     pub(super) fn closing(status: u16, detail: impl ToString) -> Self {
-        Self { status, detail: detail.to_string(), location: None, close: true }
+        Self { status, detail: detail.to_string(), location: None, close: true, attempt: None }
     }
 
     /// A problem after which the connection may go on.
@@ -27,7 +33,8 @@ impl Answer {
         Self { close: false, ..Self::closing(status, detail) }
     }
 
-    /// Writes it, with what its route adds to responses. A client that asked with HEAD gets no body.
+    /// Writes it, with what its route adds to responses. A client that asked with HEAD gets no body. Answers how many
+    /// bytes of body there are.
     pub(super) fn write(
         &self,
         out: &mut Vec<u8>,
@@ -35,7 +42,7 @@ impl Answer {
         afterwards: Afterwards,
         date: &[u8],
         routed: Option<&Routed>,
-    ) {
+    ) -> usize {
         let edits = routed.map(|routed| &routed.settings().response_headers);
         let line = |out: &mut Vec<u8>, name: &[u8], value: &[u8]| {
             if !edits.is_some_and(|edits| is_dropped(edits, name)) {
@@ -65,12 +72,17 @@ impl Answer {
         if let Some(id) = routed.and_then(Routed::request_id) {
             emit::line(out, b"X-Request-Id", id);
         }
+        if let Some(attempt) = self.attempt {
+            write_attempt(out, attempt);
+        }
         out.extend_from_slice(edits.map_or(&[], |edits| &edits.lines));
         afterwards.write(out);
         out.extend_from_slice(b"\r\n");
-        if !to_head {
-            out.extend_from_slice(body.as_bytes());
+        if to_head {
+            return 0;
         }
+        out.extend_from_slice(body.as_bytes());
+        body.len()
     }
 
     /// A problem document (RFC 9457). The details are our own words and hold nothing that would need escaping in JSON

@@ -88,13 +88,14 @@ impl Downstream {
         afterwards: Afterwards,
     ) -> After {
         let mut out = self.worker.buffers.take();
-        answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text(), routed);
+        let body = answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text(), routed);
         self.deadline.arm(clock::now() + self.listener.write_timeout);
         let mut sent = 0;
         let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
         self.worker.buffers.give(out);
         if let Some(account) = account {
             account.answered(answer.status);
+            account.sent = body as u64;
             account.close(lease, written.is_ok());
         }
         match (written, afterwards) {

@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -20,9 +20,10 @@ use self::{
     patience::{Overdue, Patience},
 };
 use super::{
-    clock, downstream::Downstream, handler::Request, outbox::Outbox, response_head::Afterwards,
-    retry::Failure,
+    attempt::Next, clock, downstream::Downstream, handler::Request, response_head::Afterwards,
+    retry::Failure, tunnel::QUIET,
 };
+use crate::telemetry::causes::TimeoutKind;
 
 mod down;
 mod drained;
@@ -36,13 +37,13 @@ pub(super) struct Exchange<'a> {
     /// Whether the upstream connection has served a request before.
     reused: bool,
     request: &'a mut Request,
-    /// On the way up. At first the whole message, which stays in hand for another attempt.
-    up: &'a mut Outbox,
     up_state: Up,
-    /// Whether the request, as far as it was sent, is still in `up`.
-    replayable: bool,
     down: Down,
     patience: Patience,
+    /// Whether the runtime wakes this task when something comes from the client, be it a reset.
+    is_watched: bool,
+    /// Where the next attempt goes, once it was decided that this one is given up.
+    next: Option<Box<Next>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,34 +72,44 @@ pub(super) struct Finished {
 pub(super) struct Failed {
     /// Why.
     pub(super) failure: Failure,
-    /// Whether the whole request, as far as it was sent, is still in hand.
-    pub(super) replayable: bool,
-    /// Whether bytes have gone to the client behind which no other answer can come.
-    pub(super) answered: bool,
+    /// Where the next attempt goes, if there is one.
+    pub(super) next: Option<Box<Next>>,
+    /// What the client has of an answer.
+    pub(super) begun: Begun,
+}
+
+/// What the client has of an answer when an attempt fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Nothing behind which no other answer could come.
+    Nothing,
+    /// Some of one whose length or chunks show that it was cut.
+    Framed,
+    /// Some of one that the connection's end completes, so that only a reset shows that it was cut.
+    UntilClose,
 }
 
 impl<'a> Exchange<'a> {
-    /// An attempt that has not begun. `up` holds the message.
+    /// An attempt that has not begun.
     pub(super) fn new(
         downstream: &'a mut Downstream,
         upstream: &'a mut TcpStream,
         reused: bool,
         request: &'a mut Request,
-        up: &'a mut Outbox,
-        due: Option<Instant>,
+        per_try: Option<Instant>,
     ) -> Self {
-        let patience = Patience::new(clock::now(), due);
+        let patience = Patience::new(clock::now(), request.attempts.due, per_try);
         let down = Down::default();
         Self {
             downstream,
             upstream,
             reused,
             request,
-            up,
             up_state: Up::Sending,
-            replayable: true,
             down,
             patience,
+            is_watched: false,
+            next: None,
         }
     }
 
@@ -108,11 +119,16 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(result) = self.poll_both(cx) {
                 return Poll::Ready(result.map_err(|failure| self.failed(failure)));
             }
-            let next = self.patience.next(&self.downstream.listener);
+            if self.is_watched && self.is_client_gone(cx) {
+                return Poll::Ready(Err(self.failed(Failure::ClientGone)));
+            }
+            let stream_idle = self.request.routed.settings().stream_idle_timeout;
+            let next = self.patience.next(&self.downstream.listener, stream_idle);
+            let next = next.unwrap_or_else(|| clock::now() + QUIET);
             if !self.downstream.deadline.poll_at(cx, next) {
                 return Poll::Pending;
             }
-            if let Some(failure) = self.overdue() {
+            if let Some(failure) = self.overdue(cx, stream_idle) {
                 return Poll::Ready(Err(self.failed(failure)));
             }
         }
@@ -129,6 +145,11 @@ impl<'a> Exchange<'a> {
             }
             if self.up_state != Up::Sending {
                 self.patience.stop_sending();
+                if let (Some(time), false) =
+                    (self.request.routed.settings().first_byte_timeout, self.down.is_final())
+                {
+                    self.patience.await_head(clock::now() + time);
+                }
             }
         }
         ready!(self.poll_down(cx))?;
@@ -143,7 +164,7 @@ impl<'a> Exchange<'a> {
     /// Sends the request: what is in hand, then what the client sends.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<Up, Failure>> {
         loop {
-            match ready!(self.up.poll_flush(cx, self.upstream)) {
+            match ready!(self.request.up.poll_flush(cx, self.upstream)) {
                 Err(_) => return Poll::Ready(Ok(Up::Failed)),
                 Ok(()) if self.request.body.is_done() => return Poll::Ready(Ok(Up::Sent)),
                 Ok(()) => {}
@@ -154,7 +175,10 @@ impl<'a> Exchange<'a> {
             match Pin::new(&mut self.downstream.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => {
                     // Who waits for a 100 that has not come owes nothing.
-                    if !self.request.traits.expects_continue || self.down.continued || !self.replayable {
+                    if !self.request.traits.expects_continue
+                        || self.down.continued
+                        || self.request.up.has_streamed()
+                    {
                         self.patience.await_sending(clock::now());
                     }
                     return Poll::Pending;
@@ -164,14 +188,15 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(_) => return Poll::Ready(Err(Failure::ClientGone)),
             }
             self.patience.stop_sending();
-            self.replayable = false;
             let bytes = buffer.filled();
             let mut aside = worker.buffers.take();
             let passed = self.request.body.pass(bytes, &mut aside)?;
             if self.is_body_too_large() {
                 return Poll::Ready(Err(Failure::ClientBodyTooLarge));
             }
-            let sent = self.up.poll_send(cx, self.upstream, &bytes[..passed.direct], &aside);
+            let parts = (&bytes[..passed.direct], &*aside);
+            let sent =
+                self.request.up.poll_send(cx, self.upstream, parts, (&worker.buffers, &worker.kept_bytes));
             worker.buffers.give(aside);
             self.downstream.held.add(&bytes[passed.read..], &worker.buffers);
             if let Poll::Ready(Err(_)) = sent {
@@ -186,9 +211,19 @@ impl<'a> Exchange<'a> {
     }
 
     /// What is over its time, if it is more than time to look at the client.
-    fn overdue(&mut self) -> Option<Failure> {
-        match self.patience.overdue(clock::now(), &self.downstream.listener)? {
-            Overdue::Request => Some(Failure::TimedOut),
+    fn overdue(&mut self, cx: &mut Context<'_>, stream_idle: Option<Duration>) -> Option<Failure> {
+        match self.patience.overdue(clock::now(), &self.downstream.listener, stream_idle)? {
+            Overdue::Upstream(TimeoutKind::PerTry) => {
+                if self.patience.awaits_sending() {
+                    // It is the client that takes its time; another endpoint would wait for it as long.
+                    self.patience.try_until(self.request.per_try_due(clock::now()));
+                    return None;
+                }
+                // An attempt that is the last one after all goes on.
+                self.patience.try_until(None);
+                self.gives_way(Failure::TimedOut(TimeoutKind::PerTry))
+            }
+            Overdue::Upstream(kind) => Some(Failure::TimedOut(kind)),
             Overdue::Reading => Some(Failure::ClientStalledReading),
             Overdue::Sending if self.down.is_final() => {
                 self.up_state = Up::Failed;
@@ -196,16 +231,46 @@ impl<'a> Exchange<'a> {
                 None
             }
             Overdue::Sending => Some(Failure::ClientStalledSending),
-            Overdue::Look => self.look(),
+            Overdue::Look => self.look(cx),
         }
     }
 
-    fn failed(&self, failure: Failure) -> Failed {
-        Failed {
-            failure,
-            replayable: self.replayable && self.down.is_untouched(),
-            answered: self.down.has_answered(),
+    /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its
+    /// answer.
+    ///
+    /// A client that has sent nothing more is watched by the runtime from here on, so that however many requests
+    /// wait for however long, each is looked at once. When a drain begins, all are woken, and those on the endpoint
+    /// look regularly from then on.
+    fn is_client_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        let peeked = self.downstream.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+        self.is_watched = peeked.is_pending();
+        // Behind bytes of a next request, or the end of its side, a reset shows as an error of the socket alone.
+        // And while the endpoint drains, its deadline may have come at any look.
+        if !self.is_watched || self.request.lease.occupancy.is_draining() {
+            self.patience.look_by(clock::now(), LOOK);
+        } else {
+            self.patience.look_no_more();
         }
+        match peeked {
+            Poll::Pending => false,
+            Poll::Ready(Err(_)) => true,
+            Poll::Ready(Ok(_)) => self.downstream.is_reset(),
+        }
+    }
+
+    /// Gives the attempt up after what would not end it, if another will be made; answers the failure that says so.
+    #[cold]
+    fn gives_way(&mut self, failure: Failure) -> Option<Failure> {
+        self.next = self.request.next(self.downstream, &failure, self.down.is_untouched());
+        self.next.is_some().then_some(failure)
+    }
+
+    #[cold]
+    fn failed(&mut self, failure: Failure) -> Failed {
+        let decided = self.next.take();
+        let next = decided.or_else(|| self.request.next(self.downstream, &failure, self.down.is_untouched()));
+        Failed { failure, next, begun: self.down.begun() }
     }
 }
 

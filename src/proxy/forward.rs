@@ -1,6 +1,12 @@
-//! A request's attempts: connect or reuse, exchange, and if it failed, say whether and where it goes again.
+//! A request's attempts: connect or reuse, exchange, and if it failed, go where the next attempt goes.
 
-use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -9,54 +15,39 @@ use super::{
     answer::Answer,
     clock,
     downstream::{After, Downstream},
-    exchange::{Exchange, Failed, Finished, LOOK},
+    exchange::{Begun, Exchange, Failed, Finished, LOOK},
     handler::Request,
     listener,
-    outbox::Outbox,
     requests::KeptRequest,
     response_head::Afterwards,
-    retry::{self, Failure, Verdict},
+    retry::Failure,
     tunnel,
 };
 use crate::{
-    config::defaults::MAX_RETRY_ATTEMPTS,
-    routing::select::{self, Selection},
+    telemetry::causes::TimeoutKind,
     upstream::{
         connections::Connection,
         drain::{Kind, Stream},
-        endpoint::EndpointId,
     },
 };
 
-/// The most attempts of a request; bounds the list of endpoints that were tried.
-const MOST_ATTEMPTS: usize = 1 + MAX_RETRY_ATTEMPTS as usize;
-
-/// What the attempts so far have used up.
-struct Tried {
-    endpoints: [EndpointId; MOST_ATTEMPTS],
-    count: usize,
-    /// The next attempt must not reuse a connection.
-    fresh: bool,
-}
-
 /// Forwards a request and brings its response back.
 pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptRequest) -> After {
-    let mut up = Outbox::new(std::mem::take(&mut request.message));
-    let timeout = request.routed.settings().timeout;
-    let due = timeout.map(|timeout| request.account.started + timeout);
-    let mut tried = Tried { endpoints: [request.lease.id; MOST_ATTEMPTS], count: 0, fresh: false };
     let result = loop {
         request.account.attempts += 1;
-        let failed = match attempt(downstream, &mut request, &mut up, due, tried.fresh).await {
+        let mut failed = match attempt(downstream, &mut request).await {
             Ok(ended) => break Ok(ended),
             Err(failed) => failed,
         };
-        if !again(downstream, &mut request, &failed, &mut tried) {
-            break Err(failed);
+        let Some(next) = failed.next.take() else { break Err(failed) };
+        if let Some(pause) = request.go_on(downstream, &failed.failure, *next) {
+            // Boxed, as every connection's task would be larger by it otherwise.
+            Box::pin(tokio::time::sleep(pause)).await;
         }
-        up.rewind();
     };
-    up.give_back(&downstream.worker.buffers);
+    let worker = &downstream.worker;
+    request.up.give_back(&worker.buffers, &worker.kept_bytes);
+    worker.buffers.give(std::mem::take(&mut request.key));
     let after = match result {
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
         Err(failed) => fail(downstream, &mut request, failed).await,
@@ -69,24 +60,26 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
 async fn attempt(
     downstream: &mut Downstream,
     request: &mut Request,
-    up: &mut Outbox,
-    due: Option<Instant>,
-    fresh: bool,
 ) -> Result<(Finished, Connection), Failed> {
-    let reused = if fresh { None } else { request.lease.idle().take(clock::now()) };
-    let mut connection = match reused {
+    let now = clock::now();
+    let per_try = request.per_try_due(now);
+    let reused = if request.attempts.needs_fresh { None } else { request.lease.idle().take(now) };
+    let result = match reused {
         Some(connection) => {
             request.lease.traffic.reuses.add(1);
-            connection
+            Ok(connection)
         }
-        None => connect(downstream, request, due).await.map_err(|failure| Failed {
-            failure,
-            replayable: true,
-            answered: false,
-        })?,
+        None => connect(downstream, request, per_try).await,
+    };
+    let mut connection = match result {
+        Ok(connection) => connection,
+        Err(failure) => {
+            let next = request.next(downstream, &failure, true);
+            return Err(noted(request, Failed { failure, next, begun: Begun::Nothing }));
+        }
     };
     let Connection { stream, reused } = &mut connection;
-    let mut exchange = Exchange::new(downstream, stream, *reused, request, up, due);
+    let mut exchange = Exchange::new(downstream, stream, *reused, request, per_try);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
     match finished {
@@ -95,20 +88,31 @@ async fn attempt(
             if failed.failure.is_upstream() {
                 request.lease.traffic.attempt_failures.add(1);
             }
-            Err(failed)
+            Err(noted(request, failed))
         }
     }
+}
+
+/// Counts a time that ran out, if it was one.
+#[cold]
+fn noted(request: &mut Request, failed: Failed) -> Failed {
+    if let Some(kind) = failed.failure.timeout() {
+        let Request { account, lease, .. } = request;
+        account.timed_out(kind, lease, failed.next.is_none());
+    }
+    failed
 }
 
 /// Opens a connection to the endpoint, within the pool's time for it.
 async fn connect(
     downstream: &mut Downstream,
     request: &Request,
-    due: Option<Instant>,
+    per_try: Option<Instant>,
 ) -> Result<Connection, Failure> {
     let pool = &request.routed.table.pools[request.pool].settings;
+    let due = request.attempts.due;
     let limit = clock::now() + pool.connect_timeout;
-    let limit = due.map_or(limit, |due| due.min(limit));
+    let limit = [due, per_try].into_iter().flatten().fold(limit, Instant::min);
     let mut look_at = clock::now() + LOOK;
     let mut connecting = pin!(TcpStream::connect(request.lease.address));
     let connected = poll_fn(|cx| {
@@ -120,9 +124,9 @@ async fn connect(
                 return Poll::Pending;
             }
             if limit <= clock::now() {
-                let late = Failure::UpstreamUnreachable(io::ErrorKind::TimedOut.into());
                 let is_over = due.is_some_and(|due| due <= clock::now());
-                return Poll::Ready(Err(if is_over { Failure::TimedOut } else { late }));
+                let kind = if is_over { TimeoutKind::Request } else { TimeoutKind::Connect };
+                return Poll::Ready(Err(Failure::TimedOut(kind)));
             }
             if downstream.is_reset() {
                 return Poll::Ready(Err(Failure::ClientGone));
@@ -141,8 +145,8 @@ async fn connect(
     let traffic = &request.lease.traffic;
     match &ready {
         Ok(_) => traffic.connects.add(1),
-        Err(Failure::UpstreamUnreachable(error)) => {
-            tracing::debug!(endpoint = %request.lease.address, %error, "an endpoint can't be connected to");
+        Err(failure @ (Failure::UpstreamUnreachable(_) | Failure::TimedOut(TimeoutKind::Connect))) => {
+            tracing::debug!(endpoint = %request.lease.address, ?failure, "an endpoint can't be connected to");
             traffic.connect_failures.add(1);
         }
         Err(_) => {}
@@ -154,50 +158,6 @@ async fn connect(
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&listener::keep_alive())
-}
-
-/// Decides whether the request goes again, and moves it to where it goes.
-#[cold]
-fn again(downstream: &Downstream, request: &mut Request, failed: &Failed, tried: &mut Tried) -> bool {
-    let settings = request.routed.settings();
-    let verdict = retry::judge(&failed.failure, failed.replayable, request.traits.is_idempotent);
-    if verdict == Verdict::Stands
-        || tried.count >= MOST_ATTEMPTS
-        || request.account.attempts > settings.retries.attempts
-        || !downstream.worker.routing.borrow_mut().budget.has_one(clock::now())
-    {
-        return false;
-    }
-    tried.fresh = verdict == Verdict::SameEndpoint;
-    if verdict == Verdict::OtherEndpoint && !move_on(downstream, request, tried) {
-        return false;
-    }
-    downstream.worker.routing.borrow_mut().budget.spend();
-    request.account.retried();
-    request.lease.traffic.retries.add(1);
-    true
-}
-
-/// Moves a request to an endpoint that was not tried; answers whether there is one.
-fn move_on(downstream: &Downstream, request: &mut Request, tried: &mut Tried) -> bool {
-    tried.endpoints[tried.count] = request.lease.id;
-    tried.count += 1;
-    let selection = {
-        let mut routing = downstream.worker.routing.borrow_mut();
-        let routing = &mut *routing;
-        select::select_again(
-            &request.routed.table,
-            &mut routing.chooser,
-            &mut routing.upstreams,
-            &mut routing.series,
-            (request.routed.route, request.arm, request.pool),
-            &tried.endpoints[..tried.count],
-        )
-    };
-    let Selection::Forward { arm, pool, lease, .. } = selection else { return false };
-    (request.arm, request.pool, request.lease) = (arm, pool, lease);
-    request.account.assign(&request.routed.table, arm, pool);
-    true
 }
 
 /// The response has been sent to its end.
@@ -247,8 +207,12 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
         downstream.worker.count_cut(&request.lease, kind);
     }
     let status = failed.failure.status();
-    let (Some(status), false) = (status, failed.answered) else {
+    let (Some(status), Begun::Nothing) = (status, failed.begun) else {
         // A response that was begun can only be broken off, so that the client sees that it is not whole.
+        if failed.begun == Begun::UntilClose {
+            // If this fails, there is no client any more to be deceived.
+            let _ = SockRef::from(&downstream.stream).set_linger(Some(Duration::ZERO));
+        }
         request.account.close(Some(&request.lease), false);
         return After::Close;
     };
@@ -257,7 +221,8 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
         && !failed.failure.is_client()
         && !downstream.worker.is_leaving();
     let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
-    let answer = Answer::problem(status, &failed.failure);
+    let attempt = request.attempt_mark();
+    let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };
     let Request { account, lease, traits, routed, .. } = request;
     downstream
         .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)

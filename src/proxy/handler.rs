@@ -8,10 +8,12 @@ use std::{borrow::Cow, rc::Rc};
 use super::{
     account::Account,
     answer::Answer,
+    attempt::{self, Attempts},
     buffers::Buffers,
     client,
     downstream::Downstream,
     redirect,
+    replay::Replay,
     request_head::Outgoing,
     requests::KeptRequest,
     routed::Routed,
@@ -55,10 +57,14 @@ pub(super) struct Request {
     pub(super) pool: usize,
     /// The claim on the endpoint.
     pub(super) lease: Lease,
-    /// What the upstream is to get: the head and as much of the body as came with it.
-    pub(super) message: Vec<u8>,
-    /// The request's body, as far as it was not in `message`.
+    /// On its way up: at first the head and as much of the body as came with it.
+    pub(super) up: Replay,
+    /// The rest of the request's body.
     pub(super) body: Body,
+    /// What its attempts have used up.
+    pub(super) attempts: Attempts,
+    /// What the split buckets it by, if it does, in a buffer of the worker's.
+    pub(super) key: Vec<u8>,
     /// What of the head is needed later.
     pub(super) traits: Traits,
     /// What is counted.
@@ -80,10 +86,37 @@ pub(super) struct Traits {
     pub(super) expects_continue: bool,
     /// The protocol that the client asked for and may upgrade to: an index into the route's `upgrades`.
     pub(super) upgrade: Option<usize>,
+    /// How many attempts a Switchback in front has made before this one, if it says so. Whoever says so has fewer
+    /// attempts made here, so it is believed of anyone.
+    pub(super) earlier_attempts: u32,
+    /// How many of those are told to the upstream: what a client says that is not trusted is not quoted.
+    pub(super) told_attempts: u32,
+}
+
+impl Request {
+    /// Says how much of the body that is still to come is kept for another attempt: none where there will be none, or
+    /// where the body is known to be too long. And says in the head what a layer in front has done.
+    fn prepare(&mut self) {
+        let retries = &self.routed.settings().retries;
+        let is_short = self.body.announced_bytes() <= retries.max_body as u64;
+        if retries.attempts > 0 && is_short && self.is_repeatable() {
+            self.up.keep(retries.max_body.saturating_sub(self.body.data_bytes() as usize));
+        }
+        if self.traits.told_attempts > 0 {
+            self.up.rewind(self.traits.told_attempts + 1);
+        }
+    }
+
+    /// How many attempts were made of it, here and in front, if it is more than one: then nobody in front is to make
+    /// more for the failure that came of it.
+    pub(super) fn attempt_mark(&self) -> Option<u32> {
+        Some(self.traits.earlier_attempts + self.account.attempts).filter(|attempts| *attempts > 1)
+    }
 }
 
 impl Traits {
-    fn of(head: &RequestHead, buffer: &[u8], upgrade: Option<usize>) -> Self {
+    fn of(head: &RequestHead, buffer: &[u8], upgrade: Option<usize>, is_trusted: bool) -> Self {
+        let earlier_attempts = head.attempt.map_or(0, |value| attempt::number(value.of(buffer)) - 1);
         let method = head.method.of(buffer);
         Self {
             is_head: method == b"HEAD",
@@ -92,6 +125,8 @@ impl Traits {
             keeps_alive: head.keeps_alive(),
             expects_continue: head.expects_continue,
             upgrade,
+            earlier_attempts,
+            told_attempts: if is_trusted { earlier_attempts } else { 0 },
         }
     }
 }
@@ -268,6 +303,7 @@ fn forward(
         request_id: routed.request_id(),
     };
     outgoing.write(&mut message);
+    let head_end = message.len() - b"\r\n".len();
     let mut body = Body::of_request(head.body);
     let rest = &buffer[head.length..];
     let passed = match pass_first(&mut body, rest, &mut message, settings.max_body, &worker.buffers) {
@@ -277,9 +313,30 @@ fn forward(
             return (Begin::Answer(refusal, Some(account), Some(routed)), buffer.len());
         }
     };
-    let traits = Traits::of(head, buffer, upgrade);
-    let request = Request { routed, arm, pool, lease, message, body, traits, account };
+    let traits = Traits::of(head, buffer, upgrade, downstream.peer.is_trusted);
+    let key = copied_key(downstream, view, &routed.table, arm);
+    let attempts = Attempts::new(lease.id, settings.timeout.map(|timeout| account.started + timeout));
+    let up = Replay::new(message, head_end);
+    let mut request = Request { routed, arm, pool, lease, up, body, attempts, key, traits, account };
+    if !request.body.is_done() || traits.told_attempts > 0 {
+        request.prepare();
+    }
     (Begin::Forward(worker.requests.keep(request)), head.length + passed)
+}
+
+/// What a split with a key buckets a request by, for its further attempts: its head will be gone by then.
+#[inline]
+fn copied_key(
+    downstream: &Downstream,
+    view: &View<'_>,
+    table: &Table,
+    arm: Option<(usize, usize)>,
+) -> Vec<u8> {
+    let split = arm.map(|(split, _)| &table.splits[split]).filter(|split| split.settings.key.is_some());
+    let Some(split) = split else { return Vec::new() };
+    let mut key = downstream.worker.buffers.take();
+    select::copy_key(split, view, &mut key);
+    key
 }
 
 /// Adds what has come of the body to the message; answers how many bytes that was.

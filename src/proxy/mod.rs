@@ -2,14 +2,16 @@
 //! counters.
 //!
 //! A request's way: [`listener`] accepts, [`connection`] reads the head, [`handler`] decides (one synchronous act),
-//! [`forward`] makes an attempt, [`exchange`] relays both bodies, [`retry`] says whether to try again, and
-//! [`account`] counts what came of it. What Switchback answers itself is
+//! [`forward`] makes an attempt, [`exchange`] relays both bodies, [`retry`] judges what went wrong, [`attempt`] says
+//! where to try again, and [`account`] counts what came of it. What Switchback answers itself is
 //! written in one place, [`answer`].
 //!
 //! Invariant: no worker ever waits for another, or for the control plane.
 
 mod account;
 mod answer;
+mod attempt;
+mod budget;
 mod buffers;
 mod client;
 mod clock;
@@ -27,6 +29,7 @@ mod listener;
 mod outbox;
 mod plane;
 mod redirect;
+mod replay;
 mod request_head;
 mod request_id;
 mod requests;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -62,8 +63,9 @@ impl Outbox {
         self.sent = 0;
     }
 
-    /// Makes all of it unsent: for another attempt.
-    pub(super) fn rewind(&mut self) {
+    /// Makes all of it unsent, with other bytes in a place: for another attempt.
+    pub(super) fn rewind(&mut self, place: Range<usize>, with: &[u8]) {
+        self.bytes.splice(place, with.iter().copied());
         self.sent = 0;
         self.total = 0;
     }
@@ -84,6 +86,19 @@ impl Outbox {
             self.total += sent as u64;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Does as [`Self::poll_send`], and keeps all of it for [`Self::rewind`].
+    pub(super) fn poll_send_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        direct: &[u8],
+        aside: &[u8],
+    ) -> Poll<io::Result<()>> {
+        self.bytes.extend_from_slice(direct);
+        self.bytes.extend_from_slice(aside);
+        self.poll_flush(cx, stream)
     }
 
     /// Sends what waits, then `direct`, then `aside`, as far as the socket takes it now; the rest is kept. Ready when

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    budget::Reserve,
     clock,
     deadline::SWEEP,
     listener::{self, Bound},
@@ -75,6 +76,7 @@ impl Proxy {
         }
         let addresses = bound.iter().map(|bound| bound.address).collect();
         let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let reserve = Arc::new(Reserve::new(clock::now()));
         let mut workers = Vec::new();
         for index in 0..count {
             let mut sockets = Vec::new();
@@ -85,10 +87,11 @@ impl Proxy {
                 sockets.push(Bound { settings, socket, open: Arc::clone(open), most });
             }
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
+            let reserve = Arc::clone(&reserve);
             let log = log.zip(config.access_log.as_ref());
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
             let thread = thread::Builder::new().name(format!("worker-{index}"));
-            workers.push(thread.spawn(move || run(sockets, &live, series, phases, log))?);
+            workers.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, log))?);
         }
         Ok(Self { addresses, phase, workers })
     }
@@ -122,6 +125,7 @@ fn run(
     sockets: Vec<Bound>,
     live: &Live,
     series: Arc<Registry>,
+    reserve: Arc<Reserve>,
     phases: watch::Receiver<Phase>,
     log: Option<AccessLog>,
 ) {
@@ -138,7 +142,7 @@ fn run(
         }
     };
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(live, series, log));
+        let worker = Rc::new(Worker::new(live, series, reserve, log));
         let listeners: Vec<_> = sockets
             .into_iter()
             .map(|bound| {
@@ -198,6 +202,7 @@ async fn sweep(worker: Rc<Worker>) {
             upstreams_at = now + UPSTREAM_SWEEP;
             let mut routing = worker.routing.borrow_mut();
             let began = routing.upstreams.sweep(now);
+            routing.budget.tick();
             let generation = routing.reader.current().generation;
             drop(routing);
             if began {

@@ -102,6 +102,7 @@ impl Outgoing<'_> {
             | Known::Http2Settings
             | Known::KeepAlive
             | Known::ProxyConnection
+            | Known::SwitchbackAttempt
             | Known::Te
             | Known::TransferEncoding
             | Known::Upgrade => false,

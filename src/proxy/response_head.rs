@@ -64,6 +64,8 @@ pub(super) struct Incoming<'a> {
     pub(super) head: &'a ResponseHead,
     /// The route's edits.
     pub(super) edits: &'a config::HeaderEdits,
+    /// Which attempt it answers, if those in front are to know.
+    pub(super) attempt: Option<u32>,
 }
 
 impl Incoming<'_> {
@@ -78,7 +80,9 @@ impl Incoming<'_> {
     ) {
         self.write_line(out);
         emit::fields(out, self.buffer, &self.head.fields.lines, |field| {
-            self.passes(field) && !(request_id.is_some() && field.known == Known::XRequestId)
+            self.passes(field)
+                && !(request_id.is_some() && field.known == Known::XRequestId)
+                && !(self.attempt.is_some() && field.known == Known::SwitchbackAttempt)
         });
         // On an answer to HEAD and on a 304 the length frames nothing, but says what a GET would get.
         match self.head.content_length {
@@ -92,6 +96,9 @@ impl Incoming<'_> {
         }
         if let Some(id) = request_id {
             emit::line(out, b"X-Request-Id", id);
+        }
+        if let Some(attempt) = self.attempt {
+            write_attempt(out, attempt);
         }
         out.extend_from_slice(&self.edits.lines);
         afterwards.write(out);
@@ -129,4 +136,12 @@ impl Incoming<'_> {
             && !self.head.fields.is_nominated(self.buffer, field.name)
             && !is_dropped(self.edits, field.name.of(self.buffer))
     }
+}
+
+/// Writes the field that says how many attempts a failure has behind it, so that a Switchback in front makes no more.
+#[cold]
+pub(super) fn write_attempt(out: &mut Vec<u8>, attempt: u32) {
+    out.extend_from_slice(b"X-Switchback-Attempt: ");
+    emit::decimal(out, u64::from(attempt));
+    out.extend_from_slice(b"\r\n");
 }

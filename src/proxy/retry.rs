@@ -1,8 +1,9 @@
 //! Whether a failed attempt may be repeated, and what an attempt's failure means.
 
-use std::{io, time::Instant};
+use std::io;
 
 use crate::{
+    telemetry::causes::{RetryReason, TimeoutKind},
     upstream::drain::Kind,
     wire::{chunked::ChunkError, response::ResponseError},
 };
@@ -35,9 +36,12 @@ pub(super) enum Failure {
         /// Whether any byte of the request was written.
         wrote: bool,
     },
-    /// The route's time is over.
-    #[error("the request took longer than the route allows")]
-    TimedOut,
+    /// The answer has one of the statuses after which its route tries again.
+    #[error("the upstream answered {0}")]
+    UpstreamStatus(u16),
+    /// The upstream has used up one of its times.
+    #[error("{}", told(*.0))]
+    TimedOut(TimeoutKind),
     /// The client has reset the connection, or closed it within its request.
     #[error("the client went away")]
     ClientGone,
@@ -69,8 +73,9 @@ impl Failure {
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
-            Self::TimedOut => Some(504),
             Self::Drained { .. } => Some(503),
+            Self::UpstreamStatus(status) => Some(*status),
+            Self::TimedOut(_) => Some(504),
             Self::ClientStalledSending => Some(408),
             Self::ClientMalformed(_) => Some(400),
             Self::ClientBodyTooLarge => Some(413),
@@ -80,12 +85,47 @@ impl Failure {
 
     /// Whether the endpoint is to blame.
     pub(super) fn is_upstream(&self) -> bool {
-        matches!(self.status(), Some(502 | 504))
+        matches!(self, Self::UpstreamStatus(_)) || matches!(self.status(), Some(502 | 504))
     }
 
     /// Whether the client's stream is in a state in which no further request can be found on it.
     pub(super) fn is_client(&self) -> bool {
         !self.is_upstream() && !matches!(self, Self::Drained { .. })
+    }
+
+    /// The time that ran out, if it was one.
+    pub(super) fn timeout(&self) -> Option<TimeoutKind> {
+        match self {
+            Self::TimedOut(kind) => Some(*kind),
+            Self::ClientStalledReading => Some(TimeoutKind::ClientWrite),
+            Self::ClientStalledSending => Some(TimeoutKind::ClientBody),
+            _ => None,
+        }
+    }
+
+    /// Why another attempt is made after it.
+    pub(super) fn reason(&self) -> RetryReason {
+        match self {
+            Self::UpstreamUnreachable(_) | Self::TimedOut(TimeoutKind::Connect) => RetryReason::Connect,
+            Self::UpstreamSilent { reused: true, .. } => RetryReason::Stale,
+            Self::UpstreamStatus(_) => RetryReason::Status,
+            Self::Drained { .. } => RetryReason::Drained,
+            Self::TimedOut(_) => RetryReason::PerTry,
+            _ => RetryReason::Closed,
+        }
+    }
+}
+
+/// What a client is told of a time that ran out: the key that sets it, and what it was for.
+fn told(kind: TimeoutKind) -> &'static str {
+    match kind {
+        TimeoutKind::Connect => "connect_timeout: the upstream did not take a connection in time",
+        TimeoutKind::PerTry => "per_try_timeout: the upstream did not begin its answer in time",
+        TimeoutKind::FirstByte => "first_byte_timeout: the upstream did not begin its answer in time",
+        TimeoutKind::StreamIdle => "stream_idle_timeout: the upstream fell silent within its answer",
+        TimeoutKind::Request => "timeout: the request took longer than the route allows",
+        TimeoutKind::ClientBody => "body_timeout: the client stopped sending its request body",
+        TimeoutKind::ClientWrite => "write_timeout: the client stopped reading its response",
     }
 }
 
@@ -101,119 +141,92 @@ pub(super) enum Verdict {
     OtherEndpoint,
 }
 
-/// Judges a failure (`docs/http.md`, "Retries"). `replayable` says that the whole request, as far as it was sent, is
-/// still in hand; `idempotent` that sending it twice is as good as once (RFC 9110 9.2.2).
-pub(super) fn judge(failure: &Failure, replayable: bool, idempotent: bool) -> Verdict {
-    if !replayable {
+/// What a judgement needs to know of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case {
+    /// All that was sent of the request is still in hand, and nothing of an answer has come.
+    pub(super) in_hand: bool,
+    /// Its body is short enough to be sent twice.
+    pub(super) is_short: bool,
+    /// It may be sent again though it may have been processed: sending it twice is as good as once (RFC 9110 9.2.2), or
+    /// its route says so.
+    pub(super) is_repeatable: bool,
+    /// It is itself another attempt of a Switchback in front, which has its own plans with it.
+    pub(super) is_repeated: bool,
+}
+
+/// Judges a failure (`docs/retries.md`).
+pub(super) fn judge(failure: &Failure, case: Case) -> Verdict {
+    if !case.in_hand {
         return Verdict::Stands;
     }
+    let again = case.is_short && case.is_repeatable;
     match failure {
-        // Provably not processed.
-        Failure::UpstreamUnreachable(_) => Verdict::OtherEndpoint,
-        Failure::UpstreamSilent { reused: true, wrote: false } => Verdict::SameEndpoint,
-        Failure::Drained { wrote: false, .. } => Verdict::OtherEndpoint,
-        Failure::Drained { .. } if idempotent => Verdict::OtherEndpoint,
-        // Perhaps processed: a reused connection that closes proves nothing for a POST.
-        Failure::UpstreamSilent { reused: true, .. } if idempotent => Verdict::SameEndpoint,
-        Failure::UpstreamSilent { reused: false, wrote } if idempotent || !wrote => Verdict::OtherEndpoint,
+        // Provably not processed: nothing was sent.
+        Failure::UpstreamUnreachable(_) | Failure::TimedOut(TimeoutKind::Connect) => Verdict::OtherEndpoint,
+        Failure::Drained { wrote, .. } if again || !wrote => Verdict::OtherEndpoint,
+        Failure::UpstreamSilent { reused: true, wrote } if again || !wrote => Verdict::SameEndpoint,
+        // Perhaps processed: a connection that closes with no answer proves nothing.
+        Failure::UpstreamSilent { reused: false, wrote } if again || !wrote => Verdict::OtherEndpoint,
+        Failure::UpstreamStatus(_) | Failure::TimedOut(TimeoutKind::PerTry) if again && !case.is_repeated => {
+            Verdict::OtherEndpoint
+        }
         _ => Verdict::Stands,
-    }
-}
-
-/// The worker's retry budget: each request earns a share of a retry, and ten a second are always allowed (the form
-/// and the figures of Linkerd's budgets).
-#[derive(Debug)]
-pub(super) struct Budget {
-    /// In thousandths of a retry, as is the reserve.
-    earned: u64,
-    reserve: u64,
-    refilled: Instant,
-}
-
-/// Retries a second that are allowed with no traffic at all.
-const RESERVE: u64 = 10;
-/// Earned retries that can be saved up: those of 500 requests at the usual share. More would let a long calm pay for
-/// a storm.
-const SAVED: u64 = 100;
-/// One retry, in what the budget counts.
-const RETRY: u64 = 1000;
-
-impl Budget {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { earned: 0, reserve: RESERVE * RETRY, refilled: now }
-    }
-
-    /// A request has come; `share` is its route's budget.
-    #[inline]
-    pub(super) fn earn(&mut self, share: f64) {
-        self.earned = (self.earned + (share * RETRY as f64) as u64).min(SAVED * RETRY);
-    }
-
-    /// Whether there is a retry in it.
-    pub(super) fn has_one(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.refilled).as_millis();
-        let refill = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(RESERVE * RETRY / 1000);
-        self.reserve = self.reserve.saturating_add(refill).min(RESERVE * RETRY);
-        self.refilled = now;
-        self.earned >= RETRY || self.reserve >= RETRY
-    }
-
-    /// Takes one retry out, from what was earned first.
-    pub(super) fn spend(&mut self) {
-        let purse = if self.earned >= RETRY { &mut self.earned } else { &mut self.reserve };
-        *purse = purse.saturating_sub(RETRY);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    #[test]
-    fn only_what_is_provably_unprocessed_or_idempotent_is_repeated() {
-        let unreachable = || Failure::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into());
-        let drained = |wrote| Failure::Drained { kind: Kind::Request, wrote };
-        let silent = |reused, wrote| Failure::UpstreamSilent { reused, wrote };
-        for (failure, replayable, idempotent, verdict) in [
-            (unreachable(), true, false, Verdict::OtherEndpoint),
-            (unreachable(), false, true, Verdict::Stands),
-            (silent(true, true), true, true, Verdict::SameEndpoint),
-            (silent(true, true), true, false, Verdict::Stands),
-            (silent(true, false), true, false, Verdict::SameEndpoint),
-            (silent(false, true), true, true, Verdict::OtherEndpoint),
-            (silent(false, true), true, false, Verdict::Stands),
-            (silent(false, false), true, false, Verdict::OtherEndpoint),
-            (silent(true, true), false, true, Verdict::Stands),
-            (drained(true), true, true, Verdict::OtherEndpoint),
-            (drained(true), true, false, Verdict::Stands),
-            (drained(false), true, false, Verdict::OtherEndpoint),
-            (drained(true), false, true, Verdict::Stands),
-            (Failure::UpstreamTruncated, true, true, Verdict::Stands),
-            (Failure::TimedOut, true, true, Verdict::Stands),
-            (Failure::ClientGone, true, true, Verdict::Stands),
-        ] {
-            assert_eq!(
-                judge(&failure, replayable, idempotent),
-                verdict,
-                "{failure:?} {replayable} {idempotent}"
-            );
-        }
-    }
+    const GET: Case = Case { in_hand: true, is_short: true, is_repeatable: true, is_repeated: false };
+    const POST: Case = Case { is_repeatable: false, ..GET };
+    const LONG: Case = Case { is_short: false, ..GET };
+    const GONE: Case = Case { in_hand: false, ..GET };
+    const REPEATED: Case = Case { is_repeated: true, ..GET };
 
     #[test]
-    fn retries_are_a_share_of_requests_above_a_reserve() {
-        let start = Instant::now();
-        let mut budget = Budget::new(start);
-        let spent = |budget: &mut Budget, at: Instant| {
-            (0..1000).filter(|_| budget.has_one(at).then(|| budget.spend()).is_some()).count()
-        };
-        assert_eq!(spent(&mut budget, start), 10);
-        (0..100).for_each(|_| budget.earn(0.2));
-        assert_eq!(spent(&mut budget, start), 20);
-        assert_eq!(spent(&mut budget, start + Duration::from_secs(5)), 10);
-        (0..100_000).for_each(|_| budget.earn(0.2));
-        assert_eq!(spent(&mut budget, start + Duration::from_secs(5)), 100);
+    fn only_what_is_provably_unprocessed_or_repeatable_is_repeated() {
+        use Verdict::{OtherEndpoint, SameEndpoint, Stands};
+        let unreachable = || Failure::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into());
+        let silent = |reused, wrote| Failure::UpstreamSilent { reused, wrote };
+        let late = Failure::TimedOut;
+        let drained = |wrote| Failure::Drained { kind: Kind::Request, wrote };
+        for (failure, case, verdict) in [
+            (unreachable(), GET, OtherEndpoint),
+            (unreachable(), POST, OtherEndpoint),
+            (unreachable(), LONG, OtherEndpoint),
+            (unreachable(), REPEATED, OtherEndpoint),
+            (unreachable(), GONE, Stands),
+            (late(TimeoutKind::Connect), POST, OtherEndpoint),
+            (silent(true, true), GET, SameEndpoint),
+            (silent(true, true), REPEATED, SameEndpoint),
+            (silent(true, true), POST, Stands),
+            (silent(true, true), LONG, Stands),
+            (silent(true, true), GONE, Stands),
+            (silent(true, false), POST, SameEndpoint),
+            (silent(false, true), GET, OtherEndpoint),
+            (silent(false, true), POST, Stands),
+            (silent(false, false), POST, OtherEndpoint),
+            (Failure::UpstreamStatus(503), GET, OtherEndpoint),
+            (Failure::UpstreamStatus(503), POST, Stands),
+            (Failure::UpstreamStatus(503), REPEATED, Stands),
+            (Failure::UpstreamStatus(503), LONG, Stands),
+            (late(TimeoutKind::PerTry), GET, OtherEndpoint),
+            (late(TimeoutKind::PerTry), POST, Stands),
+            (late(TimeoutKind::PerTry), REPEATED, Stands),
+            (late(TimeoutKind::FirstByte), GET, Stands),
+            (late(TimeoutKind::Request), GET, Stands),
+            (late(TimeoutKind::StreamIdle), GET, Stands),
+            (drained(true), GET, OtherEndpoint),
+            (drained(true), POST, Stands),
+            (drained(false), POST, OtherEndpoint),
+            (drained(true), GONE, Stands),
+            (Failure::UpstreamTruncated, GET, Stands),
+            (Failure::UpstreamMalformed(String::new()), GET, Stands),
+            (Failure::ClientGone, GET, Stands),
+        ] {
+            assert_eq!(judge(&failure, case), verdict, "{failure:?} {case:?}");
+        }
     }
 }

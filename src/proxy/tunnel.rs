@@ -45,8 +45,8 @@ pub(super) struct Carried {
     pub(super) was_closed: bool,
 }
 
-/// A quiet tunnel is woken this often; and when an endpoint of its worker begins to drain.
-const QUIET: Duration = Duration::from_secs(3600);
+/// Who waits for nothing that has a time is woken this often; and when an endpoint of its worker begins to drain.
+pub(super) const QUIET: Duration = Duration::from_secs(3600);
 /// How long the two sides may take to take the last bytes of a tunnel that is closed.
 const CLOSING: Duration = Duration::from_secs(2);
 

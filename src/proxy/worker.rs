@@ -10,11 +10,12 @@ use std::{
 };
 
 use super::{
+    budget::{Budget, Reserve},
     buffers::Buffers,
-    clock::{self, DateValue},
+    clock::DateValue,
     deadline::Deadlines,
+    replay::KeptBytes,
     requests::Requests,
-    retry::Budget,
 };
 use crate::{
     routing::{
@@ -59,6 +60,7 @@ pub(super) struct Worker {
     pub(super) response: RefCell<ResponseHead>,
     pub(super) buffers: Buffers,
     pub(super) requests: Requests,
+    pub(super) kept_bytes: KeptBytes,
     pub(super) deadlines: Rc<Deadlines>,
     pub(super) routing: RefCell<Routing>,
     pub(super) counts: Arc<WorkerCounts>,
@@ -89,7 +91,12 @@ pub(super) struct AccessLog {
 }
 
 impl Worker {
-    pub(super) fn new(live: &Live, series: Arc<Registry>, log: Option<AccessLog>) -> Self {
+    pub(super) fn new(
+        live: &Live,
+        series: Arc<Registry>,
+        reserve: Arc<Reserve>,
+        log: Option<AccessLog>,
+    ) -> Self {
         let counts = series.worker();
         Self {
             scratch: RefCell::new(vec![0; SCRATCH].into()),
@@ -97,13 +104,14 @@ impl Worker {
             response: RefCell::default(),
             buffers: Buffers::default(),
             requests: Requests::default(),
+            kept_bytes: KeptBytes::default(),
             deadlines: Rc::default(),
             routing: RefCell::new(Routing {
                 reader: live.reader(),
                 chooser: Chooser::new(fastrand::u64(..)),
                 upstreams: Upstreams::default(),
                 series: LocalSeries::new(series),
-                budget: Budget::new(clock::now()),
+                budget: Budget::new(reserve),
                 rng: fastrand::Rng::new(),
             }),
             counts,

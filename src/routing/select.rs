@@ -93,22 +93,32 @@ pub fn select(
 }
 
 /// Decides where the next attempt of a request goes whose earlier ones failed: the same pool if it has another
-/// available endpoint than those `tried`, else the other pools of the split by their weights, unless the split says
-/// that its share is not passed on.
+/// available endpoint than those `tried`, else the other pools of the split, unless the split says that its share is
+/// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty.
 pub fn select_again(
     table: &Table,
     chooser: &mut Chooser,
     upstreams: &mut Upstreams,
     series: &mut LocalSeries,
     earlier: (usize, Option<(usize, usize)>, usize),
+    key: &[u8],
     tried: &[EndpointId],
 ) -> Selection {
     let (route, arm, pool) = earlier;
     let mut claims = Claims { table, chooser, upstreams, series, tried };
     match (claims.claim(pool), arm) {
         (Some(lease), _) => Selection::Forward { route, arm, pool, lease },
-        (None, Some(arm)) => claims.pass_on(route, arm, None),
+        (None, Some(arm)) => claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty())),
         (None, None) => Selection::Unavailable { route, arm },
+    }
+}
+
+/// Copies what a split buckets a request by, for [`select_again`]; nothing if it buckets it by nothing.
+#[cold]
+pub fn copy_key(split: &Split, request: &impl RequestView, into: &mut Vec<u8>) {
+    let mut client = ClientKey::default();
+    if let Some(key) = split.settings.key.as_ref().and_then(|key| key_of(key, request, &mut client)) {
+        into.extend_from_slice(key);
     }
 }
 

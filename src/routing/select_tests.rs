@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{select::Selection, testing::*};
+use super::{
+    select::{Selection, copy_key},
+    testing::*,
+};
 use crate::{
     config::{Action, Balance, Redirect, SplitKey, WhenUnavailable},
     model::bucket,
@@ -336,6 +339,32 @@ fn another_attempt_goes_to_an_endpoint_that_was_not_tried_and_then_to_the_other_
     assert!(matches!(answer, Selection::Unavailable { route: 0, arm: Some((0, 0)) }), "{answer:?}");
     let answer = bench.select_again((2, None, 0), &[]);
     assert!(matches!(answer, Selection::Unavailable { route: 2, arm: None }), "{answer:?}");
+}
+
+#[test]
+fn another_attempt_of_a_keyed_request_goes_to_the_keys_next_best() {
+    let mut bench = shop(&[("blue", 80), ("green", 10), ("canary", 10)], WhenUnavailable::PassOn);
+    let blue: Vec<_> = bench.table.pools[0].endpoints.iter().map(|(endpoint, _)| endpoint.id).collect();
+    let mut next = BTreeMap::<usize, usize>::new();
+    for user in 0..300 {
+        let request = get("b", "/").with("cookie", &format!("user={user}"));
+        bench.set_healthy("blue", true);
+        let Selection::Forward { route, arm, pool: 0, .. } = bench.select(&request) else { continue };
+        let mut key = Vec::new();
+        copy_key(&bench.table.splits[1], &request, &mut key);
+        // None of the pool's endpoints could be reached.
+        let Selection::Forward { pool, .. } = bench.select_again_by((route, arm, 0), &key, &blue) else {
+            panic!("there are other pools");
+        };
+        bench.set_healthy("blue", false);
+        let expected = bench.table.pools[pool].settings.name.clone();
+        assert_eq!(bench.pool(&request), Some(expected.as_str()));
+        *next.entry(pool).or_default() += 1;
+    }
+    assert!(next.len() == 2 && next.values().all(|count| *count > 60), "{next:?}");
+    let mut key = Vec::new();
+    copy_key(&bench.table.splits[0], &get("a", "/").with("cookie", "user=1"), &mut key);
+    assert!(key.is_empty(), "a split without a key has none");
 }
 
 /// Every kind of selection that goes well, and those where a pool is away, once each part of the table has been met.

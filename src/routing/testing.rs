@@ -209,7 +209,24 @@ impl Bench {
         earlier: (usize, Option<(usize, usize)>, usize),
         tried: &[EndpointId],
     ) -> Selection {
-        select_again(&self.table, &mut self.chooser, &mut self.upstreams, &mut self.local, earlier, tried)
+        self.select_again_by(earlier, b"", tried)
+    }
+
+    pub fn select_again_by(
+        &mut self,
+        earlier: (usize, Option<(usize, usize)>, usize),
+        key: &[u8],
+        tried: &[EndpointId],
+    ) -> Selection {
+        select_again(
+            &self.table,
+            &mut self.chooser,
+            &mut self.upstreams,
+            &mut self.local,
+            earlier,
+            key,
+            tried,
+        )
     }
 
     /// The pool that a request is sent to; its claim is given back at once.

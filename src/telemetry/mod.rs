@@ -4,6 +4,7 @@
 //! it never looks up a label, takes a lock or formats. Whoever reads (metrics, status) adds the workers' up.
 
 pub mod access_log;
+pub mod causes;
 pub mod counter;
 pub mod histogram;
 pub mod process;

@@ -1,6 +1,7 @@
 //! What is counted of the requests of a route, of a pool's part in a split, of a pool, or of an endpoint.
 
 use super::{
+    causes::{RETRY_REASONS, Retries, TIMEOUT_KINDS, Timeouts},
     counter::Counter,
     histogram::{Histogram, HistogramCounts, Measured},
 };
@@ -22,8 +23,10 @@ pub struct Traffic {
     pub bytes_received: Counter,
     /// Bytes of response bodies (and what a tunnel's upstream sent).
     pub bytes_sent: Counter,
-    /// Attempts after the first.
-    pub retries: Counter,
+    /// Attempts after the first, by the reason.
+    pub retries: Retries,
+    /// Times that ran out, by their kind; those of attempts that were repeated, too.
+    pub timeouts: Timeouts,
     /// How often a split's draw fell on this pool, whether or not it was available. Only for a pool in a split.
     pub drawn: Counter,
     /// Upstream connections opened.
@@ -47,7 +50,8 @@ pub struct TrafficCounts {
     pub duration: HistogramCounts,
     pub bytes_received: u64,
     pub bytes_sent: u64,
-    pub retries: u64,
+    pub retries: [u64; RETRY_REASONS],
+    pub timeouts: [u64; TIMEOUT_KINDS],
     pub drawn: u64,
     pub connects: u64,
     pub reuses: u64,
@@ -67,9 +71,12 @@ impl Traffic {
 
     /// Adds these counts to `into`.
     pub fn add_to(&self, into: &mut TrafficCounts) {
-        for (sum, counter) in into.by_class.iter_mut().zip(&self.by_class) {
-            *sum += counter.value();
+        fn add(sums: &mut [u64], counters: &[Counter]) {
+            sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.value());
         }
+        add(&mut into.by_class, &self.by_class);
+        add(&mut into.retries, &self.retries);
+        add(&mut into.timeouts, &self.timeouts);
         self.first_byte.add_to(&mut into.first_byte);
         self.duration.add_to(&mut into.duration);
         into.aborted += self.aborted.value();
@@ -77,7 +84,6 @@ impl Traffic {
         into.in_flight += self.in_flight.value();
         into.bytes_received += self.bytes_received.value();
         into.bytes_sent += self.bytes_sent.value();
-        into.retries += self.retries.value();
         into.drawn += self.drawn.value();
         into.connects += self.connects.value();
         into.reuses += self.reuses.value();

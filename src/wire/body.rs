@@ -82,6 +82,11 @@ impl Body {
         matches!(self.source, Source::Done)
     }
 
+    /// Whether only the connection's end completes it where it goes.
+    pub fn ends_with_connection(&self) -> bool {
+        self.target == Target::Plain && matches!(self.source, Source::Chunked(_) | Source::UntilClose)
+    }
+
     /// Data bytes passed on so far, without framing.
     pub fn data_bytes(&self) -> u64 {
         self.data

@@ -38,6 +38,8 @@ pub enum Known {
     Http2Settings,
     KeepAlive,
     ProxyConnection,
+    /// `X-Switchback-Attempt`: which attempt of a request this is, by the layers of Switchback before and here.
+    SwitchbackAttempt,
     Te,
     Trailer,
     TransferEncoding,
@@ -277,6 +279,7 @@ fn classify(name: &[u8]) -> Known {
         (15, b'r') => ("x-forwarded-for", Known::XForwardedFor),
         (16, b't') => ("x-forwarded-host", Known::XForwardedHost),
         (16, b'n') => ("proxy-connection", Known::ProxyConnection),
+        (20, b't') => ("x-switchback-attempt", Known::SwitchbackAttempt),
         (17, b'o') => ("x-forwarded-proto", Known::XForwardedProto),
         (17, b'g') => ("transfer-encoding", Known::TransferEncoding),
         _ => return other(name),

@@ -25,6 +25,8 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// Whether `TE` names `trailers`.
     pub takes_trailers: bool,
+    /// The value of the last `X-Switchback-Attempt`.
+    pub attempt: Option<Span>,
     /// The bytes of the whole head, with its empty line.
     pub length: usize,
 }
@@ -162,6 +164,7 @@ impl RequestHead {
         self.host = None;
         self.expects_continue = false;
         self.takes_trailers = false;
+        self.attempt = None;
         for field in &self.fields.lines {
             let value = || field.value.of(buffer);
             match field.known {
@@ -176,6 +179,7 @@ impl RequestHead {
                         ));
                     }
                 }
+                Known::SwitchbackAttempt => self.attempt = Some(field.value),
                 Known::Host if self.host.replace(field.value).is_some() => {
                     return Err(RequestError::Fields("Host is repeated"));
                 }

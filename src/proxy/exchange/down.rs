@@ -9,9 +9,10 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Exchange, Up, drained::is_event_stream};
+use super::{Begun, Exchange, Up, drained::is_event_stream};
 use crate::{
     proxy::{
+        attempt,
         buffers::Buffers,
         clock,
         outbox::Outbox,
@@ -21,7 +22,7 @@ use crate::{
     upstream::drain::Stream,
     wire::{
         body::Body,
-        fields::{LIMITS, Progress},
+        fields::{Known, LIMITS, Progress},
         response::{ResponseBody, ResponseHead},
     },
 };
@@ -92,13 +93,18 @@ impl Down {
         !self.is_final() && self.interim == 0
     }
 
-    /// Whether bytes have gone down behind which no other answer can come: some of the final response, or a part of
-    /// an interim one.
-    pub(super) fn has_answered(&self) -> bool {
-        if self.is_final() {
-            return self.outbox.total() > self.final_from;
+    /// What the client has of an answer: some of the final response, or a part of an interim one, is something behind
+    /// which no other answer can come.
+    pub(super) fn begun(&self) -> Begun {
+        let has_begun = match self.is_final() {
+            true => self.outbox.total() > self.final_from,
+            false => !self.outbox.is_flushed() && self.outbox.total() > 0,
+        };
+        match &self.state {
+            _ if !has_begun => Begun::Nothing,
+            State::Body(body) if body.ends_with_connection() => Begun::UntilClose,
+            _ => Begun::Framed,
         }
-        !self.outbox.is_flushed() && self.outbox.total() > 0
     }
 
     /// Gives all buffers back.
@@ -144,9 +150,12 @@ impl Exchange<'_> {
             let mut scratch = worker.scratch.borrow_mut();
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut *self.upstream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.patience.stop_silence(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.upstream_ended(Some(error)))),
                 Poll::Pending => {
+                    if self.down.is_final() {
+                        self.patience.await_stream(clock::now());
+                    }
                     // A response that pauses holds no buffer.
                     self.down.outbox.give_back(&worker.buffers);
                     return Poll::Pending;
@@ -194,6 +203,11 @@ impl Exchange<'_> {
                 Progress::Complete(end) => {
                     let rest = &bytes[end..];
                     if !(100..200).contains(&head.status) {
+                        if head.status >= 500
+                            && let Some(failure) = self.is_refused(&head, bytes)
+                        {
+                            return Err(failure);
+                        }
                         self.begin_response(&head, bytes);
                         return self.take_body(cx, rest);
                     }
@@ -207,6 +221,22 @@ impl Exchange<'_> {
                     bytes = rest;
                 }
             }
+        }
+    }
+
+    /// Whether this final response is given up for another attempt: it has one of the route's statuses, and no layer
+    /// behind us has repeated the request already.
+    #[cold]
+    fn is_refused(&mut self, head: &ResponseHead, bytes: &[u8]) -> Option<Failure> {
+        let is_asked_for = self.request.routed.settings().retries.statuses.contains(&head.status);
+        let mut fields = head.fields.lines.iter();
+        let was_repeated = fields.any(|field| {
+            field.known == Known::SwitchbackAttempt && attempt::number(field.value.of(bytes)) > 1
+        });
+        if is_asked_for && !was_repeated {
+            self.gives_way(Failure::UpstreamStatus(head.status))
+        } else {
+            None
         }
     }
 
@@ -226,15 +256,18 @@ impl Exchange<'_> {
             && !worker.is_leaving();
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
+        self.patience.head_came();
         let edits = &self.request.routed.settings().response_headers;
         let id = self.request.routed.request_id();
+        let attempt = if head.status >= 500 { self.request.attempt_mark() } else { None };
         let out = self.down.outbox.room(&worker.buffers);
-        Incoming { buffer: bytes, head, edits }.write(out, &body, self.down.afterwards, &worker.date, id);
+        let incoming = Incoming { buffer: bytes, head, edits, attempt };
+        incoming.write(out, &body, self.down.afterwards, &worker.date, id);
         self.request.account.answered(head.status);
         self.down.state = if body.is_done() { State::Read } else { State::Body(body) };
         if self.up_state == Up::Sent {
             // No other attempt will need it, and the response may be a long one.
-            self.up.give_back(&worker.buffers);
+            self.request.up.give_back(&worker.buffers, &worker.kept_bytes);
         }
         // What has a length has an end, and is no stream.
         if matches!(head.body, ResponseBody::Chunked | ResponseBody::UntilClose)
@@ -255,8 +288,10 @@ impl Exchange<'_> {
             ));
         }
         self.down.begin_final();
+        self.patience.head_came();
         let out = self.down.outbox.room(&self.downstream.worker.buffers);
-        Incoming { buffer: bytes, head, edits: &settings.response_headers }.write_upgrade(out);
+        let edits = &settings.response_headers;
+        Incoming { buffer: bytes, head, edits, attempt: None }.write_upgrade(out);
         out.extend_from_slice(rest);
         self.request.account.sent += rest.len() as u64;
         self.request.account.answered(101);
@@ -275,7 +310,7 @@ impl Exchange<'_> {
             self.down.continued |= head.status == 100;
             let edits = &self.request.routed.settings().response_headers;
             let out = self.down.outbox.room(&self.downstream.worker.buffers);
-            Incoming { buffer: bytes, head, edits }.write_interim(out);
+            Incoming { buffer: bytes, head, edits, attempt: None }.write_interim(out);
         }
         Ok(())
     }
@@ -329,7 +364,7 @@ impl Exchange<'_> {
             State::Head if self.down.held.is_empty() && self.down.interim == 0 => {
                 // Whether it was closed, reset or timed out is for the log alone.
                 tracing::debug!(?error, "the upstream closed the connection without an answer");
-                Failure::UpstreamSilent { reused: self.reused, wrote: self.up.total() > 0 }
+                Failure::UpstreamSilent { reused: self.reused, wrote: self.request.up.sent() > 0 }
             }
             State::Head => Failure::UpstreamMalformed("it ends within its head".into()),
             _ => Failure::UpstreamTruncated,

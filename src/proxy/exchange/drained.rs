@@ -1,16 +1,18 @@
 //! What an attempt sees when it looks around: is its client still there, and does its endpoint's drain end it?
 
+use std::task::Context;
+
 use super::{Exchange, Failure};
 use crate::upstream::drain::{Kind, Stream};
 
 impl Exchange<'_> {
     /// Looks around; answers what ends the attempt, if anything does. An event stream whose turn has come ends as if
     /// the upstream had ended it, so that its client connects anew, elsewhere.
-    pub(super) fn look(&mut self) -> Option<Failure> {
-        if self.downstream.is_reset() {
+    pub(super) fn look(&mut self, cx: &mut Context<'_>) -> Option<Failure> {
+        if self.is_client_gone(cx) {
             return Some(Failure::ClientGone);
         }
-        let wrote = self.up.total() > 0;
+        let wrote = self.request.up.sent() > 0;
         let Some(stream) = &self.down.stream else {
             return self
                 .request

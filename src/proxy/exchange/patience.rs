@@ -2,29 +2,35 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Listener;
+use crate::{config::Listener, telemetry::causes::TimeoutKind};
 
-/// While a request waits, its client is looked at this often: has it reset the connection?
+/// A request that has waited for so long is worth a look: has its client reset the connection?
 pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(500);
 
 /// What an attempt waits for.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// The end of the route's time.
+    /// The end of the route's time for the request.
     due: Option<Instant>,
-    /// When the client is looked at.
-    look_at: Instant,
+    /// The end of the route's time for the attempt, up to the response's head.
+    per_try: Option<Instant>,
+    /// By when the response's head must have come, once the request has been sent.
+    first_byte: Option<Instant>,
+    /// When the client is looked at, unless the runtime watches it.
+    look_at: Option<Instant>,
     /// Since when the client owes us bytes of its body.
     sending: Option<Instant>,
     /// Since when the client takes no byte, and how many it had taken then.
     reading: Option<(Instant, u64)>,
+    /// Since when the upstream is silent within its response.
+    silent: Option<Instant>,
 }
 
 /// What has taken too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// The whole request.
-    Request,
+    /// The upstream, or all of it.
+    Upstream(TimeoutKind),
     /// The client's next bytes of its body.
     Sending,
     /// The client's taking of bytes.
@@ -34,8 +40,38 @@ pub(super) enum Overdue {
 }
 
 impl Patience {
-    pub(super) fn new(now: Instant, due: Option<Instant>) -> Self {
-        Self { due, look_at: now + LOOK, sending: None, reading: None }
+    pub(super) fn new(now: Instant, due: Option<Instant>, per_try: Option<Instant>) -> Self {
+        Self {
+            due,
+            per_try,
+            first_byte: None,
+            look_at: Some(now + LOOK),
+            sending: None,
+            reading: None,
+            silent: None,
+        }
+    }
+
+    /// The request has been sent: the response's head is to begin by then.
+    pub(super) fn await_head(&mut self, by: Instant) {
+        self.first_byte = Some(by);
+    }
+
+    /// The response's head has come.
+    #[inline]
+    pub(super) fn head_came(&mut self) {
+        self.first_byte = None;
+        self.per_try = None;
+    }
+
+    /// The attempt has its time anew; or none any more, as there is no other to follow it.
+    pub(super) fn try_until(&mut self, per_try: Option<Instant>) {
+        self.per_try = per_try;
+    }
+
+    /// Whether the client owes us bytes of its body.
+    pub(super) fn awaits_sending(&self) -> bool {
+        self.sending.is_some()
     }
 
     /// Nothing has come from the client, which owes us bytes.
@@ -54,6 +90,8 @@ impl Patience {
         if self.reading.is_none_or(|(_, before)| before != taken) {
             self.reading = Some((now, taken));
         }
+        // An upstream that is not asked for more is not silent.
+        self.silent = None;
     }
 
     /// The client has taken all there is.
@@ -62,28 +100,68 @@ impl Patience {
         self.reading = None;
     }
 
-    /// When something is due next.
-    #[inline]
-    pub(super) fn next(&self, listener: &Listener) -> Instant {
-        let sending = self.sending.map(|since| since + listener.body_timeout);
-        let reading = self.reading.map(|(since, _)| since + listener.write_timeout);
-        [self.due, sending, reading].into_iter().flatten().fold(self.look_at, Instant::min)
+    /// The upstream has more of its response to send, and sends nothing.
+    pub(super) fn await_stream(&mut self, now: Instant) {
+        self.silent.get_or_insert(now);
     }
 
-    /// What is due. After a look the next one is set.
-    pub(super) fn overdue(&mut self, now: Instant, listener: &Listener) -> Option<Overdue> {
-        if self.due.is_some_and(|due| due <= now) {
-            return Some(Overdue::Request);
+    /// The upstream has sent something.
+    #[inline]
+    pub(super) fn stop_silence(&mut self) {
+        self.silent = None;
+    }
+
+    /// There is a look around after a while, unless one is to come already.
+    pub(super) fn look_by(&mut self, now: Instant, after: Duration) {
+        if self.look_at.is_none_or(|at| at <= now) {
+            self.look_at = Some(now + after);
         }
-        if self.sending.is_some_and(|since| since + listener.body_timeout <= now) {
+    }
+
+    /// There is no further look around: the runtime says when something comes of the client.
+    pub(super) fn look_no_more(&mut self) {
+        self.look_at = None;
+    }
+
+    /// When something is due next, if anything is.
+    #[inline]
+    pub(super) fn next(&self, listener: &Listener, stream_idle: Option<Duration>) -> Option<Instant> {
+        let sending = self.sending.map(|since| since + listener.body_timeout);
+        let reading = self.reading.map(|(since, _)| since + listener.write_timeout);
+        let silent = self.silent_until(stream_idle);
+        let all = [self.due, self.per_try, self.first_byte, sending, reading, silent, self.look_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// What is due.
+    pub(super) fn overdue(
+        &self,
+        now: Instant,
+        listener: &Listener,
+        stream_idle: Option<Duration>,
+    ) -> Option<Overdue> {
+        let past = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        for (time, kind) in [
+            (self.due, TimeoutKind::Request),
+            (self.first_byte, TimeoutKind::FirstByte),
+            (self.per_try, TimeoutKind::PerTry),
+            (self.silent_until(stream_idle), TimeoutKind::StreamIdle),
+        ] {
+            if past(time) {
+                return Some(Overdue::Upstream(kind));
+            }
+        }
+        if past(self.sending.map(|since| since + listener.body_timeout)) {
             return Some(Overdue::Sending);
         }
-        if self.reading.is_some_and(|(since, _)| since + listener.write_timeout <= now) {
+        if past(self.reading.map(|(since, _)| since + listener.write_timeout)) {
             return Some(Overdue::Reading);
         }
-        (self.look_at <= now).then(|| {
-            self.look_at = now + LOOK;
-            Overdue::Look
-        })
+        past(self.look_at).then_some(Overdue::Look)
+    }
+
+    #[inline]
+    fn silent_until(&self, stream_idle: Option<Duration>) -> Option<Instant> {
+        self.silent.zip(stream_idle).map(|(since, time)| since + time)
     }
 }

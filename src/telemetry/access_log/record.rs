@@ -8,7 +8,7 @@ use std::{
 use crate::model::access_log::LogField;
 
 /// How many of the fields are texts.
-const TEXTS: usize = 14;
+const TEXTS: usize = 15;
 /// A text is cut off after so many bytes. Targets may have 8 KiB; a line that long helps nobody.
 const MAX_TEXT: usize = 2048;
 
@@ -106,6 +106,7 @@ fn place(field: LogField) -> Option<usize> {
         LogField::UserAgent => 11,
         LogField::Referer => 12,
         LogField::Outcome => 13,
+        LogField::Timeout => 14,
         LogField::Time
         | LogField::Client
         | LogField::Status

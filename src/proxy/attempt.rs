@@ -1,0 +1,186 @@
+//! What the attempts of a request have used up, and where the next one goes.
+//!
+//! Invariant: whoever gets a [`Next`] holds a claim on where it goes and has paid for it from the retry budget; so an
+//! answer that could be passed on is given up only for an attempt that will be made.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    clock,
+    downstream::Downstream,
+    handler::Request,
+    retry::{self, Case, Failure, Verdict},
+};
+use crate::{
+    config::defaults::MAX_RETRY_ATTEMPTS,
+    routing::select::{self, Selection},
+    upstream::{endpoint::EndpointId, local::Lease},
+};
+
+/// The most attempts of a request; bounds the list of endpoints that were tried.
+const MOST: usize = 1 + MAX_RETRY_ATTEMPTS as usize;
+/// How long is waited before an endpoint is tried that has failed already: enough for a restarting one to be back, or
+/// for a crowd of failed requests to spread; too short to be felt.
+const PAUSE: std::ops::RangeInclusive<u64> = 5_000..=25_000;
+/// The highest number of an attempt that is believed.
+const MOST_BELIEVED: u64 = 1_000;
+
+/// What the attempts so far have used up.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    /// When the route's time for the request is over.
+    pub(super) due: Option<Instant>,
+    /// No further attempt reuses a connection: an idle one has turned out to be closed, and it shall not happen twice to
+    /// a request.
+    pub(super) needs_fresh: bool,
+    tried: [EndpointId; MOST],
+    count: usize,
+}
+
+/// Where the next attempt goes.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// To the same endpoint, on a new connection.
+    SameEndpoint,
+    /// To an endpoint, perhaps of another pool.
+    Endpoint {
+        arm: Option<(usize, usize)>,
+        pool: usize,
+        lease: Lease,
+        /// All that take requests have been tried: there is a pause before one of them is tried again.
+        was_tried: bool,
+    },
+}
+
+impl Attempts {
+    /// Before the first attempt, which goes to an endpoint.
+    pub(super) fn new(endpoint: EndpointId, due: Option<Instant>) -> Self {
+        Self { due, needs_fresh: false, tried: [endpoint; MOST], count: 0 }
+    }
+}
+
+impl Request {
+    /// When the route's time for this attempt is over, if it has one and another attempt may follow.
+    #[inline]
+    pub(super) fn per_try_due(&self, now: Instant) -> Option<Instant> {
+        let retries = &self.routed.settings().retries;
+        let timeout = retries.per_try_timeout?;
+        let is_last = self.account.attempts > retries.attempts
+            || !self.is_repeatable()
+            || self.traits.earlier_attempts > 0;
+        (!is_last).then(|| now + timeout)
+    }
+
+    /// Whether it may be sent again though it may have been processed.
+    #[inline]
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.traits.is_idempotent || self.routed.settings().retries.non_idempotent
+    }
+
+    /// Decides whether and where it goes after a failure. `untouched` says that nothing of an answer has come.
+    #[cold]
+    pub(super) fn next(
+        &self,
+        downstream: &Downstream,
+        failure: &Failure,
+        untouched: bool,
+    ) -> Option<Box<Next>> {
+        let retries = &self.routed.settings().retries;
+        let case = Case {
+            in_hand: untouched && self.up.is_whole(),
+            is_short: self.body.announced_bytes() <= retries.max_body as u64,
+            is_repeatable: self.is_repeatable(),
+            is_repeated: self.traits.earlier_attempts > 0,
+        };
+        let now = clock::now();
+        let verdict = retry::judge(failure, case);
+        if verdict == Verdict::Stands
+            || self.account.attempts > retries.attempts
+            || self.attempts.due.is_some_and(|due| due <= now)
+            || !downstream.worker.routing.borrow_mut().budget.take(now)
+        {
+            return None;
+        }
+        match verdict {
+            Verdict::SameEndpoint => Some(Box::new(Next::SameEndpoint)),
+            _ => self.elsewhere(downstream).map(Box::new),
+        }
+    }
+
+    /// Claims an endpoint that was not tried; if there is none, one of those that were.
+    fn elsewhere(&self, downstream: &Downstream) -> Option<Next> {
+        let Attempts { mut tried, count, .. } = self.attempts;
+        tried[count] = self.lease.id;
+        let tried = &tried[..=count];
+        for (tried, was_tried) in [(tried, false), (&[], true)] {
+            let mut routing = downstream.worker.routing.borrow_mut();
+            let routing = &mut *routing;
+            let selection = select::select_again(
+                &self.routed.table,
+                &mut routing.chooser,
+                &mut routing.upstreams,
+                &mut routing.series,
+                (self.routed.route, self.arm, self.pool),
+                &self.key,
+                tried,
+            );
+            if let Selection::Forward { arm, pool, lease, .. } = selection {
+                return Some(Next::Endpoint { arm, pool, lease, was_tried });
+            }
+        }
+        None
+    }
+
+    /// Moves to where the next attempt goes; answers the pause before it, if there is one.
+    #[cold]
+    pub(super) fn go_on(
+        &mut self,
+        downstream: &Downstream,
+        failure: &Failure,
+        next: Next,
+    ) -> Option<Duration> {
+        tracing::debug!(error = %failure, endpoint = %self.lease.address, "an attempt failed and is repeated");
+        self.attempts.needs_fresh |= matches!(next, Next::SameEndpoint);
+        let mut pause = None;
+        if let Next::Endpoint { arm, pool, lease, was_tried } = next {
+            let Attempts { tried, count, .. } = &mut self.attempts;
+            tried[*count] = self.lease.id;
+            *count += 1;
+            (self.arm, self.pool, self.lease) = (arm, pool, lease);
+            self.account.assign(&self.routed.table, arm, pool);
+            pause = was_tried
+                .then(|| Duration::from_micros(downstream.worker.routing.borrow_mut().rng.u64(PAUSE)));
+        }
+        self.account.retried(failure.reason(), &self.lease);
+        self.up.rewind(self.traits.told_attempts + self.account.attempts + 1);
+        pause
+    }
+}
+
+/// The number in an `X-Switchback-Attempt`: 1 if it is none, as if there were no such field.
+pub(super) fn number(value: &[u8]) -> u32 {
+    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
+    number.map_or(1, |number| number.clamp(1, MOST_BELIEVED) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_number_of_an_attempt_is_the_first() {
+        for (value, expected) in [
+            ("2", 2),
+            ("11", 11),
+            ("", 1),
+            ("0", 1),
+            ("-3", 1),
+            ("two", 1),
+            ("2, 3", 1),
+            ("99999999999999999999", 1),
+        ] {
+            assert_eq!(number(value.as_bytes()), expected, "{value:?}");
+        }
+        assert_eq!(number(b"4000000000"), 1_000);
+    }
+}
