@@ -10,9 +10,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("upstream", &["model", "wire", "telemetry"]),
     ("routing", &["model", "config", "telemetry", "upstream"]),
+    ("health", &["model", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
-    ("control", &["model", "config", "telemetry", "upstream", "routing"]),
-    ("admin", &["model", "telemetry", "control", "routing"]),
+    ("control", &["model", "config", "telemetry", "upstream", "routing", "health"]),
+    ("admin", &["model", "telemetry", "health", "control", "routing"]),
 ];
 
 /// Layers that compose the others and may import everything.

@@ -23,7 +23,7 @@ use crate::{
     model::{live_state::LiveState, name::Name, resolved::Resolved, weights::Weights},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream,
+    upstream::{self, outcomes::Alarm},
 };
 
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
@@ -78,6 +78,7 @@ pub struct Control {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     series: Arc<Series>,
     tally: Arc<Tally>,
+    alarm: Arc<Alarm>,
 }
 
 /// A command on its way to the controller.
@@ -128,6 +129,7 @@ impl Controller {
             snapshot: snapshot.subscribe(),
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
+            alarm: endpoints.alarm(),
         };
         (
             Self { endpoints, resolved, series, live: live.clone(), compile, orders, snapshot, tally },
@@ -221,6 +223,16 @@ impl Control {
     /// What is in force now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Tells of every change of what is in force.
+    pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// What is raised when an endpoint has failed too often in a row.
+    pub fn alarm(&self) -> Arc<Alarm> {
+        Arc::clone(&self.alarm)
     }
 
     /// The counts of requests.

@@ -47,6 +47,9 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
             Ok(ended) => break Ok(ended),
             Err(failed) => failed,
         };
+        if failed.failure.counts_against_endpoint(request.body.is_done()) {
+            request.lease.outcomes.failed();
+        }
         if !again(downstream, &mut request, &failed, &mut tried) {
             break Err(failed);
         }

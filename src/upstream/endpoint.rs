@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::occupancy::Occupancy;
+use super::{occupancy::Occupancy, outcomes::Outcomes};
 use crate::{model::name::Name, telemetry::registry::Slot};
 
 /// An endpoint's place in the registry: small, dense, never given twice.
@@ -22,6 +22,8 @@ pub struct Endpoint {
     pub slot: Slot,
     /// Who is on it.
     pub occupancy: Occupancy,
+    /// How it has done lately.
+    pub outcomes: Outcomes,
 }
 
 impl EndpointId {

@@ -6,5 +6,6 @@ pub mod connections;
 pub mod endpoint;
 pub mod local;
 pub mod occupancy;
+pub mod outcomes;
 pub mod pool;
 pub mod registry;

@@ -154,6 +154,12 @@ impl Standing {
         self.0 & !COUNT == 0
     }
 
+    /// Whether a new request may and should come in a pool that ignores ejections if it `panics`.
+    #[inline]
+    pub fn is_available_in(self, panics: bool) -> bool {
+        self.is_available() || (panics && self.is_available_but_for_ejection())
+    }
+
     /// Whether a new request may come if ejections are ignored.
     #[inline]
     pub fn is_available_but_for_ejection(self) -> bool {
