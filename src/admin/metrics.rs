@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    health_metrics,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -18,7 +19,7 @@ use crate::{
 
 /// The most series of one scope that are rendered, those with most requests first. A scraper would choke on more,
 /// and rendering them would hold up the control plane.
-const MAX_SERIES: usize = 2_000;
+pub(super) const MAX_SERIES: usize = 2_000;
 
 /// What requests are counted by.
 struct Scope {
@@ -47,6 +48,7 @@ pub fn render(admin: &Admin) -> String {
     for scope in &scopes {
         omitted.sample(&[("scope", scope.name)], scope.omitted);
     }
+    health_metrics::render(admin, &mut text);
     workers(admin, &mut text);
     control(admin, &mut text);
     process(&mut text);

@@ -6,9 +6,11 @@
 
 mod body;
 mod changes;
+mod condition;
 mod explain;
 mod guard;
 mod health;
+mod health_metrics;
 pub mod metrics;
 mod places;
 pub mod problem;

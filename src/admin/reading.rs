@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
 use super::{
+    condition::Condition,
     problem::Problem,
     query::{self, Named},
     router::Admin,
@@ -99,6 +100,8 @@ pub struct PoolView {
     name: Name,
     /// Endpoints that take requests now.
     available: usize,
+    /// Whether so few are left that ejections are ignored.
+    panic: bool,
     in_flight: u64,
     requests: Requests,
     /// The splits that it is a pool of, with its weight in each.
@@ -110,7 +113,8 @@ pub struct PoolView {
 struct EndpointView {
     address: String,
     weight: u32,
-    state: &'static str,
+    #[serde(flatten)]
+    condition: Condition,
     in_flight: u64,
     requests: Requests,
 }
@@ -160,7 +164,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .take(MAX_LISTED)
             .map(|split| split_view(split, &snapshot, series))
             .collect(),
-        pools: pool_views(table, series, MAX_LISTED),
+        pools: pool_views(table, &admin, MAX_LISTED),
         totals: BTreeMap::from([
             ("listeners", listeners.len()),
             ("routes", table.routes.len()),
@@ -200,7 +204,7 @@ pub async fn split(
 pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
     query::none(&uri)?;
     let table = &admin.control.snapshot().table;
-    let views = pool_views(table, admin.control.series(), usize::MAX);
+    let views = pool_views(table, &admin, usize::MAX);
     Ok(Json(serde_json::json!({ "pools": views })))
 }
 
@@ -217,7 +221,7 @@ pub async fn pool(
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
     let splits = memberships(table).swap_remove(place);
-    Ok(Json(pool_view(&table.pools[place], splits, admin.control.series())))
+    Ok(Json(pool_view(&table.pools[place], splits, &admin)))
 }
 
 fn routes(table: &Table, series: &Registry) -> Vec<Route> {
@@ -275,9 +279,9 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
     requests.iter().map(|(pool, count)| (pool.clone(), *count as f64 / sum)).collect()
 }
 
-fn pool_views(table: &Table, series: &Registry, limit: usize) -> Vec<PoolView> {
+fn pool_views(table: &Table, admin: &Admin, limit: usize) -> Vec<PoolView> {
     let pools = table.pools.iter().zip(memberships(table));
-    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, series)).collect()
+    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, admin)).collect()
 }
 
 /// For each pool, the splits that it is a pool of, with its weight in each.
@@ -291,15 +295,18 @@ fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
     memberships
 }
 
-fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> PoolView {
+fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, admin: &Admin) -> PoolView {
     let name = &pool.settings.name;
+    let series = admin.control.series();
+    let mut health = admin.health.endpoints(name.as_str());
     PoolView {
         name: name.clone(),
         available: pool
             .endpoints
             .iter()
-            .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.is_available())
+            .filter(|(endpoint, weight)| *weight > 0 && pool.is_usable(endpoint))
             .count(),
+        panic: pool.state.panics(),
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
         splits,
@@ -309,11 +316,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> Poo
             .map(|(endpoint, weight)| EndpointView {
                 address: endpoint.address.to_string(),
                 weight: *weight,
-                state: match &endpoint.occupancy {
-                    occupancy if occupancy.is_draining() => "draining",
-                    occupancy if occupancy.is_available() => "available",
-                    _ => "unhealthy",
-                },
+                condition: Condition::new(endpoint.occupancy.standing(), health.remove(&endpoint.address)),
                 in_flight: endpoint.occupancy.in_flight(),
                 requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
             })
@@ -329,7 +332,7 @@ fn requests(counts: &TrafficCounts) -> Requests {
     }
 }
 
-fn timestamp(at: SystemTime) -> String {
+pub(super) fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 

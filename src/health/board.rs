@@ -71,11 +71,8 @@ impl Health {
     /// Begins with the pools of the first table.
     pub fn new(targets: &[PoolTarget], series: Arc<Series>, now: Instant) -> Self {
         let board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new() };
-        let health = Self(Arc::new(Shared {
-            board: Mutex::new(board),
-            series,
-            settled: watch::Sender::new(false),
-        }));
+        let health =
+            Self(Arc::new(Shared { board: Mutex::new(board), series, settled: watch::Sender::new(false) }));
         health.follow(targets, now);
         let mut board = health.lock();
         board.awaited = board.pools.values().flat_map(Watched::unknown).collect();
@@ -99,7 +96,9 @@ impl Health {
         if !awaited.is_empty() {
             let unknown: BTreeSet<usize> = pools.values().flat_map(Watched::unknown).collect();
             awaited.retain(|id| unknown.contains(id));
-            self.0.settled.send_if_modified(|settled| awaited.is_empty() && !std::mem::replace(settled, true));
+            self.0
+                .settled
+                .send_if_modified(|settled| awaited.is_empty() && !std::mem::replace(settled, true));
         }
     }
 

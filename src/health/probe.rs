@@ -137,7 +137,12 @@ impl ProbeResult {
         Self::Malformed,
     ];
 
-    /// Its name in metrics.
+    /// Whether the endpoint passed.
+    pub fn is_success(self) -> bool {
+        self == Self::Success
+    }
+
+    /// Its name in metrics and the admin API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Success => "success",

@@ -78,7 +78,10 @@ impl EndpointReport {
             return Some(match last {
                 None => "it is new, and its first probe has not ended".to_owned(),
                 Some(LastProbe { at, result: ProbeResult::Success, text, .. }) => {
-                    format!("it was unhealthy, and has passed {streak} probes since (at {}: {text})", time(*at))
+                    format!(
+                        "it was unhealthy, and has passed {streak} probes since (at {}: {text})",
+                        time(*at)
+                    )
                 }
                 Some(LastProbe { at, text, .. }) => {
                     format!("its last {streak} probes failed (at {}: {text})", time(*at))

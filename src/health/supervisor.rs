@@ -115,7 +115,8 @@ impl Supervisor {
             self.probers.iter().filter(|(_, (_, task))| !task.is_finished()).map(|(id, _)| *id).collect();
         for pool in targets {
             let Some(check) = &pool.settings.health else { continue };
-            for (endpoint, _) in pool.endpoints.iter().filter(|(endpoint, _)| !running.contains(&endpoint.id)) {
+            for (endpoint, _) in pool.endpoints.iter().filter(|(endpoint, _)| !running.contains(&endpoint.id))
+            {
                 let watching = Watching {
                     health: self.health.clone(),
                     pool: pool.settings.name.clone(),

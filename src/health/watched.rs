@@ -112,13 +112,19 @@ impl Watched {
     }
 
     /// Takes in a probe's result; answers whether the endpoint is healthy, or `None` if it is not probed any more.
-    pub(super) fn probed(&mut self, id: usize, started: Instant, finding: Finding, now: Instant) -> Option<bool> {
+    pub(super) fn probed(
+        &mut self,
+        id: usize,
+        started: Instant,
+        finding: Finding,
+        now: Instant,
+    ) -> Option<bool> {
         let check = self.settings.health.as_ref()?;
         let thresholds =
             Thresholds { healthy_after: check.healthy_after, unhealthy_after: check.unhealthy_after };
         let member = self.members.get_mut(&id)?;
         let health = member.health.as_mut()?;
-        let success = finding.result == ProbeResult::Success;
+        let success = finding.result.is_success();
         self.probes[finding.result as usize] += 1;
         let change = health.record(success, thresholds);
         let is_healthy = health.is_healthy();
@@ -131,8 +137,8 @@ impl Watched {
             }
         }
         member.last = Some(Last { started, ended: now, finding });
-        let readmits = success
-            && self.ejections.as_mut().is_some_and(|out| out.readmit_seen_well(id, started, now));
+        let readmits =
+            success && self.ejections.as_mut().is_some_and(|out| out.readmit_seen_well(id, started, now));
         if readmits {
             self.back(id, "it has passed a probe");
         }
@@ -148,7 +154,8 @@ impl Watched {
             let due = ejections.end_due(now);
             let interval_ended = ejections.end_interval(now);
             due.into_iter().for_each(|id| self.back(id, "its time is over"));
-            let reached = |(id, member): (&usize, &Member)| Some((*id, member.endpoint.outcomes.take_reached()?));
+            let reached =
+                |(id, member): (&usize, &Member)| Some((*id, member.endpoint.outcomes.take_reached()?));
             let reached: Vec<_> = self.members.iter().filter_map(reached).collect();
             reached.into_iter().for_each(|(id, reason)| self.eject(id, reason, now));
             if interval_ended {
@@ -210,8 +217,12 @@ impl Watched {
         self.panic_count += u64::from(panics);
         let pool = &self.settings.name;
         match panics {
-            true => tracing::warn!(%pool, available, healthy, "too few endpoints are left: ejections are ignored"),
-            false => tracing::info!(%pool, available, healthy, "enough endpoints are left: ejections hold again"),
+            true => {
+                tracing::warn!(%pool, available, healthy, "too few endpoints are left: ejections are ignored")
+            }
+            false => {
+                tracing::info!(%pool, available, healthy, "enough endpoints are left: ejections hold again")
+            }
         }
     }
 
@@ -232,7 +243,10 @@ impl Watched {
         }
     }
 
-    pub(super) fn reports(&self, time: super::board::Moment) -> impl Iterator<Item = (SocketAddr, EndpointReport)> {
+    pub(super) fn reports(
+        &self,
+        time: super::board::Moment,
+    ) -> impl Iterator<Item = (SocketAddr, EndpointReport)> {
         self.members.iter().map(move |(id, member)| {
             let ejections = self.ejections.as_ref();
             let ejected = ejections.and_then(|ejections| ejections.ejected(*id)).map(|out| EjectedReport {
@@ -298,9 +312,6 @@ impl Member {
         let [ok @ .., _errors] = series.by_class(self.endpoint.slot);
         let counted = Rate { good: ok.iter().sum(), bad: self.endpoint.outcomes.failures() };
         let before = std::mem::replace(&mut self.counted, counted);
-        Rate {
-            good: counted.good.saturating_sub(before.good),
-            bad: counted.bad.saturating_sub(before.bad),
-        }
+        Rate { good: counted.good.saturating_sub(before.good), bad: counted.bad.saturating_sub(before.bad) }
     }
 }

@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn at_most_the_share_is_out_but_one_always_may_be() {
-        for (endpoints, share, most) in [(1, 0.1, 1), (9, 0.1, 1), (20, 0.1, 2), (29, 0.1, 2), (4, 1.0, 4), (4, 0.0, 1)] {
+        for (endpoints, share, most) in
+            [(1, 0.1, 1), (9, 0.1, 1), (20, 0.1, 2), (29, 0.1, 2), (4, 1.0, 4), (4, 0.0, 1)]
+        {
             let (mut pool, now) = pool(endpoints, share);
             let out = (0..endpoints).filter(|member| pool.eject(*member, REASON, now).is_some()).count();
             assert_eq!(out, most, "{endpoints} endpoints, {share}");

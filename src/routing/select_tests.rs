@@ -385,7 +385,8 @@ fn what_is_ejected_gets_nothing_unless_the_pool_panics_or_has_nothing_else() {
     let blue = Arc::clone(&bench.table.pools[0]);
     let [(first, _), (second, _)] = &blue.endpoints[..] else { panic!("blue has two endpoints") };
     let mut of_first = |requests: usize| {
-        let is_first = |selection| matches!(selection, Selection::Forward { lease, .. } if lease.id == first.id);
+        let is_first =
+            |selection| matches!(selection, Selection::Forward { lease, .. } if lease.id == first.id);
         (0..requests).filter(|_| is_first(bench.select(&get("blue", "/")))).count()
     };
     first.occupancy.set_ejected(true);

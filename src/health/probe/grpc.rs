@@ -227,7 +227,13 @@ mod tests {
 
     #[test]
     fn what_is_not_one_whole_plain_message_is_none() {
-        for framed in [&b""[..], b"\0\0\0\0", b"\x01\0\0\0\x02\x08\x01", b"\0\0\0\0\x03\x08\x01", b"\0\0\0\0\x01\x08\x01"] {
+        for framed in [
+            &b""[..],
+            b"\0\0\0\0",
+            b"\x01\0\0\0\x02\x08\x01",
+            b"\0\0\0\0\x03\x08\x01",
+            b"\0\0\0\0\x01\x08\x01",
+        ] {
             assert_eq!(serving_status(framed), None, "{framed:?}");
         }
     }
