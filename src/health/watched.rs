@@ -43,6 +43,8 @@ struct Member {
     last: Option<Last>,
     /// What was counted when the interval began.
     counted: Rate,
+    /// It came back within the interval: what it did before is paid for.
+    is_back: bool,
 }
 
 #[derive(Debug)]
@@ -168,8 +170,11 @@ impl Watched {
 
     fn compare_rates(&mut self, series: &Series, now: Instant) {
         let Some(settings) = self.settings.eject else { return };
-        let rates: Vec<_> =
-            self.members.iter_mut().map(|(id, member)| (*id, member.take_rate(series))).collect();
+        let rate = |(id, member): (&usize, &mut Member)| {
+            let rate = member.take_rate(series);
+            (!std::mem::take(&mut member.is_back)).then_some((*id, rate))
+        };
+        let rates: Vec<_> = self.members.iter_mut().filter_map(rate).collect();
         for id in settings.success_rate_outliers(&rates) {
             self.eject(id, EjectionReason::SuccessRate, now);
         }
@@ -193,9 +198,10 @@ impl Watched {
     }
 
     /// An endpoint's ejection has ended.
-    fn back(&self, id: usize, why: &str) {
-        let Some(Member { endpoint, .. }) = self.members.get(&id) else { return };
+    fn back(&mut self, id: usize, why: &str) {
+        let Some(Member { endpoint, is_back, .. }) = self.members.get_mut(&id) else { return };
         if endpoint.occupancy.standing().is_ejected() {
+            *is_back = true;
             endpoint.outcomes.forgive();
             endpoint.occupancy.set_ejected(false);
             tracing::info!(pool = %self.settings.name, endpoint = %endpoint.address, %why, "an endpoint is back");
@@ -273,7 +279,8 @@ impl Watched {
 impl Member {
     fn new(endpoint: &Arc<Endpoint>, series: &Series) -> Self {
         let endpoint = Arc::clone(endpoint);
-        let mut member = Self { endpoint, weight: 0, health: None, last: None, counted: Rate::default() };
+        let mut member =
+            Self { endpoint, weight: 0, health: None, last: None, counted: Rate::default(), is_back: false };
         member.take_rate(series);
         member
     }

@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn each_ejection_is_longer_up_to_the_longest_and_quiet_intervals_make_it_shorter() {
         let (mut pool, mut now) = pool(2, 0.5);
-        let mut eject = |pool: &mut Ejections, now: &mut Instant| {
+        let eject = |pool: &mut Ejections, now: &mut Instant| {
             let out = pool.eject(0, REASON, *now).expect("there is room");
             assert!(pool.eject(0, REASON, *now).is_none(), "it is out already");
             *now = out.until;
