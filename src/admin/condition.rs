@@ -6,7 +6,6 @@ use super::reading::timestamp;
 use crate::{
     health::report::{EjectedReport, EndpointReport, LastProbe, Probed},
     model::health::Verdict,
-    upstream::occupancy::Standing,
 };
 
 /// What is known of an endpoint.
@@ -50,14 +49,8 @@ struct EjectedView {
 }
 
 impl Condition {
-    /// Puts an endpoint's word beside what is known of it.
-    pub(super) fn new(standing: Standing, report: Option<EndpointReport>) -> Self {
-        let state = match standing {
-            standing if standing.is_draining() || standing.is_reserved() => "draining",
-            standing if !standing.is_healthy() => "unhealthy",
-            standing if standing.is_ejected() => "ejected",
-            _ => "available",
-        };
+    /// Puts an endpoint's state beside what is known of it.
+    pub(super) fn new(state: &'static str, report: Option<EndpointReport>) -> Self {
         let Some(EndpointReport { probed, ejected, ejections }) = report else {
             return Self { state, health: None, ejected: None, ejections: 0 };
         };

@@ -316,7 +316,10 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, admin: &Admin) -> PoolVie
             .map(|(endpoint, weight)| EndpointView {
                 address: endpoint.address.to_string(),
                 weight: *weight,
-                condition: Condition::new(endpoint.occupancy.standing(), health.remove(&endpoint.address)),
+                condition: Condition::new(
+                    endpoint.occupancy.standing().name(),
+                    health.remove(&endpoint.address),
+                ),
                 in_flight: endpoint.occupancy.in_flight(),
                 requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
             })

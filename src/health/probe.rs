@@ -1,4 +1,4 @@
-//! One probe of one endpoint: a connection of its own, a question, and whether the answer is good.
+//! One probe of one endpoint: a question, and whether the answer is good. Probes have connections of their own.
 //!
 //! Invariant: whatever the endpoint does, a probe ends within its timeout and holds at most some 64 KiB.
 
@@ -22,7 +22,7 @@ pub struct Prober {
 #[derive(Debug)]
 enum Question {
     Tcp,
-    Http(http::Question),
+    Http(http::Question, Option<http::Kept>),
     Grpc(grpc::Question),
 }
 
@@ -80,16 +80,17 @@ impl Prober {
         let address = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
         let question = match &check.probe {
             config::Probe::Tcp => Question::Tcp,
-            config::Probe::Http(settings) => Question::Http(http::Question::new(settings, address)),
+            config::Probe::Http(settings) => Question::Http(http::Question::new(settings, address), None),
             config::Probe::Grpc { service } => Question::Grpc(grpc::Question::new(service, address)),
         };
         Self { address, timeout: check.timeout, question }
     }
 
     /// Makes the probe.
-    pub async fn probe(&self) -> Finding {
-        let answer = timeout(self.timeout, self.ask()).await;
-        match answer.unwrap_or(Err(ProbeFailure::TimedOut(self.timeout))) {
+    pub async fn probe(&mut self) -> Finding {
+        let time = self.timeout;
+        let answer = timeout(time, self.ask()).await;
+        match answer.unwrap_or(Err(ProbeFailure::TimedOut(time))) {
             Ok(text) => Finding { result: ProbeResult::Success, text },
             Err(failure) => {
                 let text = failure.to_string().chars().take(MAX_TEXT).collect();
@@ -98,12 +99,14 @@ impl Prober {
         }
     }
 
-    async fn ask(&self) -> Result<String, ProbeFailure> {
-        let stream = TcpStream::connect(self.address).await?;
-        match &self.question {
-            Question::Tcp => Ok("it takes connections".to_owned()),
-            Question::Http(question) => question.ask(stream).await,
-            Question::Grpc(question) => question.ask(stream).await,
+    async fn ask(&mut self) -> Result<String, ProbeFailure> {
+        match &mut self.question {
+            Question::Tcp => {
+                TcpStream::connect(self.address).await?;
+                Ok("it takes connections".to_owned())
+            }
+            Question::Http(question, kept) => question.ask(self.address, kept).await,
+            Question::Grpc(question) => question.ask(TcpStream::connect(self.address).await?).await,
         }
     }
 }

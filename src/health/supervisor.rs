@@ -32,7 +32,7 @@ use crate::{
 pub type Targets = Arc<[PoolTarget]>;
 
 /// Probes at once. Endpoints that hang hold a socket each for as long as the timeout; beyond so many, the others wait.
-const MAX_PROBES: usize = 1024;
+const MAX_AT_ONCE: usize = 1024;
 /// The time between the first probes of endpoints that came at once: a thousand are spread over a quarter of a second.
 const SPREAD: Duration = Duration::from_micros(250);
 /// How far an interval is moved at random, at most, as a share of it: endpoints that came together drift apart.
@@ -46,7 +46,7 @@ pub async fn run(health: Health, mut targets: watch::Receiver<Targets>, alarm: A
         health: health.clone(),
         probers: BTreeMap::new(),
         tasks: JoinSet::new(),
-        places: Arc::new(Semaphore::new(MAX_PROBES)),
+        places: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         rng: fastrand::Rng::with_seed(seed),
     };
     let mut judging = JoinSet::new();

@@ -188,6 +188,16 @@ impl Standing {
         self.0 & UNHEALTHY == 0
     }
 
+    /// In a word: `available`, or the first reason why no new request should come.
+    pub fn name(self) -> &'static str {
+        match self {
+            _ if self.is_draining() || self.is_reserved() => "draining",
+            _ if !self.is_healthy() => "unhealthy",
+            _ if self.is_ejected() => "ejected",
+            _ => "available",
+        }
+    }
+
     /// Whether it is ejected.
     pub fn is_ejected(self) -> bool {
         self.0 & EJECTED != 0

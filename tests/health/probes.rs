@@ -112,12 +112,7 @@ fn a_probe_asks_what_the_file_says() {
     wait_state(&switchback, upstream.address, "available");
     let head = first_probe(&upstream, "/health?deep=1");
     assert_eq!(head.method(), "POST");
-    for (name, value) in [
-        ("host", "app.internal"),
-        ("x-probe", "yes"),
-        ("user-agent", "switchback/health"),
-        ("connection", "close"),
-    ] {
+    for (name, value) in [("host", "app.internal"), ("x-probe", "yes"), ("user-agent", "switchback/health")] {
         assert_eq!(head.one(name), Some(value), "{name}");
     }
     let plain = Upstream::ok();

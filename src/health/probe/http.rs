@@ -1,13 +1,17 @@
 //! A probe by an HTTP/1.1 request, through hyper's client: strictness is the matter of the requests that are forwarded,
 //! not of these.
+//!
+//! A connection is kept from one good probe to some of the next, as opening one costs the kernel several times what the
+//! probe itself does. Invariant: what fails on a kept connection is asked once more on a new one before it counts, since
+//! the endpoint may have closed it meanwhile.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin};
+use std::{fmt, future::poll_fn, net::SocketAddr, pin::Pin, pin::pin};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     body::{Bytes, Incoming},
-    client::conn::http1,
+    client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -15,7 +19,9 @@ use tokio::net::TcpStream;
 use super::ProbeFailure;
 use crate::config;
 
-/// How much of a body is read for the expected text.
+/// How many probes go over a connection: now and then, whether the endpoint takes a new one is a part of the question.
+const MAX_PROBES: u32 = 16;
+/// How much of a body is read, and looked through for the expected text.
 const MAX_BODY: usize = 64 * 1024;
 /// The longest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
@@ -31,6 +37,14 @@ pub(super) struct Question {
     body: Option<Box<str>>,
 }
 
+/// A connection between two probes.
+pub(super) struct Kept {
+    sender: SendRequest<Empty<Bytes>>,
+    connection: Pin<Box<http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>>>,
+    probes: u32,
+    is_over: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Parts {
     method: Method,
@@ -43,32 +57,28 @@ impl Question {
         Self {
             request: Parts::new(settings, address).map_err(|error| error.to_string()),
             status: settings.status.clone(),
-            body: settings.body.clone().filter(|text| !text.is_empty()),
+            body: settings.body.clone(),
         }
     }
 
-    /// Asks on a fresh connection, which is closed afterwards.
-    pub(super) async fn ask(&self, stream: TcpStream) -> Result<String, ProbeFailure> {
-        let Parts { method, uri, headers } = self.request.clone().map_err(ProbeFailure::Malformed)?;
-        let mut request = Request::new(Empty::<Bytes>::new());
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(ProbeFailure::malformed)?;
-        let mut connection = pin!(connection);
-        let mut exchange = pin!(async {
-            let response = sender.send_request(request).await.map_err(ProbeFailure::malformed)?;
-            self.judge(response).await
-        });
-        let mut is_over = false;
-        poll_fn(|context| {
-            // How the connection ended is for the exchange to say: it may have a whole answer from it.
-            is_over = is_over || connection.as_mut().poll(context).is_ready();
-            exchange.as_mut().poll(context)
-        })
-        .await
+    /// Asks, on a kept connection if there is one.
+    pub(super) async fn ask(
+        &self,
+        address: SocketAddr,
+        kept: &mut Option<Kept>,
+    ) -> Result<String, ProbeFailure> {
+        let request = self.request.clone().map_err(ProbeFailure::Malformed)?;
+        if let Some(mut connection) = kept.take() {
+            let answer = connection.exchange(request.clone(), self).await;
+            if !matches!(answer, Err(ProbeFailure::Malformed(_))) {
+                *kept = connection.keep(&answer);
+                return answer;
+            }
+        }
+        let mut connection = Kept::open(address).await?;
+        let answer = connection.exchange(request, self).await;
+        *kept = connection.keep(&answer);
+        answer
     }
 
     async fn judge(&self, response: Response<Incoming>) -> Result<String, ProbeFailure> {
@@ -76,24 +86,58 @@ impl Question {
         if !self.status.iter().any(|(least, most)| (*least..=*most).contains(&status)) {
             return Err(ProbeFailure::Status(status));
         }
-        let said = format!("it answered {status}");
-        let Some(text) = &self.body else { return Ok(said) };
         let mut body = response.into_body();
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(ProbeFailure::malformed)?;
-            let Some(bytes) = frame.data_ref() else { continue };
-            // The text may begin in what was looked through already, but not before its last bytes.
-            let from = read.len().saturating_sub(text.len());
+            let bytes = frame.data_ref().map_or(&[][..], Bytes::as_ref);
             read.extend_from_slice(&bytes[..bytes.len().min(MAX_BODY - read.len())]);
-            if memchr::memmem::find(&read[from..], text.as_bytes()).is_some() {
-                return Ok(said);
-            }
             if read.len() == MAX_BODY {
                 break;
             }
         }
-        Err(ProbeFailure::Body)
+        let expected = self.body.as_ref().map_or("", |text| text);
+        match memchr::memmem::find(&read, expected.as_bytes()) {
+            Some(_) => Ok(format!("it answered {status}")),
+            None => Err(ProbeFailure::Body),
+        }
+    }
+}
+
+impl Kept {
+    async fn open(address: SocketAddr) -> Result<Self, ProbeFailure> {
+        let stream = TcpStream::connect(address).await?;
+        let mut builder = http1::Builder::new();
+        let opened = builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = opened.map_err(ProbeFailure::malformed)?;
+        Ok(Self { sender, connection: Box::pin(connection), probes: 0, is_over: false })
+    }
+
+    async fn exchange(&mut self, parts: Parts, question: &Question) -> Result<String, ProbeFailure> {
+        self.probes += 1;
+        let Self { sender, connection, is_over, .. } = self;
+        let mut exchange = pin!(async {
+            sender.ready().await.map_err(ProbeFailure::malformed)?;
+            let response = sender.send_request(parts.request()).await.map_err(ProbeFailure::malformed)?;
+            question.judge(response).await
+        });
+        poll_fn(|context| {
+            // How the connection ended is for the exchange to say: it may have a whole answer from it.
+            *is_over = *is_over || connection.as_mut().poll(context).is_ready();
+            exchange.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// The connection for the next probe, if it can serve one.
+    fn keep(self, answer: &Result<String, ProbeFailure>) -> Option<Self> {
+        (answer.is_ok() && !self.is_over && self.probes < MAX_PROBES).then_some(self)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("probes", &self.probes).finish_non_exhaustive()
     }
 }
 
@@ -111,8 +155,14 @@ impl Parts {
                 _ => headers.append(name, value),
             };
         }
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let method = Method::from_bytes(settings.method.as_bytes())?;
         Ok(Self { method, uri: Uri::try_from(&*settings.path)?, headers })
+    }
+
+    fn request(self) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
+            (self.method, self.uri, self.headers);
+        request
     }
 }
