@@ -165,8 +165,7 @@ fn targets(table: &Table) -> Vec<PoolTarget> {
     table.pools.iter().map(target).collect()
 }
 
-/// Advances from [`Phase::Probing`] to [`Phase::Ready`] when the first results are there. Each comes within its probe's
-/// timeout, so that an endpoint that hangs can't hold the start up for longer.
+/// Advances from [`Phase::Probing`] to [`Phase::Ready`] when the first results are there, or should be.
 async fn become_ready(lifecycle: Lifecycle, health: Health) {
     let mut phases = lifecycle.watch();
     let probing = phases.wait_for(|phase| *phase >= Phase::Probing).await.is_ok();

@@ -48,6 +48,8 @@ struct Shared {
     series: Arc<Series>,
     /// Whether every endpoint of the start has had its first result.
     settled: watch::Sender<bool>,
+    /// How long that is waited for.
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -66,13 +68,21 @@ pub(super) struct Moment {
 
 /// The longest time between two looks: what others change (a drain, say) counts for a panic, too.
 const LOOK: Duration = Duration::from_secs(1);
+/// What the first probes may take beyond the longest timeout: they are spread, and of very many some wait.
+const SETTLING: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Begins with the pools of the first table.
     pub fn new(targets: &[PoolTarget], series: Arc<Series>, now: Instant) -> Self {
         let board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new() };
-        let health =
-            Self(Arc::new(Shared { board: Mutex::new(board), series, settled: watch::Sender::new(false) }));
+        let timeouts = targets.iter().filter_map(|pool| Some(pool.settings.health.as_ref()?.timeout));
+        let patience = timeouts.max().unwrap_or_default() + SETTLING;
+        let health = Self(Arc::new(Shared {
+            board: Mutex::new(board),
+            series,
+            settled: watch::Sender::new(false),
+            patience,
+        }));
         health.follow(targets, now);
         let mut board = health.lock();
         board.awaited = board.pools.values().flat_map(Watched::unknown).collect();
@@ -128,10 +138,11 @@ impl Health {
         next.fold(now + LOOK, Instant::min)
     }
 
-    /// Ends when every probed endpoint of the start has had its first result.
+    /// Ends when every probed endpoint of the start has had its first result, or should have had it.
     pub async fn settled(&self) {
-        // The sender is held by `self`, so it can't have gone.
-        let _ = self.0.settled.subscribe().wait_for(|settled| *settled).await;
+        let mut settled = self.0.settled.subscribe();
+        // Neither too long a wait nor a sender that has gone, which `self` holds, changes what follows.
+        let _ = tokio::time::timeout(self.0.patience, settled.wait_for(|settled| *settled)).await;
     }
 
     /// Whether every probed endpoint of the start has had its first result.

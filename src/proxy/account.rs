@@ -101,6 +101,12 @@ impl Account {
         self.each(|series, slot| series.of(slot).retries.add(1));
     }
 
+    /// The final status that was sent, if any.
+    #[inline]
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status
+    }
+
     /// A final status has been, or is being, sent.
     #[inline]
     pub(super) fn answered(&mut self, status: u16) {

@@ -89,7 +89,13 @@ async fn attempt(
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
     match finished {
-        Ok(finished) => Ok((finished, connection)),
+        Ok(finished) => {
+            // Only now: an answer that was cut short was no good one.
+            if let Some(status) = request.account.status() {
+                request.lease.outcomes.answered(status);
+            }
+            Ok((finished, connection))
+        }
         Err(failed) => {
             if failed.failure.is_upstream() {
                 request.lease.traffic.attempt_failures.add(1);

@@ -137,6 +137,21 @@ fn an_endpoint_that_refuses_connections_is_ejected_and_no_request_fails() {
 }
 
 #[test]
+fn an_answer_that_is_cut_short_is_no_good_one() {
+    let cutting = Upstream::start(|exchange| {
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly a part");
+        exchange.close();
+    });
+    let good = Application::start("good", 200);
+    let switchback = Setup::new().pool("balance = \"round_robin\"").start_all(&[&good.upstream, &cutting]);
+    wait_until("it is ejected", || {
+        let answer = switchback.client().exchange(get("/"));
+        assert_eq!(answer.status, 200);
+        state(&switchback, cutting.address) == "ejected"
+    });
+}
+
+#[test]
 fn clients_that_go_away_are_not_held_against_the_endpoint() {
     let slow = Upstream::start(|exchange| {
         if exchange.head.target() == "/never" {

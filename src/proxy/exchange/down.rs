@@ -178,12 +178,10 @@ impl Exchange<'_> {
                 Progress::Complete(end) => {
                     let rest = &bytes[end..];
                     if !(100..200).contains(&head.status) {
-                        self.request.lease.outcomes.answered(head.status);
                         self.begin_response(&head, bytes);
                         return self.take_body(cx, rest);
                     }
                     if head.status == 101 {
-                        self.request.lease.outcomes.answered(head.status);
                         return self.begin_tunnel(&head, bytes, rest);
                     }
                     self.interim(&head, bytes)?;
