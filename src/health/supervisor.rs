@@ -37,6 +37,8 @@ const MAX_AT_ONCE: usize = 1024;
 const SPREAD: Duration = Duration::from_micros(250);
 /// How far an interval is moved at random, at most, as a share of it: endpoints that came together drift apart.
 const JITTER: f64 = 0.1;
+/// A bug that comes back does so at this pace.
+const AFTER_A_BUG: Duration = Duration::from_secs(1);
 /// Alarms within this time are looked at together.
 const ALARM_PAUSE: Duration = Duration::from_millis(10);
 
@@ -50,7 +52,7 @@ pub async fn run(health: Health, mut targets: watch::Receiver<Targets>, alarm: A
         rng: fastrand::Rng::with_seed(seed),
     };
     let mut judging = JoinSet::new();
-    judging.spawn(judge(health, alarm));
+    judging.spawn(judge(health.clone(), Arc::clone(&alarm)));
     loop {
         let now = targets.borrow_and_update().clone();
         supervisor.follow(&now);
@@ -63,8 +65,13 @@ pub async fn run(health: Health, mut targets: watch::Receiver<Targets>, alarm: A
                 Some(ended) = supervisor.tasks.join_next() => {
                     if ended.is_err_and(|error| error.is_panic()) {
                         tracing::error!("a prober was stopped by a bug; its endpoint is probed anew");
-                        supervisor.start(&now);
+                        supervisor.start(&now, AFTER_A_BUG);
                     }
+                }
+                Some(_) = judging.join_next() => {
+                    tracing::error!("the judge of endpoints was stopped by a bug; it begins anew");
+                    sleep(AFTER_A_BUG).await;
+                    judging.spawn(judge(health.clone(), Arc::clone(&alarm)));
                 }
             }
         }
@@ -105,12 +112,11 @@ impl Supervisor {
             }
             stays
         });
-        self.start(targets);
+        self.start(targets, Duration::ZERO);
     }
 
-    /// Starts the probers that are not there.
-    fn start(&mut self, targets: &[PoolTarget]) {
-        let mut delay = Duration::ZERO;
+    /// Starts the probers that are not there, the first of them after `delay`.
+    fn start(&mut self, targets: &[PoolTarget], mut delay: Duration) {
         let running: BTreeSet<EndpointId> =
             self.probers.iter().filter(|(_, (_, task))| !task.is_finished()).map(|(id, _)| *id).collect();
         for pool in targets {

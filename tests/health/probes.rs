@@ -199,6 +199,19 @@ fn a_tcp_probe_asks_for_a_connection_alone_and_the_port_can_be_another() {
 }
 
 #[test]
+fn a_connection_is_kept_for_some_probes_and_not_for_ever() {
+    let upstream = Upstream::ok();
+    let switchback = Setup::new().pool(&fast(r#"http = "/""#)).start(&upstream);
+    wait_until("it was probed often", || upstream.requests() > 100);
+    let (connections, requests) = (upstream.connections().len(), upstream.requests());
+    assert!(
+        (requests / 16..=requests / 16 + 2).contains(&connections),
+        "{connections} for {requests} probes"
+    );
+    assert_eq!(state(&switchback, upstream.address), "available");
+}
+
+#[test]
 fn an_endpoint_that_is_down_is_asked_at_its_own_interval() {
     let health = status(500);
     let upstream = application(0, &health);
