@@ -12,7 +12,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("routing", &["model", "config", "telemetry", "upstream"]),
     ("health", &["model", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
-    ("control", &["model", "config", "telemetry", "upstream", "routing", "health"]),
+    ("discovery", &["model", "config"]),
+    ("control", &["model", "config", "telemetry", "upstream", "routing", "health", "discovery"]),
     ("admin", &["model", "telemetry", "health", "control", "routing"]),
 ];
 

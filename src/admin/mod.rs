@@ -12,6 +12,7 @@ mod guard;
 mod health;
 mod health_metrics;
 pub mod metrics;
+mod names;
 mod places;
 pub mod problem;
 mod query;

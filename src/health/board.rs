@@ -46,10 +46,8 @@ pub struct Health(Arc<Shared>);
 struct Shared {
     board: Mutex<Board>,
     series: Arc<Series>,
-    /// Whether every endpoint of the start has had its first result.
+    /// Whether no first result is awaited.
     settled: watch::Sender<bool>,
-    /// How long that is waited for.
-    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -57,6 +55,8 @@ struct Board {
     pools: BTreeMap<Name, Watched>,
     /// The endpoints of the start whose first result has not come.
     awaited: BTreeSet<usize>,
+    /// How long it is waited for.
+    patience: Duration,
 }
 
 /// One moment on both clocks, to tell people when something was.
@@ -74,42 +74,33 @@ const SETTLING: Duration = Duration::from_secs(1);
 impl Health {
     /// Begins with the pools of the first table.
     pub fn new(targets: &[PoolTarget], series: Arc<Series>, now: Instant) -> Self {
-        let board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new() };
-        let timeouts = targets.iter().filter_map(|pool| Some(pool.settings.health.as_ref()?.timeout));
-        let patience = timeouts.max().unwrap_or_default() + SETTLING;
-        let health = Self(Arc::new(Shared {
-            board: Mutex::new(board),
-            series,
-            settled: watch::Sender::new(false),
-            patience,
-        }));
-        health.follow(targets, now);
-        let mut board = health.lock();
-        board.awaited = board.pools.values().flat_map(Watched::unknown).collect();
-        health.0.settled.send_replace(board.awaited.is_empty());
-        drop(board);
-        health
+        let mut board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new(), patience: SETTLING };
+        board.follow(targets, &series, now);
+        Self(Arc::new(Shared { board: Mutex::new(board), series, settled: watch::Sender::new(true) }))
     }
 
     /// Goes on with the pools of another table. What was there before keeps its state.
     pub fn follow(&self, targets: &[PoolTarget], now: Instant) {
         let mut board = self.lock();
-        let mut before = std::mem::take(&mut board.pools);
-        for target in targets {
-            let name = &target.settings.name;
-            let mut watched = before.remove(name).unwrap_or_else(|| Watched::new(target));
-            watched.follow(target, &self.0.series, now);
-            board.pools.insert(name.clone(), watched);
-        }
-        before.into_values().for_each(Watched::leave);
-        let Board { pools, awaited } = &mut *board;
-        if !awaited.is_empty() {
-            let unknown: BTreeSet<usize> = pools.values().flat_map(Watched::unknown).collect();
-            awaited.retain(|id| unknown.contains(id));
-            self.0
-                .settled
-                .send_if_modified(|settled| awaited.is_empty() && !std::mem::replace(settled, true));
-        }
+        board.follow(targets, &self.0.series, now);
+        self.tell_settled(&board);
+    }
+
+    /// From now on first results are awaited of all endpoints in force that have none: see [`Self::settled`]. The pools
+    /// are read while nobody else can bring newer ones.
+    pub fn await_first_results(&self, targets: impl FnOnce() -> Vec<PoolTarget>, now: Instant) {
+        let mut board = self.lock();
+        let targets = targets();
+        board.follow(&targets, &self.0.series, now);
+        board.awaited = board.unknown();
+        let timeouts = targets.iter().filter_map(|pool| Some(pool.settings.health.as_ref()?.timeout));
+        board.patience = timeouts.max().unwrap_or_default() + SETTLING;
+        self.tell_settled(&board);
+    }
+
+    fn tell_settled(&self, board: &Board) {
+        let is_settled = board.awaited.is_empty();
+        self.0.settled.send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
     }
 
     /// Takes in the result of a probe that began at `started`; answers whether the endpoint is healthy, or `None` if it
@@ -124,8 +115,8 @@ impl Health {
     ) -> Option<bool> {
         let mut board = self.lock();
         let healthy = board.pools.get_mut(pool)?.probed(endpoint.index(), started, finding, now);
-        if board.awaited.remove(&endpoint.index()) && board.awaited.is_empty() {
-            self.0.settled.send_replace(true);
+        if board.awaited.remove(&endpoint.index()) {
+            self.tell_settled(&board);
         }
         healthy
     }
@@ -138,14 +129,15 @@ impl Health {
         next.fold(now + LOOK, Instant::min)
     }
 
-    /// Ends when every probed endpoint of the start has had its first result, or should have had it.
+    /// Ends when every endpoint whose first result is awaited has had it, or should have had it.
     pub async fn settled(&self) {
+        let patience = self.lock().patience;
         let mut settled = self.0.settled.subscribe();
         // Neither too long a wait nor a sender that has gone, which `self` holds, changes what follows.
-        let _ = tokio::time::timeout(self.0.patience, settled.wait_for(|settled| *settled)).await;
+        let _ = tokio::time::timeout(patience, settled.wait_for(|settled| *settled)).await;
     }
 
-    /// Whether every probed endpoint of the start has had its first result.
+    /// Whether no first result is awaited.
     pub fn is_settled(&self) -> bool {
         *self.0.settled.borrow()
     }
@@ -164,6 +156,28 @@ impl Health {
     fn lock(&self) -> MutexGuard<'_, Board> {
         // A panic in a step can leave a pool behind the table, never a machine half changed; the next step mends it.
         self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    fn follow(&mut self, targets: &[PoolTarget], series: &Series, now: Instant) {
+        let mut before = std::mem::take(&mut self.pools);
+        for target in targets {
+            let name = &target.settings.name;
+            let mut watched = before.remove(name).unwrap_or_else(|| Watched::new(target));
+            watched.follow(target, series, now);
+            self.pools.insert(name.clone(), watched);
+        }
+        before.into_values().for_each(Watched::leave);
+        if !self.awaited.is_empty() {
+            let unknown = self.unknown();
+            self.awaited.retain(|id| unknown.contains(id));
+        }
+    }
+
+    /// The endpoints that are probed and have had no result.
+    fn unknown(&self) -> BTreeSet<usize> {
+        self.pools.values().flat_map(Watched::unknown).collect()
     }
 }
 
