@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod discovery;
+pub mod health;
 pub mod model;
 pub mod proxy;
 pub mod routing;

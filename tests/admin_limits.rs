@@ -16,6 +16,7 @@ use switchback::{
     },
     config,
     control::{controller::Controller, lifecycle::Lifecycle},
+    health::board::Health,
 };
 use tokio::sync::watch;
 
@@ -37,8 +38,13 @@ impl Server {
         let socket = Socket::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let Ok(Bound::Tcp(address)) = socket.bound() else { panic!("it has an address") };
         let (controller, control, _live) = Controller::new(Arc::new(config), Arc::default());
-        let admin =
-            Admin { control, lifecycle: Lifecycle::default(), started: Instant::now(), version: "test" };
+        let admin = Admin {
+            control,
+            lifecycle: Lifecycle::default(),
+            health: Health::new(&[], Arc::default(), Instant::now()),
+            started: Instant::now(),
+            version: "test",
+        };
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::spawn(move || {
             let runtime =

@@ -10,10 +10,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("upstream", &["model", "wire", "telemetry"]),
     ("routing", &["model", "config", "telemetry", "upstream"]),
+    ("health", &["model", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
     ("discovery", &["model", "config"]),
-    ("control", &["model", "config", "telemetry", "upstream", "routing", "discovery"]),
-    ("admin", &["model", "telemetry", "control", "routing"]),
+    ("control", &["model", "config", "telemetry", "upstream", "routing", "health", "discovery"]),
+    ("admin", &["model", "telemetry", "health", "control", "routing"]),
 ];
 
 /// Layers that compose the others and may import everything.

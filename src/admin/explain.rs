@@ -1,6 +1,9 @@
 //! `POST /v1/explain`: what a request would get, and why, without sending it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use axum::{
     Json,
@@ -16,7 +19,8 @@ use super::{
     router::Admin,
 };
 use crate::{
-    model::{host, path},
+    health::{board::Health, report::EndpointReport},
+    model::{host, name::Name, path},
     routing::{
         explain::{self, Explanation},
         request_view::RequestView,
@@ -58,8 +62,24 @@ pub async fn explain(
     let underscores = snapshot.config.listeners.iter().any(|listener| listener.allow_underscores);
     Ok(Json(match imagined.refusal(underscores) {
         Some((status, why)) => explain::refused(&snapshot.table, status, why),
-        None => explain::explain(&snapshot.table, &imagined, &imagined.authority),
+        None => {
+            let mut story = explain::explain(&snapshot.table, &imagined, &imagined.authority);
+            tell_health(&mut story, &admin.health);
+            story
+        }
     }))
+}
+
+/// Adds what is known of why endpoints take no requests.
+fn tell_health(story: &mut Explanation, health: &Health) {
+    let out = story.endpoints.iter().filter(|endpoint| !endpoint.healthy || endpoint.ejected);
+    let pools: BTreeSet<Name> = out.map(|endpoint| endpoint.pool.clone()).collect();
+    for pool in pools {
+        let reports = health.endpoints(pool.as_str());
+        for endpoint in story.endpoints.iter_mut().filter(|endpoint| endpoint.pool == pool) {
+            endpoint.why = reports.get(&endpoint.address).and_then(EndpointReport::why_out);
+        }
+    }
 }
 
 impl Imagined {

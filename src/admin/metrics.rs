@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    names,
+    health_metrics, names,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -20,7 +20,7 @@ use crate::{
 
 /// The most series of one scope that are rendered, those with most requests first. A scraper would choke on more,
 /// and rendering them would hold up the control plane.
-const MAX_SERIES: usize = 2_000;
+pub(super) const MAX_SERIES: usize = 2_000;
 
 /// What requests are counted by.
 struct Scope {
@@ -51,6 +51,7 @@ pub fn render(admin: &Admin) -> String {
     for scope in &scopes {
         omitted.sample(&[("scope", scope.name)], scope.omitted);
     }
+    health_metrics::render(admin, &mut text);
     workers(admin, &mut text);
     control(admin, &mut text);
     names::render(admin, &mut text);

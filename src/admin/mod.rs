@@ -7,10 +7,12 @@
 mod body;
 mod call;
 mod changes;
+mod condition;
 mod drains;
 mod explain;
 mod guard;
 mod health;
+mod health_metrics;
 pub mod metrics;
 mod names;
 mod places;

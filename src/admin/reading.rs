@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
 use super::{
+    condition::Condition,
     drains::{DrainView, ProgressView},
     names::{self, NameView},
     problem::Problem,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     control::{
         command::{Kind, Origin},
-        controller::{Control, Snapshot},
+        controller::Snapshot,
         lifecycle::Phase,
         refusal::Unknown,
     },
@@ -101,6 +102,8 @@ pub struct PoolView {
     name: Name,
     /// Endpoints that take requests now.
     available: usize,
+    /// Whether so few are left that ejections are ignored.
+    panic: bool,
     in_flight: u64,
     requests: Requests,
     /// The splits that it is a pool of, with its weight in each.
@@ -122,7 +125,8 @@ struct EndpointView {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     weight: u32,
-    state: &'static str,
+    #[serde(flatten)]
+    condition: Condition,
     /// Requests in flight, streams among them.
     in_flight: u64,
     /// Tunnels and event streams that are open.
@@ -177,7 +181,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .take(MAX_LISTED)
             .map(|split| split_view(split, &snapshot, series))
             .collect(),
-        pools: pool_views(&snapshot, &admin.control, MAX_LISTED),
+        pools: pool_views(&snapshot, &admin, MAX_LISTED),
         totals: BTreeMap::from([
             ("listeners", listeners.len()),
             ("routes", table.routes.len()),
@@ -216,7 +220,7 @@ pub async fn split(
 /// All pools.
 pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
     query::none(&uri)?;
-    let views = pool_views(&admin.control.snapshot(), &admin.control, usize::MAX);
+    let views = pool_views(&admin.control.snapshot(), &admin, usize::MAX);
     Ok(Json(serde_json::json!({ "pools": views })))
 }
 
@@ -234,7 +238,7 @@ pub async fn pool(
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
     let splits = memberships(table).swap_remove(place);
-    Ok(Json(pool_view(&table.pools[place], splits, &snapshot, &admin.control)))
+    Ok(Json(pool_view(&table.pools[place], splits, &snapshot, &admin)))
 }
 
 fn routes(table: &Table, series: &Registry) -> Vec<Route> {
@@ -292,9 +296,9 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
     requests.iter().map(|(pool, count)| (pool.clone(), *count as f64 / sum)).collect()
 }
 
-fn pool_views(snapshot: &Snapshot, control: &Control, limit: usize) -> Vec<PoolView> {
+fn pool_views(snapshot: &Snapshot, admin: &Admin, limit: usize) -> Vec<PoolView> {
     let pools = snapshot.table.pools.iter().zip(memberships(&snapshot.table));
-    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, snapshot, control)).collect()
+    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, snapshot, admin)).collect()
 }
 
 /// For each pool, the splits that it is a pool of, with its weight in each.
@@ -308,10 +312,11 @@ fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
     memberships
 }
 
-fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, control: &Control) -> PoolView {
+fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admin: &Admin) -> PoolView {
     let name = &pool.settings.name;
-    let series = control.series();
+    let (control, series) = (&admin.control, admin.control.series());
     let origins = names::origins(name, snapshot);
+    let mut health = admin.health.endpoints(name.as_str());
     let gone =
         snapshot.draining.values().filter(|draining| draining.is_gone && draining.endpoint.pool == *name);
     let gone = gone.map(|draining| (&draining.endpoint, 0));
@@ -322,11 +327,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, cont
             address: endpoint.address.to_string(),
             name: origins.get(&endpoint.address).map(|name| name.to_string()),
             weight,
-            state: match endpoint.occupancy.standing() {
-                standing if !standing.takes_new() => "draining",
-                standing if standing.is_available() => "available",
-                _ => "unhealthy",
-            },
+            condition: Condition::new(endpoint.occupancy.standing().name(), health.remove(&endpoint.address)),
             in_flight: endpoint.occupancy.in_flight(),
             streams: endpoint.drain.streams(),
             drain: snapshot.draining.get(&endpoint.id).map(ProgressView::of),
@@ -338,8 +339,9 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, cont
         available: pool
             .endpoints
             .iter()
-            .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.is_available())
+            .filter(|(endpoint, weight)| *weight > 0 && pool.is_usable(endpoint))
             .count(),
+        panic: pool.state.panics(),
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
         splits,

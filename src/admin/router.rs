@@ -18,7 +18,10 @@ use super::{
     reading,
     server::Transport,
 };
-use crate::control::{controller::Control, lifecycle::Lifecycle};
+use crate::{
+    control::{controller::Control, lifecycle::Lifecycle},
+    health::board::Health,
+};
 
 /// All paths, for the answer to an unknown one.
 const PATHS: [&str; 18] = [
@@ -49,6 +52,8 @@ pub struct Admin {
     pub control: Control,
     /// Where the process stands.
     pub lifecycle: Lifecycle,
+    /// What is known of the endpoints' health.
+    pub health: Health,
     /// When the control plane began.
     pub started: Instant,
     /// The version that `status` and the metrics show.

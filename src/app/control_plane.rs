@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     admin::{
@@ -21,11 +21,15 @@ use crate::{
     config::{AdminAddress, Config, defaults},
     control::{
         controller::{Control, Controller},
-        lifecycle::Lifecycle,
+        lifecycle::{Lifecycle, Phase},
         names,
     },
     discovery::dns::Dns,
-    routing::live::Live,
+    health::{
+        board::{Health, PoolTarget},
+        supervisor::{self, Targets},
+    },
+    routing::{live::Live, table::Table},
     telemetry::registry::Registry,
 };
 
@@ -40,6 +44,8 @@ pub struct ControlPlane {
     pub admin: Option<Bound>,
     /// Makes and reads changes from inside the process.
     pub control: Control,
+    /// What is known of the endpoints' health.
+    pub health: Health,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,16 +66,18 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let (controller, control, live) = Controller::new(Arc::clone(&config), series);
+        let (controller, control, live) = Controller::new(Arc::clone(&config), Arc::clone(&series));
         let (first, resolved) = mpsc::sync_channel(1);
         let dns = Dns::new(config.dns.clone());
         let own = own_addresses(&config, admin.as_ref());
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
+        let health = Health::new(&targets(&live.table()), series, Instant::now());
         let (stop, stopped) = watch::channel(false);
         let served = Arc::new(Admin {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
+            health: health.clone(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
         });
@@ -81,7 +89,15 @@ impl ControlPlane {
             // Traffic for other pools must not wait for a name server that is away.
             tracing::warn!("not every name of an endpoint has been resolved yet; the start goes on");
         }
-        Ok(Self { live, lifecycle, admin, control, stop, thread: Some(thread) })
+        Ok(Self { live, lifecycle, admin, control, health, stop, thread: Some(thread) })
+    }
+
+    /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
+    /// result.
+    pub fn listening(&self) {
+        self.health.await_first_results(|| targets(&self.live.table()), Instant::now());
+        let ready = self.health.is_settled();
+        self.lifecycle.advance(if ready { Phase::Ready } else { Phase::Probing });
     }
 
     /// Ends the admin API, its calls in flight within a second, and the controller; answers when the thread has
@@ -129,6 +145,9 @@ async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
+    let mut watching = JoinSet::new();
+    watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     if let Some(socket) = socket
         && let Err(error) = serve(socket, admin, Limits::default(), stop.clone()).await
@@ -142,4 +161,47 @@ async fn run(
     controller.abort();
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
+}
+
+/// Has the endpoints of whichever table is in force watched.
+async fn watch_health(control: Control, health: Health) {
+    let mut changes = control.changes();
+    let mut table = Arc::clone(&changes.borrow_and_update().table);
+    let (followed, following) = watch::channel(Targets::from(targets(&table)));
+    let supervisor = supervisor::run(health.clone(), following, control.alarm(), fastrand::u64(..));
+    let follow = async {
+        while changes.changed().await.is_ok() {
+            let next = Arc::clone(&changes.borrow_and_update().table);
+            // A change of weights leaves all pools as they were.
+            let alike = table.pools.len() == next.pools.len()
+                && table.pools.iter().zip(&next.pools).all(|(before, now)| Arc::ptr_eq(before, now));
+            if !alike {
+                followed.send_replace(targets(&next).into());
+            }
+            // A drain may have taken the last endpoint that was not ejected.
+            health.judge(Instant::now());
+            table = next;
+        }
+    };
+    tokio::join!(supervisor, follow);
+}
+
+/// The pools of a table, as the health layer knows them.
+fn targets(table: &Table) -> Vec<PoolTarget> {
+    let target = |pool: &Arc<crate::routing::table::Pool>| PoolTarget {
+        settings: Arc::clone(&pool.settings),
+        state: Arc::clone(&pool.state),
+        endpoints: pool.endpoints.clone(),
+    };
+    table.pools.iter().map(target).collect()
+}
+
+/// Advances from [`Phase::Probing`] to [`Phase::Ready`] when the first results are there, or should be.
+async fn become_ready(lifecycle: Lifecycle, health: Health) {
+    let mut phases = lifecycle.watch();
+    let probing = phases.wait_for(|phase| *phase >= Phase::Probing).await.is_ok();
+    if probing {
+        health.settled().await;
+        lifecycle.advance(Phase::Ready);
+    }
 }

@@ -80,7 +80,7 @@ impl Instance {
         let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
         let most = descriptors::connections(&config);
         let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), most)?;
-        control.lifecycle.advance(lifecycle::Phase::Ready);
+        control.listening();
         let addresses = proxy.addresses.clone();
         let own = addresses.iter().copied().chain(match control.admin {
             Some(Bound::Tcp(address)) => Some(address),

@@ -29,7 +29,7 @@ use crate::{
     model::{endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream::{self, endpoint::EndpointId},
+    upstream::{self, endpoint::EndpointId, outcomes::Alarm},
 };
 
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
@@ -88,6 +88,7 @@ pub struct Control {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     series: Arc<Series>,
     tally: Arc<Tally>,
+    alarm: Arc<Alarm>,
     names: Arc<names::Book>,
     own: OwnAddresses,
 }
@@ -155,6 +156,7 @@ impl Controller {
             snapshot: snapshot.subscribe(),
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
+            alarm: endpoints.alarm(),
             names: Arc::default(),
             own: own.clone(),
         };
@@ -352,6 +354,11 @@ impl Control {
     /// Sees each snapshot that comes into force, or the newest of several.
     pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
+    }
+
+    /// What is raised when an endpoint has failed too often in a row.
+    pub fn alarm(&self) -> Arc<Alarm> {
+        Arc::clone(&self.alarm)
     }
 
     /// What is known of the names of endpoints.

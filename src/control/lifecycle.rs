@@ -10,6 +10,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Not all listeners are open yet.
     Starting,
+    /// Requests are served where endpoints are healthy, but not all that are probed have had their first result.
+    Probing,
     /// Requests are served.
     Ready,
     /// Requests are still served, but new ones should go elsewhere: the process is about to end.

@@ -3,7 +3,9 @@
 
 pub mod access_log;
 pub mod bucket;
+pub mod ejection;
 pub mod endpoint_address;
+pub mod health;
 pub mod host;
 pub mod live_state;
 pub mod name;

@@ -114,6 +114,12 @@ impl Account {
         }
     }
 
+    /// The final status that was sent, if any.
+    #[inline]
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status
+    }
+
     /// A final status has been, or is being, sent.
     #[inline]
     pub(super) fn answered(&mut self, status: u16) {

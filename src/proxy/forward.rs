@@ -39,6 +39,11 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
             Ok(ended) => break Ok(ended),
             Err(failed) => failed,
         };
+        if let Failure::UpstreamStatus(status) = failed.failure {
+            request.lease.outcomes.answered(status);
+        } else if failed.failure.counts_against_endpoint(request.body.is_done()) {
+            request.lease.outcomes.failed();
+        }
         let Some(next) = failed.next.take() else { break Err(failed) };
         if let Some(pause) = request.go_on(downstream, &failed.failure, *next) {
             // Boxed, as every connection's task would be larger by it otherwise.
@@ -83,7 +88,13 @@ async fn attempt(
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
     match finished {
-        Ok(finished) => Ok((finished, connection)),
+        Ok(finished) => {
+            // Only now: an answer that was cut short was no good one.
+            if let Some(status) = request.account.status() {
+                request.lease.outcomes.answered(status);
+            }
+            Ok((finished, connection))
+        }
         Err(failed) => {
             if failed.failure.is_upstream() {
                 request.lease.traffic.attempt_failures.add(1);

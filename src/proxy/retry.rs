@@ -88,6 +88,25 @@ impl Failure {
         matches!(self, Self::UpstreamStatus(_)) || matches!(self.status(), Some(502 | 504))
     }
 
+    /// Whether the endpoint is the worse for it. A connection that ends while it is idle says nothing about it, and
+    /// the route's time may be over because the client was slow: until its request was read whole, that is not known.
+    pub(super) fn counts_against_endpoint(&self, request_read: bool) -> bool {
+        match self {
+            Self::UpstreamUnreachable(_) | Self::UpstreamMalformed(_) | Self::UpstreamTruncated => true,
+            Self::UpstreamSilent { reused, .. } => !reused,
+            Self::TimedOut(TimeoutKind::ClientBody | TimeoutKind::ClientWrite) => false,
+            Self::TimedOut(TimeoutKind::Request) => request_read,
+            Self::TimedOut(_) => true,
+            // What its status says of the endpoint is counted as an answer.
+            Self::UpstreamStatus(_) | Self::Drained { .. } => false,
+            Self::ClientGone
+            | Self::ClientStalledReading
+            | Self::ClientStalledSending
+            | Self::ClientMalformed(_)
+            | Self::ClientBodyTooLarge => false,
+        }
+    }
+
     /// Whether the client's stream is in a state in which no further request can be found on it.
     pub(super) fn is_client(&self) -> bool {
         !self.is_upstream() && !matches!(self, Self::Drained { .. })

@@ -94,6 +94,13 @@ pub struct Candidate {
     pub available: bool,
     /// Whether it is draining.
     pub draining: bool,
+    /// Whether it is healthy, as far as is known.
+    pub healthy: bool,
+    /// Whether it is ejected because it misbehaved.
+    pub ejected: bool,
+    /// What else is known of why it takes no requests; whoever knows adds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Requests in flight.
     pub in_flight: u64,
 }
@@ -312,13 +319,19 @@ impl Explanation {
         {
             self.pool = Some(pool.settings.name.clone());
         }
+        for pool in pools.iter().filter(|pool| pool.state.panics()) {
+            let pool = &pool.settings.name;
+            self.say(format!("pool {pool} has so few endpoints left that it ignores ejections"));
+        }
         let available = self.endpoints.iter().filter(|endpoint| endpoint.available);
         let available: Vec<SocketAddr> = available.map(|endpoint| endpoint.address).collect();
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.available) {
             let why = match endpoint {
                 Candidate { weight: 0, .. } => "has weight 0",
                 Candidate { draining: true, .. } => "is draining",
-                _ => "is not healthy",
+                Candidate { healthy: false, .. } => "is not healthy",
+                Candidate { ejected: true, .. } => "is ejected",
+                _ => "takes no new session",
             };
             self.steps.push(format!("endpoint {} of pool {} {why}", endpoint.address, endpoint.pool));
         }
@@ -392,13 +405,19 @@ fn shares(table: &Table, split: &Split) -> Vec<PoolShare> {
 }
 
 fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
-    pool.endpoints.iter().map(|(endpoint, weight)| Candidate {
-        pool: pool.settings.name.clone(),
-        address: endpoint.address,
-        weight: *weight,
-        available: *weight > 0 && endpoint.occupancy.is_available(),
-        draining: !endpoint.occupancy.standing().takes_new(),
-        in_flight: endpoint.occupancy.in_flight(),
+    pool.endpoints.iter().map(|(endpoint, weight)| {
+        let standing = endpoint.occupancy.standing();
+        Candidate {
+            pool: pool.settings.name.clone(),
+            address: endpoint.address,
+            weight: *weight,
+            available: *weight > 0 && pool.is_usable(endpoint),
+            draining: !standing.takes_new(),
+            healthy: standing.is_healthy(),
+            ejected: standing.is_ejected(),
+            why: None,
+            in_flight: standing.in_flight(),
+        }
     })
 }
 

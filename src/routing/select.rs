@@ -151,7 +151,8 @@ impl Claims<'_> {
     fn claim(&mut self, pool: usize) -> Option<Lease> {
         let pool = &self.table.pools[pool];
         for _ in 0..CLAIMS {
-            let index = self.balance(pool)?;
+            let panics = pool.state.panics();
+            let index = self.balance(pool, panics).or_else(|| self.balance_in_sudden_panic(pool))?;
             if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, u64::MAX, self.series) {
                 return Some(lease);
             }
@@ -160,9 +161,11 @@ impl Claims<'_> {
     }
 
     #[inline]
-    fn balance(&mut self, pool: &Arc<Pool>) -> Option<usize> {
+    fn balance(&mut self, pool: &Arc<Pool>, panics: bool) -> Option<usize> {
         let tried = self.tried;
-        let may = |endpoint: &Endpoint| endpoint.occupancy.is_available() && !tried.contains(&endpoint.id);
+        let may = |endpoint: &Endpoint| {
+            endpoint.occupancy.standing().is_available_in(panics) && !tried.contains(&endpoint.id)
+        };
         match &pool.settings.balance {
             Balance::LeastRequest | Balance::Hash(_) => {
                 pool.balancer.least_request(&pool.endpoints, self.chooser.rng(), may)
@@ -172,6 +175,14 @@ impl Claims<'_> {
                 pool.balancer.round_robin(&pool.endpoints, sequence, rng, may)
             }
         }
+    }
+
+    /// Balances once more if the last endpoint that was not ejected has gone in this very moment: whoever decides on
+    /// panic has not seen it yet, and no request is to be lost by that.
+    #[cold]
+    fn balance_in_sudden_panic(&mut self, pool: &Arc<Pool>) -> Option<usize> {
+        let is_due = !pool.state.panics() && pool.may_panic() && !pool.has_available();
+        if is_due { self.balance(pool, true) } else { None }
     }
 
     /// Gives the share of a pool that can't take it to the split's other available pools: to the key's next best, or

@@ -407,3 +407,25 @@ fn nothing_is_allocated_in_the_steady_state() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(counted.count_total, 1, "the counter counts");
 }
+
+#[test]
+fn what_is_ejected_gets_nothing_unless_the_pool_panics_or_has_nothing_else() {
+    let mut bench = shop(&MOSTLY_BLUE, WhenUnavailable::PassOn);
+    let blue = Arc::clone(&bench.table.pools[0]);
+    let [(first, _), (second, _)] = &blue.endpoints[..] else { panic!("blue has two endpoints") };
+    let mut of_first = |requests: usize| {
+        let is_first =
+            |selection| matches!(selection, Selection::Forward { lease, .. } if lease.id == first.id);
+        (0..requests).filter(|_| is_first(bench.select(&get("blue", "/")))).count()
+    };
+    first.occupancy.set_ejected(true);
+    assert_eq!(of_first(100), 0);
+    blue.state.set_panic(true);
+    assert!((20..80).contains(&of_first(100)), "both share in a panic");
+    blue.state.set_panic(false);
+    assert_eq!(of_first(100), 0);
+    second.occupancy.drain();
+    assert_eq!(of_first(100), 100, "nobody has declared a panic yet, and no request is lost");
+    first.occupancy.set_healthy(false);
+    assert_eq!(counts(&mut bench, &get("a", "/"), 10), of(&[("green", 10)]), "an unhealthy one gets nothing");
+}

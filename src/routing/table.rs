@@ -94,8 +94,28 @@ impl Table {
 }
 
 impl Pool {
-    /// Whether any endpoint would take a new request.
+    /// Whether any endpoint would take a new request: one that is ejected, too, where they all are and the pool may
+    /// panic.
     pub fn is_available(&self) -> bool {
-        self.endpoints.iter().any(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.is_available())
+        self.any(|endpoint| endpoint.occupancy.standing().is_available_in(self.may_panic()))
+    }
+
+    /// Whether any endpoint would take a new request without panic.
+    pub(super) fn has_available(&self) -> bool {
+        self.any(|endpoint| endpoint.occupancy.is_available())
+    }
+
+    /// Whether an endpoint of the pool would take a new request, its weight aside.
+    pub fn is_usable(&self, endpoint: &Endpoint) -> bool {
+        endpoint.occupancy.standing().is_available_in(self.state.panics())
+    }
+
+    /// Whether its settings let it ignore ejections.
+    pub(super) fn may_panic(&self) -> bool {
+        self.settings.panic_threshold > 0.0
+    }
+
+    fn any(&self, is: impl Fn(&Endpoint) -> bool) -> bool {
+        self.endpoints.iter().any(|(endpoint, weight)| *weight > 0 && is(endpoint))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{drain::Progress, occupancy::Occupancy};
+use super::{drain::Progress, occupancy::Occupancy, outcomes::Outcomes};
 use crate::{model::name::Name, telemetry::registry::Slot};
 
 /// An endpoint's place in the registry: small, dense, never given twice.
@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub occupancy: Occupancy,
     /// How far its drain has come.
     pub drain: Progress,
+    /// How it has done lately.
+    pub outcomes: Outcomes,
 }
 
 impl EndpointId {

@@ -7,5 +7,6 @@ pub mod drain;
 pub mod endpoint;
 pub mod local;
 pub mod occupancy;
+pub mod outcomes;
 pub mod pool;
 pub mod registry;

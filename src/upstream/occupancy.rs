@@ -156,6 +156,12 @@ impl Standing {
         self.0 & !COUNT == 0
     }
 
+    /// Whether a new request may and should come in a pool that ignores ejections if it `panics`.
+    #[inline]
+    pub fn is_available_in(self, panics: bool) -> bool {
+        self.is_available() || (panics && self.is_available_but_for_ejection())
+    }
+
     /// Whether a new request may come if ejections are ignored.
     #[inline]
     pub fn is_available_but_for_ejection(self) -> bool {
@@ -187,6 +193,16 @@ impl Standing {
     /// Whether its probes say that it is well, or there are none.
     pub fn is_healthy(self) -> bool {
         self.0 & UNHEALTHY == 0
+    }
+
+    /// In a word: `available`, or the first reason why no new request should come.
+    pub fn name(self) -> &'static str {
+        match self {
+            _ if self.is_draining() || self.is_reserved() => "draining",
+            _ if !self.is_healthy() => "unhealthy",
+            _ if self.is_ejected() => "ejected",
+            _ => "available",
+        }
     }
 
     /// Whether it is ejected.

@@ -6,6 +6,7 @@ use super::{
     drain::Progress,
     endpoint::{Endpoint, EndpointId},
     occupancy::Occupancy,
+    outcomes::{Alarm, Outcomes},
     pool::PoolState,
 };
 use crate::{
@@ -18,9 +19,15 @@ use crate::{
 pub struct Registry {
     endpoints: BTreeMap<(Name, SocketAddr), Arc<Endpoint>>,
     pools: BTreeMap<Name, Arc<PoolState>>,
+    alarm: Arc<Alarm>,
 }
 
 impl Registry {
+    /// What is raised when an endpoint has failed too often in a row.
+    pub fn alarm(&self) -> Arc<Alarm> {
+        Arc::clone(&self.alarm)
+    }
+
     /// What is shared of a pool.
     pub fn pool(&mut self, name: &Name) -> Arc<PoolState> {
         Arc::clone(self.pools.entry(name.clone()).or_default())
@@ -45,6 +52,7 @@ impl Registry {
                 slot: series.declare(&Key::Endpoint(pool.clone(), address)),
                 occupancy: if is_probed { Occupancy::unproven() } else { Occupancy::default() },
                 drain: Progress::default(),
+                outcomes: Outcomes::new(Arc::clone(&self.alarm)),
             })
         });
         Arc::clone(endpoint)

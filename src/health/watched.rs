@@ -1,0 +1,324 @@
+//! A pool that is watched: what its probes and its traffic say of its endpoints, and what follows from it.
+//!
+//! Invariant: the bits of an endpoint's word say what the machines here say, from the moment in which they change.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+
+use super::{
+    board::PoolTarget,
+    probe::{Finding, ProbeResult},
+    report::{EjectedReport, EndpointReport, LastProbe, PoolReport, Probed},
+};
+use crate::{
+    config,
+    model::{
+        ejection::Ejections,
+        health::{Health, Thresholds},
+        outlier::{self, EjectionReason, Rate, Streaks},
+    },
+    telemetry::registry::Registry as Series,
+    upstream::{endpoint::Endpoint, pool::PoolState},
+};
+
+/// A pool of the table in force.
+#[derive(Debug)]
+pub(super) struct Watched {
+    settings: Arc<config::Pool>,
+    state: Arc<PoolState>,
+    members: BTreeMap<usize, Member>,
+    ejections: Option<Ejections>,
+    probes: [u64; ProbeResult::ALL.len()],
+    ejected: [u64; EjectionReason::ALL.len()],
+    spared: u64,
+    panic_count: u64,
+}
+
+/// One of its endpoints.
+#[derive(Debug)]
+struct Member {
+    endpoint: Arc<Endpoint>,
+    weight: u32,
+    /// `None` if the pool is not probed.
+    health: Option<Health>,
+    last: Option<Last>,
+    /// What was counted when the interval began.
+    counted: Rate,
+    /// It came back within the interval: what it did before is paid for.
+    is_back: bool,
+}
+
+#[derive(Debug)]
+struct Last {
+    started: Instant,
+    ended: Instant,
+    finding: Finding,
+}
+
+impl Watched {
+    /// A pool that was not there before.
+    pub(super) fn new(target: &PoolTarget) -> Self {
+        Self {
+            settings: Arc::clone(&target.settings),
+            state: Arc::clone(&target.state),
+            members: BTreeMap::new(),
+            ejections: None,
+            probes: Default::default(),
+            ejected: Default::default(),
+            spared: 0,
+            panic_count: 0,
+        }
+    }
+
+    /// Goes on with another generation's form of the pool.
+    pub(super) fn follow(&mut self, target: &PoolTarget, series: &Series, now: Instant) {
+        self.settings = Arc::clone(&target.settings);
+        let is_probed = self.settings.health.is_some();
+        let mut before = std::mem::take(&mut self.members);
+        for (endpoint, weight) in &target.endpoints {
+            let id = endpoint.id.index();
+            let mut member = before.remove(&id).unwrap_or_else(|| Member::new(endpoint, series));
+            member.weight = *weight;
+            member.set_probed(is_probed);
+            self.members.insert(id, member);
+        }
+        before.into_values().for_each(|member| member.leave(is_probed));
+        self.follow_ejection(now);
+        self.update_panic();
+    }
+
+    fn follow_ejection(&mut self, now: Instant) {
+        let thresholds = self.settings.eject.map(|eject| eject.thresholds()).unwrap_or_default();
+        self.members.values().for_each(|member| member.endpoint.outcomes.watch(thresholds));
+        let back = match (self.settings.eject, &mut self.ejections) {
+            (Some(eject), Some(ejections)) => {
+                let mut back = ejections.set_settings(eject, now);
+                back.extend(ejections.follow(self.members.keys().copied(), now));
+                back
+            }
+            (Some(eject), none) => {
+                none.insert(Ejections::new(eject, now)).follow(self.members.keys().copied(), now)
+            }
+            (None, some) => {
+                *some = None;
+                self.members.keys().copied().collect()
+            }
+        };
+        back.into_iter().for_each(|id| self.back(id, "the pool or its settings have changed"));
+    }
+
+    /// The pool has gone.
+    pub(super) fn leave(self) {
+        let is_probed = self.settings.health.is_some();
+        self.members.into_values().for_each(|member| member.leave(is_probed));
+        self.state.set_panic(false);
+    }
+
+    /// Takes in a probe's result; answers whether the endpoint is healthy, or `None` if it is not probed any more.
+    pub(super) fn probed(
+        &mut self,
+        id: usize,
+        started: Instant,
+        finding: Finding,
+        now: Instant,
+    ) -> Option<bool> {
+        let check = self.settings.health.as_ref()?;
+        let thresholds =
+            Thresholds { healthy_after: check.healthy_after, unhealthy_after: check.unhealthy_after };
+        let member = self.members.get_mut(&id)?;
+        let health = member.health.as_mut()?;
+        let success = finding.result.is_success();
+        self.probes[finding.result as usize] += 1;
+        let change = health.record(success, thresholds);
+        let is_healthy = health.is_healthy();
+        if let Some(healthy) = change {
+            member.endpoint.occupancy.set_healthy(healthy);
+            let (pool, endpoint, why) = (&self.settings.name, member.endpoint.address, &finding.text);
+            match healthy {
+                true => tracing::info!(%pool, %endpoint, %why, "an endpoint is healthy"),
+                false => tracing::warn!(%pool, %endpoint, %why, "an endpoint is not healthy"),
+            }
+        }
+        member.last = Some(Last { started, ended: now, finding });
+        let readmits =
+            success && self.ejections.as_mut().is_some_and(|out| out.readmit_seen_well(id, started, now));
+        if readmits {
+            self.back(id, "it has passed a probe");
+        }
+        if change.is_some() || readmits {
+            self.update_panic();
+        }
+        Some(is_healthy)
+    }
+
+    /// Looks at what the traffic says, and at the time; answers when to look again.
+    pub(super) fn judge(&mut self, series: &Series, now: Instant) -> Option<Instant> {
+        if let Some(ejections) = &mut self.ejections {
+            let due = ejections.end_due(now);
+            let interval_ended = ejections.end_interval(now);
+            due.into_iter().for_each(|id| self.back(id, "its time is over"));
+            let reached =
+                |(id, member): (&usize, &Member)| Some((*id, member.endpoint.outcomes.take_reached()?));
+            let reached: Vec<_> = self.members.iter().filter_map(reached).collect();
+            reached.into_iter().for_each(|(id, reason)| self.eject(id, reason, now));
+            if interval_ended {
+                self.compare_rates(series, now);
+            }
+        }
+        self.update_panic();
+        self.ejections.as_ref().map(Ejections::next)
+    }
+
+    fn compare_rates(&mut self, series: &Series, now: Instant) {
+        let Some(settings) = self.settings.eject else { return };
+        let rate = |(id, member): (&usize, &mut Member)| {
+            let rate = member.take_rate(series);
+            (!std::mem::take(&mut member.is_back)).then_some((*id, rate))
+        };
+        let rates: Vec<_> = self.members.iter_mut().filter_map(rate).collect();
+        for id in settings.success_rate_outliers(&rates) {
+            self.eject(id, EjectionReason::SuccessRate, now);
+        }
+    }
+
+    fn eject(&mut self, id: usize, reason: EjectionReason, now: Instant) {
+        let (Some(ejections), Some(member)) = (&mut self.ejections, self.members.get(&id)) else { return };
+        let (pool, endpoint) = (&self.settings.name, member.endpoint.address);
+        if ejections.ejected(id).is_some() {
+            return;
+        }
+        let Some(out) = ejections.eject(id, reason, now) else {
+            self.spared += 1;
+            tracing::debug!(%pool, %endpoint, reason = reason.name(), "an endpoint was not ejected: too many are");
+            return;
+        };
+        let time = out.until - now;
+        tracing::warn!(%pool, %endpoint, reason = reason.name(), ?time, "an endpoint is ejected: {}", reason.describe());
+        self.ejected[reason as usize] += 1;
+        member.endpoint.occupancy.set_ejected(true);
+    }
+
+    /// An endpoint's ejection has ended.
+    fn back(&mut self, id: usize, why: &str) {
+        let Some(Member { endpoint, is_back, .. }) = self.members.get_mut(&id) else { return };
+        if endpoint.occupancy.standing().is_ejected() {
+            *is_back = true;
+            endpoint.outcomes.forgive();
+            endpoint.occupancy.set_ejected(false);
+            tracing::info!(pool = %self.settings.name, endpoint = %endpoint.address, %why, "an endpoint is back");
+        }
+    }
+
+    fn update_panic(&mut self) {
+        let (mut available, mut healthy) = (0, 0);
+        for member in self.members.values().filter(|member| member.weight > 0) {
+            let standing = member.endpoint.occupancy.standing();
+            available += usize::from(standing.is_available());
+            healthy += usize::from(standing.is_available_but_for_ejection());
+        }
+        let panics = outlier::panics(available, healthy, self.settings.panic_threshold);
+        if panics == self.state.panics() {
+            return;
+        }
+        self.state.set_panic(panics);
+        self.panic_count += u64::from(panics);
+        let pool = &self.settings.name;
+        match panics {
+            true => {
+                tracing::warn!(%pool, available, healthy, "too few endpoints are left: ejections are ignored")
+            }
+            false => {
+                tracing::info!(%pool, available, healthy, "enough endpoints are left: ejections hold again")
+            }
+        }
+    }
+
+    /// The endpoints that are probed and have no result yet.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = usize> {
+        self.members.iter().filter(|(_, member)| member.is_unseen()).map(|(id, _)| *id)
+    }
+
+    pub(super) fn report(&self) -> PoolReport {
+        PoolReport {
+            name: self.settings.name.clone(),
+            panics: self.state.panics(),
+            panic_count: self.panic_count,
+            probes: self.probes,
+            ejections: self.ejected,
+            spared: self.spared,
+            is_probed: self.settings.health.is_some(),
+        }
+    }
+
+    pub(super) fn reports(
+        &self,
+        time: super::board::Moment,
+    ) -> impl Iterator<Item = (SocketAddr, EndpointReport)> {
+        self.members.iter().map(move |(id, member)| {
+            let ejections = self.ejections.as_ref();
+            let ejected = ejections.and_then(|ejections| ejections.ejected(*id)).map(|out| EjectedReport {
+                since: time.of(out.since),
+                until: time.of(out.until),
+                reason: out.reason,
+            });
+            let probed = member.health.map(|health| Probed {
+                verdict: health.verdict(),
+                streak: health.streak(),
+                last: member.last.as_ref().map(|last| LastProbe {
+                    at: time.of(last.ended),
+                    took: last.ended.saturating_duration_since(last.started),
+                    result: last.finding.result,
+                    text: last.finding.text.clone(),
+                }),
+            });
+            let ejections = ejections.map_or(0, |ejections| ejections.times(*id));
+            (member.endpoint.address, EndpointReport { probed, ejected, ejections })
+        })
+    }
+}
+
+impl Member {
+    fn new(endpoint: &Arc<Endpoint>, series: &Series) -> Self {
+        let endpoint = Arc::clone(endpoint);
+        let mut member =
+            Self { endpoint, weight: 0, health: None, last: None, counted: Rate::default(), is_back: false };
+        member.take_rate(series);
+        member
+    }
+
+    fn is_unseen(&self) -> bool {
+        self.health.is_some() && self.last.is_none()
+    }
+
+    /// Says whether the pool is probed.
+    fn set_probed(&mut self, is_probed: bool) {
+        let occupancy = &self.endpoint.occupancy;
+        if is_probed && self.health.is_none() {
+            self.health = Some(Health::new(occupancy.standing().is_healthy()));
+        } else if !is_probed {
+            (self.health, self.last) = (None, None);
+            if !occupancy.standing().is_healthy() {
+                occupancy.set_healthy(true);
+            }
+        }
+    }
+
+    /// The endpoint is not in the pool any more. If it comes back to a pool that is probed, it is a new one.
+    fn leave(self, is_probed: bool) {
+        let Endpoint { occupancy, outcomes, .. } = &*self.endpoint;
+        outcomes.watch(Streaks::default());
+        outcomes.forgive();
+        occupancy.set_ejected(false);
+        if is_probed {
+            occupancy.set_healthy(false);
+        }
+    }
+
+    /// What the endpoint has done since this was last called.
+    fn take_rate(&mut self, series: &Series) -> Rate {
+        // An attempt that failed and was repeated elsewhere is a failure, but no request that ended here.
+        let [ok @ .., _errors] = series.by_class(self.endpoint.slot);
+        let counted = Rate { good: ok.iter().sum(), bad: self.endpoint.outcomes.failures() };
+        let before = std::mem::replace(&mut self.counted, counted);
+        Rate { good: counted.good.saturating_sub(before.good), bad: counted.bad.saturating_sub(before.bad) }
+    }
+}
