@@ -96,6 +96,11 @@ impl Account {
         });
     }
 
+    /// When the response's head was there.
+    pub(super) fn first_byte(&self) -> Option<Instant> {
+        self.first_byte
+    }
+
     /// Counts an attempt after the first.
     pub(super) fn retried(&self) {
         self.each(|series, slot| series.of(slot).retries.add(1));

@@ -6,6 +6,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
+    admission::{self, Timed},
     answer::Answer,
     clock,
     downstream::{After, Downstream},
@@ -21,7 +22,11 @@ use super::{
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
     routing::select::{self, Selection},
-    upstream::{connections::Connection, endpoint::EndpointId},
+    upstream::{
+        connections::{Connection, Place},
+        endpoint::EndpointId,
+        waiting::Granted,
+    },
 };
 
 /// The most attempts of a request; bounds the list of endpoints that were tried.
@@ -75,16 +80,18 @@ async fn attempt(
             request.lease.traffic.reuses.add(1);
             connection
         }
-        None => connect(downstream, request, due).await.map_err(|failure| Failed {
+        None => open(downstream, request, due, fresh).await.map_err(|failure| Failed {
             failure,
             replayable: true,
             answered: false,
         })?,
     };
-    let Connection { stream, reused } = &mut connection;
+    let timed = Timed::begin(request);
+    let Connection { stream, reused, .. } = &mut connection;
     let mut exchange = Exchange::new(downstream, stream, *reused, request, up, due);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
+    timed.end(request, finished.as_ref().err().map(|failed| &failed.failure));
     match finished {
         Ok(finished) => Ok((finished, connection)),
         Err(failed) => {
@@ -96,11 +103,29 @@ async fn attempt(
     }
 }
 
+/// A connection to the endpoint for an attempt that found no idle one: opened as soon as there may be another, or
+/// another request's as soon as that has ended.
+async fn open(
+    downstream: &mut Downstream,
+    request: &Request,
+    due: Option<Instant>,
+    fresh: bool,
+) -> Result<Connection, Failure> {
+    match admission::admit(downstream, request, due, fresh).await? {
+        Granted::Place(place) => connect(downstream, request, due, place).await,
+        Granted::Connection(connection) => {
+            request.lease.traffic.reuses.add(1);
+            Ok(connection)
+        }
+    }
+}
+
 /// Opens a connection to the endpoint, within the pool's time for it.
 async fn connect(
     downstream: &mut Downstream,
     request: &Request,
     due: Option<Instant>,
+    place: Place,
 ) -> Result<Connection, Failure> {
     let pool = &request.routed.table.pools[request.pool].settings;
     let limit = clock::now() + pool.connect_timeout;
@@ -129,7 +154,8 @@ async fn connect(
     .await;
     let ready = connected.and_then(|stream| {
         prepare(&stream).map_err(Failure::UpstreamUnreachable)?;
-        Ok(Connection { stream, reused: false })
+        let good_until = admission::good_until(downstream, request);
+        Ok(Connection { stream, reused: false, good_until, place })
     });
     let traffic = &request.lease.traffic;
     match &ready {
@@ -211,7 +237,7 @@ async fn end(
     let Request { lease, account, routed, pool, .. } = request;
     if finished.upstream_reusable && !lease.occupancy.is_draining() {
         let pool = &routed.table.pools[*pool].settings;
-        lease.idle.give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
+        lease.give(connection, clock::now(), pool.idle_timeout, pool.max_idle);
     }
     account.close(Some(lease), true);
     match finished.afterwards {

@@ -25,6 +25,7 @@ use crate::{
     config::{Config, Listener},
     routing::live::Live,
     telemetry::{access_log, registry::Registry},
+    upstream::{local::Upstreams, pleas::Pleas},
 };
 
 /// Idle upstream connections are looked over this often.
@@ -75,6 +76,7 @@ impl Proxy {
         }
         let addresses = bound.iter().map(|bound| bound.address).collect();
         let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let pleas = Arc::new(Pleas::new(count));
         let mut workers = Vec::new();
         for index in 0..count {
             let mut sockets = Vec::new();
@@ -87,8 +89,9 @@ impl Proxy {
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let log = log.zip(config.access_log.as_ref());
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
+            let pleas = Arc::clone(&pleas);
             let thread = thread::Builder::new().name(format!("worker-{index}"));
-            workers.push(thread.spawn(move || run(sockets, &live, series, phases, log))?);
+            workers.push(thread.spawn(move || run(sockets, &live, series, phases, (pleas, index), log))?);
         }
         Ok(Self { addresses, phase, workers })
     }
@@ -123,6 +126,7 @@ fn run(
     live: &Live,
     series: Arc<Registry>,
     phases: watch::Receiver<Phase>,
+    (pleas, index): (Arc<Pleas>, usize),
     log: Option<AccessLog>,
 ) {
     let runtime = Builder::new_current_thread()
@@ -138,7 +142,8 @@ fn run(
         }
     };
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(live, series, log));
+        let upstreams = Upstreams::new(Arc::clone(&pleas), index);
+        let worker = Rc::new(Worker::new(live, series, upstreams, log));
         let listeners: Vec<_> = sockets
             .into_iter()
             .map(|bound| {
@@ -146,8 +151,10 @@ fn run(
             })
             .collect();
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        let pleading = tokio::task::spawn_local(answer_pleas(Rc::clone(&worker), pleas, index));
         follow(&worker, phases, listeners).await;
         sweeper.abort();
+        pleading.abort();
     });
 }
 
@@ -181,6 +188,14 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: 
                 }
             }
         }
+    }
+}
+
+/// Gives up idle upstream connections that other workers need, as long as the worker lives.
+async fn answer_pleas(worker: Rc<Worker>, pleas: Arc<Pleas>, index: usize) {
+    loop {
+        pleas.heard(index).await;
+        worker.routing.borrow().upstreams.answer_pleas();
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{io, time::Instant};
 
-use crate::wire::{chunked::ChunkError, response::ResponseError};
+use crate::{
+    upstream::gate::Limit,
+    wire::{chunked::ChunkError, response::ResponseError},
+};
 
 /// Why an attempt failed. The name says whose fault it was.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub(super) enum Failure {
     /// The route's time is over.
     #[error("the request took longer than the route allows")]
     TimedOut,
+    /// The pool is at a limit. Nothing was sent.
+    #[error("too many requests for this pool: {limit} is reached", limit = .0.name())]
+    Shed(Limit),
     /// The client has reset the connection, or closed it within its request.
     #[error("the client went away")]
     ClientGone,
@@ -59,6 +65,7 @@ impl Failure {
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
             Self::TimedOut => Some(504),
+            Self::Shed(_) => Some(503),
             Self::ClientStalledSending => Some(408),
             Self::ClientMalformed(_) => Some(400),
             Self::ClientBodyTooLarge => Some(413),
@@ -73,7 +80,7 @@ impl Failure {
 
     /// Whether the client's stream is in a state in which no further request can be found on it.
     pub(super) fn is_client(&self) -> bool {
-        !self.is_upstream()
+        !self.is_upstream() && !matches!(self, Self::Shed(_))
     }
 }
 

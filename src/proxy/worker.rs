@@ -84,7 +84,12 @@ pub(super) struct AccessLog {
 }
 
 impl Worker {
-    pub(super) fn new(live: &Live, series: Arc<Registry>, log: Option<AccessLog>) -> Self {
+    pub(super) fn new(
+        live: &Live,
+        series: Arc<Registry>,
+        upstreams: Upstreams,
+        log: Option<AccessLog>,
+    ) -> Self {
         let counts = series.worker();
         Self {
             scratch: RefCell::new(vec![0; SCRATCH].into()),
@@ -96,7 +101,7 @@ impl Worker {
             routing: RefCell::new(Routing {
                 reader: live.reader(),
                 chooser: Chooser::new(fastrand::u64(..)),
-                upstreams: Upstreams::default(),
+                upstreams,
                 series: LocalSeries::new(series),
                 budget: Budget::new(clock::now()),
                 rng: fastrand::Rng::new(),

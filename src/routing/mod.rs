@@ -4,6 +4,7 @@
 //! holds the one in force; a request is decided by one whole table. [`select::select`] does it in one synchronous
 //! act, and [`explain::explain`] tells the same story in words without taking part in it.
 
+mod admission;
 pub mod build;
 mod chooser;
 pub mod explain;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{matcher::Matcher, request_view::RequestView};
+use super::{admission::Bounds, matcher::Matcher, request_view::RequestView};
 use crate::{
     config,
     telemetry::registry::Slot,
@@ -79,6 +79,8 @@ pub struct Pool {
     pub slot: Slot,
     /// What is shared of it over all workers and tables.
     pub state: Arc<PoolState>,
+    /// What bounds its requests in flight.
+    pub(super) bounds: Bounds,
     /// Draws among its endpoints.
     pub(super) balancer: Balancer,
 }

@@ -1,8 +1,8 @@
 //! One address of a pool, as all workers see it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use super::occupancy::Occupancy;
+use super::{occupancy::Occupancy, places::Places, pool::PoolState, warmth::Warmth};
 use crate::{model::name::Name, telemetry::registry::Slot};
 
 /// An endpoint's place in the registry: small, dense, never given twice.
@@ -22,6 +22,19 @@ pub struct Endpoint {
     pub slot: Slot,
     /// Who is on it.
     pub occupancy: Occupancy,
+    /// Its connections.
+    pub places: Places,
+    /// Since when it takes traffic, if that is not long ago.
+    pub warmth: Warmth,
+    /// What is shared of its pool.
+    pub state: Arc<PoolState>,
+}
+
+impl Endpoint {
+    /// It has become available: in a pool with slow start, it is warmed from now on.
+    pub fn became_available(&self, now: Instant) {
+        self.warmth.begin(now);
+    }
 }
 
 impl EndpointId {

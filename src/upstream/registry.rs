@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use super::{
     endpoint::{Endpoint, EndpointId},
     occupancy::Occupancy,
+    places::Places,
     pool::PoolState,
+    warmth::Warmth,
 };
 use crate::{
     model::name::Name,
@@ -43,6 +45,9 @@ impl Registry {
                 address,
                 slot: series.declare(&Key::Endpoint(pool.clone(), address)),
                 occupancy: if is_probed { Occupancy::unproven() } else { Occupancy::default() },
+                places: Places::default(),
+                warmth: Warmth::default(),
+                state: Arc::clone(self.pools.entry(pool.clone()).or_default()),
             })
         });
         Arc::clone(endpoint)
