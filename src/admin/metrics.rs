@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    limits,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -40,6 +41,7 @@ pub fn render(admin: &Admin) -> String {
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
     upstream(endpoints, &mut text);
+    limits::metrics(admin, &mut text);
     let mut omitted = text.gauge(
         "switchback_series_omitted",
         "Series that are left out of this answer because their scope has too many.",

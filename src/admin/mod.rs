@@ -9,6 +9,7 @@ mod changes;
 mod explain;
 mod guard;
 mod health;
+mod limits;
 pub mod metrics;
 mod places;
 pub mod problem;

@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
 use super::{
+    limits::{self, Limits},
     problem::Problem,
     query::{self, Named},
     router::Admin,
@@ -104,6 +105,9 @@ pub struct PoolView {
     /// The splits that it is a pool of, with its weight in each.
     splits: BTreeMap<Name, u32>,
     endpoints: Vec<EndpointView>,
+    /// What bounds it, and how much of that is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
 }
 
 #[derive(Debug, Serialize)]
@@ -303,6 +307,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> Poo
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
         splits,
+        limits: limits::view(pool),
         endpoints: pool
             .endpoints
             .iter()

@@ -122,6 +122,11 @@ impl Gate {
         self.shed[limit as usize].load(Relaxed)
     }
 
+    /// The same for every limit, by its name.
+    pub fn shed_by_limit(&self) -> [(&'static str, u64); Limit::ALL.len()] {
+        Limit::ALL.map(|limit| (limit.name(), self.shed(limit)))
+    }
+
     /// Gives the pool a limit that finds itself. The first settings stay.
     pub fn adapt(&self, settings: Adaptive) {
         self.adaptive.get_or_init(|| {
