@@ -6,7 +6,7 @@ mod support;
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -26,23 +26,27 @@ struct Held {
 }
 
 impl Held {
+    fn locked(&self) -> MutexGuard<'_, (usize, usize)> {
+        self.state.lock().expect("no panic holds it")
+    }
+
     fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.locked();
         state.1 += 1;
         while state.0 == 0 {
-            state = self.changed.wait(state).unwrap();
+            state = self.changed.wait(state).expect("no panic holds it");
         }
         state.0 -= 1;
         state.1 -= 1;
     }
 
     fn let_go(&self, count: usize) {
-        self.state.lock().unwrap().0 += count;
+        self.locked().0 += count;
         self.changed.notify_all();
     }
 
     fn count(&self) -> usize {
-        self.state.lock().unwrap().1
+        self.locked().1
     }
 }
 
@@ -430,8 +434,7 @@ fn a_key_comes_to_one_endpoint_and_an_overloaded_one_passes_it_on() {
     // Eight at once: 1.25 x 8 / 4, rounded up, is three for each.
     let address = switchback.address;
     for (_, held) in &upstreams {
-        let mut state = held.state.lock().unwrap();
-        state.0 = 0;
+        held.locked().0 = 0;
     }
     let at_once: Vec<_> = (0..8)
         .map(|_| thread::spawn(move || Client::connect(address).exchange(request).whole().status))
