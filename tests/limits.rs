@@ -282,6 +282,53 @@ fn a_busy_worker_lets_another_have_its_turn() {
     assert_all_returned(&switchback);
 }
 
+/// A place is held for as long as the connection lives, whatever it carries.
+#[test]
+fn a_tunnel_holds_its_place_until_it_ends() {
+    let upstream = Upstream::start(|exchange| match exchange.head.one("upgrade") {
+        Some(_) => exchange.tunnel_echo("websocket"),
+        None => exchange.send(OK),
+    });
+    let switchback = Setup::new().pool("max_connections = 1\npending_timeout = \"15s\"").start(&upstream);
+    let mut tunnel = switchback.client();
+    tunnel.send("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(tunnel.any_response("GET").status, 101);
+    let waiting = asking(&switchback);
+    wait_until("it waits", || pending(&switchback) == 1.0);
+    tunnel.half_close();
+    assert_eq!(waiting.join().expect("it was answered").status, 200);
+    assert_all_returned(&switchback);
+}
+
+/// Where an idle connection turns out to be dead, the new one has its place.
+#[test]
+fn a_repeated_request_finds_a_place_at_the_cap() {
+    let upstream = Upstream::start(|exchange| {
+        exchange.body();
+        if exchange.on_connection == 1 { exchange.close() } else { exchange.send(OK) }
+    });
+    let switchback = Setup::new().pool("max_connections = 1\nmax_pending = 0").start(&upstream);
+    let mut client = switchback.client();
+    for _ in 0..8 {
+        assert_eq!(client.exchange(GET).whole().status, 200);
+    }
+    assert_eq!(switchback.metric("switchback_endpoint_connections_open"), 1.0);
+}
+
+#[test]
+fn connections_that_are_closed_are_not_counted() {
+    let upstream = Upstream::ok();
+    let switchback = Setup::new().pool("max_connections = 4\nidle_timeout = \"100ms\"").start(&upstream);
+    assert_eq!(switchback.client().exchange(GET).whole().status, 200);
+    wait_until("its idle time is over", || switchback.metric("switchback_endpoint_connections_open") == 0.0);
+    upstream.wait_all_ended();
+    upstream.stop();
+    let address = upstream.address;
+    wait_until("nobody listens", || std::net::TcpStream::connect(address).is_err());
+    assert_eq!(switchback.client().exchange(GET).whole().status, 502);
+    assert_eq!(switchback.metric("switchback_endpoint_connections_open"), 0.0, "none could be opened");
+}
+
 #[test]
 fn requests_over_the_pools_cap_are_turned_away_at_once() {
     let (upstream, held) = holding();

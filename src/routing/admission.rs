@@ -45,6 +45,21 @@ impl Bounds {
     }
 }
 
+impl Pool {
+    /// The limit by which the pool would turn a request away now, if any; some endpoint of it is available.
+    pub(super) fn full(&self) -> Option<Limit> {
+        self.state.gate.full(self.bounds.most).or_else(|| {
+            let most = self.bounds.most_on_endpoint;
+            let mut available = self
+                .endpoints
+                .iter()
+                .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.is_available());
+            let all_full = available.all(|(endpoint, _)| endpoint.occupancy.in_flight() >= most);
+            all_full.then_some(Limit::MaxEndpointRequests)
+        })
+    }
+}
+
 /// A permit of a pool's gate, until it becomes a lease's.
 #[derive(Debug)]
 pub(super) struct Permit<'a>(&'a PoolState);

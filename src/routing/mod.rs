@@ -8,6 +8,7 @@ mod admission;
 pub mod build;
 mod chooser;
 pub mod explain;
+mod explain_balance;
 #[cfg(test)]
 mod explain_tests;
 pub mod live;

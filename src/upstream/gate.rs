@@ -71,11 +71,22 @@ impl Gate {
     /// paired with one [`Self::leave`].
     #[inline]
     pub fn enter(&self, most: u64) -> Result<(), Limit> {
-        let adaptive = self.adaptive.get().map_or(u64::MAX, AdaptiveLimit::current);
-        match up_to(&self.in_flight, most.min(adaptive)) {
-            true => Ok(()),
-            false if adaptive < most => Err(Limit::Adaptive),
-            false => Err(Limit::MaxRequests),
+        let (most, limit) = self.lower(most);
+        if up_to(&self.in_flight, most) { Ok(()) } else { Err(limit) }
+    }
+
+    /// The limit that a request would be turned away by now.
+    pub fn full(&self, most: u64) -> Option<Limit> {
+        let (most, limit) = self.lower(most);
+        (self.in_flight() >= most).then_some(limit)
+    }
+
+    /// The lower one of `most` and the adaptive limit.
+    #[inline]
+    fn lower(&self, most: u64) -> (u64, Limit) {
+        match self.adaptive.get().map(AdaptiveLimit::current) {
+            Some(adaptive) if adaptive < most => (adaptive, Limit::Adaptive),
+            _ => (most, Limit::MaxRequests),
         }
     }
 

@@ -215,6 +215,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(all(test, not(switchback_loom)))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn told(ticket: &Ticket) -> Option<Grant> {
@@ -238,6 +240,71 @@ mod tests {
         places.leave(&tickets[1]);
         places.give_up();
         assert_eq!((told(&tickets[2]), places.taken(), places.waiting()), (Some(Grant::Place), 2, 0));
+    }
+
+    /// What somebody does at an endpoint with places.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Take,
+        GiveUp,
+        Join,
+        /// One of those who wait leaves.
+        Leave(prop::sample::Index),
+        /// One of those who wait is handed a connection of its worker.
+        HandOver(prop::sample::Index),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            Just(Act::Take),
+            Just(Act::GiveUp),
+            Just(Act::Join),
+            any::<prop::sample::Index>().prop_map(Act::Leave),
+            any::<prop::sample::Index>().prop_map(Act::HandOver),
+        ]
+    }
+
+    proptest! {
+        /// Against a model of a count and a queue: nobody overtakes, no place is lost, none is given twice, and nobody
+        /// waits while there is one.
+        #[test]
+        fn places_are_as_a_count_and_a_queue(most in 1_u32..5, acts in prop::collection::vec(act(), 0..100)) {
+            let places = Places::default();
+            places.cap(Some(most));
+            let (mut taken, mut queue) = (0, VecDeque::new());
+            for act in acts {
+                match act {
+                    Act::Take => {
+                        let may = queue.is_empty() && taken < most;
+                        prop_assert_eq!(places.take(), may);
+                        taken += u32::from(may);
+                    }
+                    Act::GiveUp if taken > 0 => {
+                        places.give_up();
+                        taken -= 1;
+                    }
+                    Act::GiveUp => {}
+                    Act::Join => queue.push_back(places.join()),
+                    Act::Leave(index) if !queue.is_empty() => {
+                        let ticket = queue.remove(index.index(queue.len())).unwrap();
+                        places.leave(&ticket);
+                        prop_assert_eq!(told(&ticket), None);
+                    }
+                    Act::HandOver(index) if !queue.is_empty() => {
+                        let ticket = queue.remove(index.index(queue.len())).unwrap();
+                        prop_assert!(places.hand_over(&ticket));
+                        prop_assert_eq!(told(&ticket), Some(Grant::Connection));
+                    }
+                    Act::Leave(_) | Act::HandOver(_) => {}
+                }
+                while taken < most && let Some(first) = queue.pop_front() {
+                    prop_assert_eq!(told(&first), Some(Grant::Place));
+                    taken += 1;
+                }
+                prop_assert!(queue.iter().all(|ticket| told(ticket).is_none()));
+                prop_assert_eq!((places.taken(), places.waiting() as usize), (taken, queue.len()));
+            }
+        }
     }
 
     #[test]

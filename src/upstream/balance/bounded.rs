@@ -72,6 +72,14 @@ impl Balancer {
     }
 }
 
+impl Balancer {
+    /// Whose a key is, given as its hash: the first endpoint of its order that `may` be used, whatever its load.
+    pub fn owner(&self, endpoints: &Weighted, hash: u64, may: impl Fn(&Endpoint) -> bool) -> Option<usize> {
+        let mut walk = self.maglev.as_ref()?.walk(hash);
+        walk.find(|index| endpoints[*index].1 > 0 && may(&endpoints[*index].0))
+    }
+}
+
 /// The sum of the weights that may be used.
 #[cold]
 fn usable_weight(endpoints: &Weighted, warming: Option<&Warming<'_>>, usable: impl Fn(usize) -> bool) -> u64 {
