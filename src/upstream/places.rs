@@ -16,7 +16,8 @@ use loom::sync::{
     Arc, Mutex, MutexGuard,
     atomic::{
         AtomicU32,
-        Ordering::{Relaxed, SeqCst},
+        Ordering::{AcqRel, Relaxed, SeqCst},
+        fence,
     },
 };
 #[cfg(not(switchback_loom))]
@@ -24,7 +25,8 @@ use std::sync::{
     Arc, Mutex, MutexGuard,
     atomic::{
         AtomicU32,
-        Ordering::{Relaxed, SeqCst},
+        Ordering::{AcqRel, Relaxed, SeqCst},
+        fence,
     },
 };
 
@@ -33,7 +35,7 @@ pub struct Places {
     taken: AtomicU32,
     most: AtomicU32,
     /// The length of the queue. Whoever gives a place up looks at it after it has, and whoever joins the queue looks
-    /// for a place after that: with sequential consistency one of the two sees the other.
+    /// for a place after that: with a fence between the two acts of each, one of them sees the other.
     waiting: AtomicU32,
     /// In the order in which they came, over all workers. The lock is taken only by those who find no place, and by
     /// those who give one up while somebody waits.
@@ -85,7 +87,7 @@ impl Places {
     /// How many requests wait.
     #[inline]
     pub fn waiting(&self) -> u32 {
-        self.waiting.load(SeqCst)
+        self.waiting.load(Relaxed)
     }
 
     /// Takes a place if there is one and nobody has waited for it longer. One that was taken is paired with one
@@ -103,6 +105,7 @@ impl Places {
             self.note(&queue);
         }
         // A place may have been given up after it was looked for, and before anybody was seen to wait.
+        fence(SeqCst);
         self.serve();
         ticket
     }
@@ -125,7 +128,8 @@ impl Places {
 
     /// Gives up a place: to who has waited longest, if anybody waits.
     pub fn give_up(&self) {
-        self.taken.fetch_sub(1, SeqCst);
+        self.taken.fetch_sub(1, AcqRel);
+        fence(SeqCst);
         if self.waiting() > 0 {
             self.serve();
         }
@@ -133,7 +137,7 @@ impl Places {
 
     fn try_take(&self) -> bool {
         let most = self.most.load(Relaxed);
-        self.taken.fetch_update(SeqCst, SeqCst, |taken| (taken < most).then(|| taken + 1)).is_ok()
+        self.taken.fetch_update(AcqRel, Relaxed, |taken| (taken < most).then(|| taken + 1)).is_ok()
     }
 
     /// Gives what places there are to those who wait, in their order.
@@ -143,7 +147,7 @@ impl Places {
             let ticket = queue.pop_front().expect("it is not empty");
             self.note(&queue);
             if !ticket.grant(Grant::Place) {
-                self.taken.fetch_sub(1, SeqCst);
+                self.taken.fetch_sub(1, AcqRel);
             }
         }
     }
@@ -157,7 +161,7 @@ impl Places {
     }
 
     fn note(&self, queue: &VecDeque<Arc<Ticket>>) {
-        self.waiting.store(u32::try_from(queue.len()).unwrap_or(u32::MAX), SeqCst);
+        self.waiting.store(u32::try_from(queue.len()).unwrap_or(u32::MAX), Relaxed);
     }
 }
 
