@@ -69,9 +69,9 @@ fn keys_are_shared_by_weight() {
     }
 }
 
-/// The table's own evenness: each endpoint's slots are its share to within one.
+/// The table's own evenness, apart from that of the keys.
 #[test]
-fn slots_are_shared_by_weight_to_within_one() {
+fn slots_are_shared_by_weight() {
     for weights in [vec![1; 7], vec![1, 2, 3, 1000], vec![3; 40], vec![1, 1, 1_000_000]] {
         let endpoints = weights
             .iter()
@@ -84,14 +84,10 @@ fn slots_are_shared_by_weight_to_within_one() {
         assert_eq!(counts.iter().sum::<u64>(), slots);
         for (count, weight) in counts.iter().zip(&weights) {
             let share = slots as f64 * f64::from(*weight) / sum as f64;
-            assert!(
-                (*count as f64 - share).abs() <= 1.0 + f64::EPSILON * 1e6 || weights.len() > 3,
-                "{count} slots at {share}: {weights:?}"
-            );
-            assert!(
-                (*count as f64 - share).abs() <= weights.len() as f64,
-                "{count} slots at {share}: {weights:?}"
-            );
+            // Rounding down costs each at most a slot, which those of more weight get.
+            let bound = if weights.iter().all(|other| other == weight) { 1.0 } else { weights.len() as f64 };
+            let stray = (*count as f64 - share).abs();
+            assert!(stray <= bound, "{count} slots at {share}: {weights:?}");
         }
     }
 }
@@ -233,7 +229,7 @@ proptest! {
     }
 }
 
-/// Thousands of endpoints cost a key no more than a few looks: this would take minutes if it looked at all.
+/// Thousands of endpoints cost a key a few looks; looking at all of them would be 5,000.
 #[test]
 fn a_large_pool_is_cheap() {
     let endpoints = even(5_000);
