@@ -11,6 +11,7 @@ mod guard;
 mod health;
 mod limits;
 pub mod metrics;
+mod names;
 mod places;
 pub mod problem;
 mod query;
