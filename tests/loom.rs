@@ -1,4 +1,5 @@
-//! The claim against the drain bit, in every order that the memory model permits.
+//! The claim against the drain bit, and places for connections against those who wait for them, in every order that
+//! the memory model permits.
 //!
 //! Run with `RUSTFLAGS="--cfg switchback_loom" cargo test --release --test loom --target-dir target/loom`; without
 //! that flag this file is empty, as the atomics are then the real ones.
@@ -7,11 +8,15 @@
 use loom::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
 };
-use switchback::upstream::occupancy::{Claim, Occupancy};
+use std::task::{Context, Poll, Waker};
+use switchback::upstream::{
+    occupancy::{Claim, Occupancy},
+    places::{Grant, Places, Ticket},
+};
 
 /// Once somebody has seen "drained", no claim succeeds, and none that succeeded is still held.
 fn drained_is_final(workers: usize, preemptions: Option<usize>) {
@@ -111,4 +116,59 @@ fn an_undrained_endpoint_takes_requests_again() {
         occupancy.set_healthy(true);
         assert!(occupancy.is_available());
     });
+}
+
+/// Two workers that take, use and give up places, one of them by waiting: the cap holds at every moment, and who waits
+/// gets the place.
+fn places_are_never_lost(leaves_early: bool) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let places = Arc::new(Places::default());
+        places.cap(Some(1));
+        let users = Arc::new(AtomicUsize::new(0));
+        let told = |ticket: &Ticket| match ticket.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(grant) => Some(grant),
+            Poll::Pending => None,
+        };
+        let holder = {
+            let (places, users) = (Arc::clone(&places), Arc::clone(&users));
+            thread::spawn(move || {
+                if places.take() {
+                    assert_eq!(users.fetch_add(1, SeqCst), 0, "two have the only place");
+                    users.fetch_sub(1, SeqCst);
+                    places.give_up();
+                }
+            })
+        };
+        let mut ticket = None;
+        if places.take() {
+            assert_eq!(users.fetch_add(1, SeqCst), 0, "two have the only place");
+            users.fetch_sub(1, SeqCst);
+            places.give_up();
+        } else {
+            let joined = places.join();
+            if leaves_early {
+                places.leave(&joined);
+            } else {
+                ticket = Some(joined);
+            }
+        }
+        holder.join().unwrap();
+        if let Some(ticket) = ticket {
+            assert_eq!(told(&ticket), Some(Grant::Place), "the place was given up, and nobody got it");
+            places.give_up();
+        }
+        assert_eq!((places.taken(), places.waiting()), (0, 0));
+    });
+}
+
+#[test]
+fn who_waits_for_a_place_gets_it_in_every_order() {
+    places_are_never_lost(false);
+}
+
+#[test]
+fn who_leaves_the_queue_takes_no_place_along_in_any_order() {
+    places_are_never_lost(true);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    health_metrics, names,
+    health_metrics, limits, names,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -44,6 +44,7 @@ pub fn render(admin: &Admin) -> String {
     split_shares(admin, splits, &mut text);
     upstream(endpoints, &mut text);
     drains(admin, &mut text);
+    limits::metrics(admin, &mut text);
     let mut omitted = text.gauge(
         "switchback_series_omitted",
         "Series that are left out of this answer because their scope has too many.",

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     condition::Condition,
     drains::{DrainView, ProgressView},
+    limits::{self, Limits},
     names::{self, NameView},
     problem::Problem,
     query::{self, Named},
@@ -111,6 +112,9 @@ pub struct PoolView {
     /// The drain of the pool as a whole.
     drain: Option<DrainView>,
     endpoints: Vec<EndpointView>,
+    /// What bounds it, and how much of that is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
     /// The names among its endpoints.
     names: Vec<NameView>,
     /// Endpoints that were removed, or whose name no longer stands for them, while something is in flight there.
@@ -348,6 +352,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
         drain: snapshot.state.live().pools[name].drain.as_ref().map(DrainView::of),
         gone: endpoints.split_off(pool.endpoints.len()),
         endpoints,
+        limits: limits::view(pool),
         names: names::of_pool(name, snapshot, control.names()),
     }
 }

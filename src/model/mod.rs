@@ -2,6 +2,7 @@
 //! tokio: time and randomness are passed in.
 
 pub mod access_log;
+pub mod adaptive;
 pub mod bucket;
 pub mod ejection;
 pub mod endpoint_address;

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
+    admission::{self, Timed},
     answer::Answer,
     clock,
     downstream::{After, Downstream},
@@ -26,8 +27,9 @@ use super::{
 use crate::{
     telemetry::causes::TimeoutKind,
     upstream::{
-        connections::Connection,
+        connections::{Connection, Place},
         drain::{Kind, Stream},
+        waiting::Granted,
     },
 };
 
@@ -67,14 +69,20 @@ async fn attempt(
     request: &mut Request,
 ) -> Result<(Finished, Connection), Failed> {
     let now = clock::now();
-    let per_try = request.per_try_due(now);
     let reused = if request.attempts.needs_fresh { None } else { request.lease.idle().take(now) };
-    let result = match reused {
-        Some(connection) => {
+    let granted = match reused {
+        Some(connection) => Ok(Granted::Connection(connection)),
+        None => admission::admit(downstream, request).await,
+    };
+    // What an attempt waits for a connection that it may have is not the upstream's time.
+    let per_try = request.per_try_due(clock::now());
+    let result = match granted {
+        Ok(Granted::Connection(connection)) => {
             request.lease.traffic.reuses.add(1);
             Ok(connection)
         }
-        None => connect(downstream, request, per_try).await,
+        Ok(Granted::Place(place)) => connect(downstream, request, per_try, place).await,
+        Err(failure) => Err(failure),
     };
     let mut connection = match result {
         Ok(connection) => connection,
@@ -83,10 +91,12 @@ async fn attempt(
             return Err(noted(request, Failed { failure, next, begun: Begun::Nothing }));
         }
     };
-    let Connection { stream, reused } = &mut connection;
+    let timed = Timed::begin(request);
+    let Connection { stream, reused, .. } = &mut connection;
     let mut exchange = Exchange::new(downstream, stream, *reused, request, per_try);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
+    timed.end(request, finished.as_ref().err().map(|failed| &failed.failure));
     match finished {
         Ok(finished) => {
             // Only now: an answer that was cut short was no good one.
@@ -119,12 +129,14 @@ async fn connect(
     downstream: &mut Downstream,
     request: &Request,
     per_try: Option<Instant>,
+    place: Place,
 ) -> Result<Connection, Failure> {
     let pool = &request.routed.table.pools[request.pool].settings;
     let due = request.attempts.due;
     let limit = clock::now() + pool.connect_timeout;
     let limit = [due, per_try].into_iter().flatten().fold(limit, Instant::min);
     let mut look_at = clock::now() + LOOK;
+    let epoch = request.lease.drain.epoch();
     let mut connecting = pin!(TcpStream::connect(request.lease.address));
     let connected = poll_fn(|cx| {
         loop {
@@ -151,7 +163,8 @@ async fn connect(
     .await;
     let ready = connected.and_then(|stream| {
         prepare(&stream).map_err(Failure::UpstreamUnreachable)?;
-        Ok(Connection { stream, reused: false })
+        let good_until = admission::good_until(downstream, request);
+        Ok(Connection { stream, reused: false, good_until, epoch, place })
     });
     let traffic = &request.lease.traffic;
     match &ready {
@@ -194,7 +207,7 @@ async fn end(
     let Request { lease, account, routed, pool, .. } = request;
     if finished.upstream_reusable && !lease.occupancy.is_draining() {
         let pool = &routed.table.pools[*pool].settings;
-        lease.idle().give(connection.stream, clock::now(), pool.idle_timeout, pool.max_idle);
+        lease.give(connection, clock::now(), pool.idle_timeout, pool.max_idle);
     }
     account.close(Some(lease), true);
     match finished.afterwards {

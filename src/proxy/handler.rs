@@ -7,6 +7,7 @@ use std::{borrow::Cow, rc::Rc};
 
 use super::{
     account::Account,
+    admission,
     answer::Answer,
     attempt::{self, Attempts},
     buffers::Buffers,
@@ -29,7 +30,7 @@ use crate::{
         select::{self, Selection},
         table::{Route, Table},
     },
-    upstream::local::Lease,
+    upstream::{gate::Limit, local::Lease},
     wire::{
         body::Body,
         fields::Known,
@@ -189,7 +190,8 @@ fn merges_slashes(table: &Table, selection: &Selection) -> bool {
         Selection::NoRoute => false,
         Selection::Redirect { route }
         | Selection::Forward { route, .. }
-        | Selection::Unavailable { route, .. } => table.routes[*route].settings.merge_slashes,
+        | Selection::Unavailable { route, .. }
+        | Selection::Shed { route, .. } => table.routes[*route].settings.merge_slashes,
     }
 }
 
@@ -210,6 +212,9 @@ fn act(
         }
         Selection::Redirect { route } => (route, Err(None)),
         Selection::Unavailable { route, .. } => (route, Err(Some("no endpoint is available"))),
+        Selection::Shed { route, arm, pool, limit } => {
+            return shed(downstream, view, table, (route, arm, pool), limit);
+        }
         Selection::Forward { route, arm, pool, lease } => (route, Ok((arm, pool, lease))),
     };
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
@@ -229,6 +234,23 @@ fn act(
         (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
     };
     let (answer, read) = unread(answer, view);
+    (Begin::Answer(answer, Some(account), Some(routed)), read)
+}
+
+/// Turns a request away whose pool is at a limit: it counts as one of the pool's.
+#[cold]
+fn shed(
+    downstream: &Downstream,
+    view: &View<'_>,
+    table: Rc<Generation>,
+    (route, arm, pool): (usize, Option<(usize, usize)>, usize),
+    limit: Limit,
+) -> (Begin, usize) {
+    let mut account = open(downstream, view, &table, Some(&table.routes[route]));
+    account.assign(&table, arm, pool);
+    let (answer, read) = unread(admission::shed(&table, pool, limit), view);
+    let rng = &mut downstream.worker.routing.borrow_mut().rng;
+    let routed = Routed::new(table, route, view, downstream.peer.is_trusted, rng);
     (Begin::Answer(answer, Some(account), Some(routed)), read)
 }
 

@@ -9,6 +9,7 @@
 //! Invariant: no worker ever waits for another, or for the control plane.
 
 mod account;
+mod admission;
 mod answer;
 mod attempt;
 mod budget;

@@ -26,6 +26,7 @@ use crate::{
     config::{Config, Listener},
     routing::live::Live,
     telemetry::{access_log, registry::Registry},
+    upstream::{local::Upstreams, pleas::Pleas},
 };
 
 /// Idle upstream connections are looked over this often, and whether an endpoint has begun to drain.
@@ -77,6 +78,7 @@ impl Proxy {
         let addresses = bound.iter().map(|bound| bound.address).collect();
         let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let reserve = Arc::new(Reserve::new(clock::now()));
+        let pleas = Arc::new(Pleas::new(count));
         let mut workers = Vec::new();
         for index in 0..count {
             let mut sockets = Vec::new();
@@ -90,8 +92,11 @@ impl Proxy {
             let reserve = Arc::clone(&reserve);
             let log = log.zip(config.access_log.as_ref());
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
+            let pleas = Arc::clone(&pleas);
             let thread = thread::Builder::new().name(format!("worker-{index}"));
-            workers.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, log))?);
+            workers.push(
+                thread.spawn(move || run(sockets, &live, series, reserve, phases, (pleas, index), log))?,
+            );
         }
         Ok(Self { addresses, phase, workers })
     }
@@ -127,6 +132,7 @@ fn run(
     series: Arc<Registry>,
     reserve: Arc<Reserve>,
     phases: watch::Receiver<Phase>,
+    (pleas, index): (Arc<Pleas>, usize),
     log: Option<AccessLog>,
 ) {
     let runtime = Builder::new_current_thread()
@@ -142,7 +148,8 @@ fn run(
         }
     };
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(live, series, reserve, log));
+        let upstreams = Upstreams::new(Arc::clone(&pleas), index);
+        let worker = Rc::new(Worker::new(live, series, upstreams, reserve, log));
         let listeners: Vec<_> = sockets
             .into_iter()
             .map(|bound| {
@@ -150,8 +157,10 @@ fn run(
             })
             .collect();
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        let pleading = tokio::task::spawn_local(answer_pleas(Rc::clone(&worker), pleas, index));
         follow(&worker, phases, listeners).await;
         sweeper.abort();
+        pleading.abort();
     });
 }
 
@@ -185,6 +194,14 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: 
                 }
             }
         }
+    }
+}
+
+/// Gives up idle upstream connections that other workers need, as long as the worker lives.
+async fn answer_pleas(worker: Rc<Worker>, pleas: Arc<Pleas>, index: usize) {
+    loop {
+        pleas.heard(index).await;
+        worker.routing.borrow().upstreams.answer_pleas();
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     telemetry::causes::{RetryReason, TimeoutKind},
-    upstream::drain::Kind,
+    upstream::{drain::Kind, gate::Limit},
     wire::{chunked::ChunkError, response::ResponseError},
 };
 
@@ -42,6 +42,9 @@ pub(super) enum Failure {
     /// The upstream has used up one of its times.
     #[error("{}", told(*.0))]
     TimedOut(TimeoutKind),
+    /// The pool is at a limit. Nothing was sent.
+    #[error("too many requests for this pool: {limit} is reached", limit = .0.name())]
+    Shed(Limit),
     /// The client has reset the connection, or closed it within its request.
     #[error("the client went away")]
     ClientGone,
@@ -73,7 +76,7 @@ impl Failure {
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
-            Self::Drained { .. } => Some(503),
+            Self::Drained { .. } | Self::Shed(_) => Some(503),
             Self::UpstreamStatus(status) => Some(*status),
             Self::TimedOut(_) => Some(504),
             Self::ClientStalledSending => Some(408),
@@ -98,7 +101,7 @@ impl Failure {
             Self::TimedOut(TimeoutKind::Request) => request_read,
             Self::TimedOut(_) => true,
             // What its status says of the endpoint is counted as an answer.
-            Self::UpstreamStatus(_) | Self::Drained { .. } => false,
+            Self::UpstreamStatus(_) | Self::Drained { .. } | Self::Shed(_) => false,
             Self::ClientGone
             | Self::ClientStalledReading
             | Self::ClientStalledSending
@@ -109,7 +112,7 @@ impl Failure {
 
     /// Whether the client's stream is in a state in which no further request can be found on it.
     pub(super) fn is_client(&self) -> bool {
-        !self.is_upstream() && !matches!(self, Self::Drained { .. })
+        !self.is_upstream() && !matches!(self, Self::Drained { .. } | Self::Shed(_))
     }
 
     /// The time that ran out, if it was one.
@@ -243,6 +246,7 @@ mod tests {
             (drained(true), GONE, Stands),
             (Failure::UpstreamTruncated, GET, Stands),
             (Failure::UpstreamMalformed(String::new()), GET, Stands),
+            (Failure::Shed(Limit::PendingTimeout), GET, Stands),
             (Failure::ClientGone, GET, Stands),
         ] {
             assert_eq!(judge(&failure, case), verdict, "{failure:?} {case:?}");

@@ -94,6 +94,7 @@ impl Worker {
     pub(super) fn new(
         live: &Live,
         series: Arc<Registry>,
+        upstreams: Upstreams,
         reserve: Arc<Reserve>,
         log: Option<AccessLog>,
     ) -> Self {
@@ -109,7 +110,7 @@ impl Worker {
             routing: RefCell::new(Routing {
                 reader: live.reader(),
                 chooser: Chooser::new(fastrand::u64(..)),
-                upstreams: Upstreams::default(),
+                upstreams,
                 series: LocalSeries::new(series),
                 budget: Budget::new(reserve),
                 rng: fastrand::Rng::new(),

@@ -9,11 +9,12 @@ use std::{
 };
 
 use super::{
+    admission::{self, Bounds},
     matcher::Matcher,
     table::{Arm, Pool, Route, Split, Table, Target},
 };
 use crate::{
-    config::{Action, Config},
+    config::{Action, Balance, Config},
     model::{
         bucket,
         live_state::{LivePool, LiveState},
@@ -65,18 +66,22 @@ fn pools(
     let compile = |settings: &Arc<crate::config::Pool>| {
         let live = state.pools.get(&settings.name).expect("the live state has every declared pool");
         let endpoints = endpoints(settings, live, resolved, registry, series);
-        let same = previous.zip(before.as_ref()).and_then(|(table, index)| {
-            let pool = &table.pools[*index.get(&settings.name)?];
+        let known = previous
+            .zip(before.as_ref())
+            .and_then(|(table, index)| Some(&table.pools[*index.get(&settings.name)?]));
+        let same = known.and_then(|pool| {
             let same = Arc::ptr_eq(&pool.settings, settings)
                 && pool.endpoints.len() == endpoints.len()
                 && pool.endpoints.iter().zip(&endpoints).all(|(a, b)| (a.0.id, a.1) == (b.0.id, b.1));
             same.then(|| Arc::clone(pool))
         });
         same.unwrap_or_else(|| {
-            let balancer = Balancer::new(&endpoints);
+            let balancer = Balancer::new(&endpoints, matches!(settings.balance, Balance::Hash(_)));
             let slot = series.declare(&Key::Pool(settings.name.clone()));
             let state = registry.pool(&settings.name);
-            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, state, balancer })
+            admission::prepare(settings, &endpoints, &state, known);
+            let bounds = Bounds::of(settings);
+            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, state, bounds, balancer })
         })
     };
     config.pools.iter().map(compile).collect()

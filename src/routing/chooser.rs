@@ -3,7 +3,7 @@
 //! Invariant: a place in a sequence survives every publish that leaves its weights alone, or the shares would be
 //! exact between publishes only. Nothing is done for a new generation but on the first request that meets a change.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::table::{Pool, Split};
 use crate::{model::sequence::Sequence, telemetry::registry::Slot};
@@ -16,6 +16,8 @@ const PASSED_ON: usize = 16;
 #[derive(Debug)]
 pub struct Chooser {
     rng: fastrand::Rng,
+    /// The time that tests have chosen; without it, the clock's, and only where it is needed.
+    time: Option<Instant>,
     /// By the slot of the split's first arm.
     splits: BySlot<InSplit>,
     /// By the pool's slot.
@@ -46,7 +48,24 @@ struct BySlot<T>(Vec<Option<Box<T>>>);
 impl Chooser {
     /// A worker's chooser; the same seed makes the same choices.
     pub fn new(seed: u64) -> Self {
-        Self { rng: fastrand::Rng::with_seed(seed), splits: BySlot(Vec::new()), pools: BySlot(Vec::new()) }
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            time: None,
+            splits: BySlot(Vec::new()),
+            pools: BySlot(Vec::new()),
+        }
+    }
+
+    /// Chooses as of this moment from now on.
+    #[cfg(test)]
+    pub(super) fn set_time(&mut self, time: Instant) {
+        self.time = Some(time);
+    }
+
+    /// The time, if it was chosen.
+    #[inline]
+    pub(super) fn time(&self) -> Option<Instant> {
+        self.time
     }
 
     #[inline]

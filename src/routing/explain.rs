@@ -122,6 +122,10 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
         }
         Target::Split(split) => story.tell_split(table, &table.splits[split], request),
     }
+    let certain = table.pools.iter().find(|pool| story.pool.as_ref() == Some(&pool.settings.name));
+    if let (Outcome::Forward, Some(pool)) = (story.outcome, certain) {
+        story.tell_balance(pool, request);
+    }
     if story.outcome == Outcome::Forward {
         story.tell_target(route, request);
     }
@@ -154,7 +158,7 @@ impl Explanation {
         }
     }
 
-    fn say(&mut self, step: String) {
+    pub(super) fn say(&mut self, step: String) {
         self.steps.push(step);
     }
 

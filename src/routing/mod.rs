@@ -4,9 +4,11 @@
 //! holds the one in force; a request is decided by one whole table. [`select::select`] does it in one synchronous
 //! act, and [`explain::explain`] tells the same story in words without taking part in it.
 
+mod admission;
 pub mod build;
 mod chooser;
 pub mod explain;
+mod explain_balance;
 #[cfg(test)]
 mod explain_tests;
 pub mod live;

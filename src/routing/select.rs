@@ -6,18 +6,23 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 pub use super::chooser::Chooser;
 use super::{
+    admission::{Permit, Refused},
     request_view::RequestView,
     split_key::{ClientKey, key_of},
     table::{Pool, Split, Table, Target},
 };
 use crate::{
-    config::{Balance, WhenUnavailable},
+    config::{Balance, SplitKey, WhenUnavailable},
     model::bucket,
     telemetry::registry::LocalSeries,
     upstream::{
+        balance::{Warming, bounded::Bound},
         endpoint::{Endpoint, EndpointId},
+        gate::Limit,
         local::{Lease, Upstreams},
     },
 };
@@ -54,6 +59,17 @@ pub enum Selection {
         /// The split and the arm that was drawn, unless the route names a pool.
         arm: Option<(usize, usize)>,
     },
+    /// Its pool is at a limit.
+    Shed {
+        /// The route.
+        route: usize,
+        /// The split and the arm in it, unless the route names a pool.
+        arm: Option<(usize, usize)>,
+        /// The pool.
+        pool: usize,
+        /// The limit.
+        limit: Limit,
+    },
 }
 
 /// Decides a request.
@@ -66,14 +82,17 @@ pub fn select(
     request: &impl RequestView,
 ) -> Selection {
     let Some(route) = table.find(request) else { return Selection::NoRoute };
+    let hash = |key: &SplitKey| {
+        let mut client = ClientKey::default();
+        key_of(key, request, &mut client).map(xxh3_64)
+    };
     let split = match table.routes[route].target {
         Target::Redirect => return Selection::Redirect { route },
         Target::Split(split) => split,
         Target::Pool(pool) => {
-            return match (Claims { table, chooser, upstreams, series, tried: &[] }).claim(pool) {
-                Some(lease) => Selection::Forward { route, arm: None, pool, lease },
-                None => Selection::Unavailable { route, arm: None },
-            };
+            let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash };
+            let claimed = claims.claim(pool, false);
+            return Selection::of(route, None, pool, claimed);
         }
     };
     let compiled = &table.splits[split];
@@ -85,10 +104,10 @@ pub fn select(
     };
     series.of(compiled.arms[arm].slot).drawn.add(1);
     let pool = compiled.arms[arm].pool;
-    let mut claims = Claims { table, chooser, upstreams, series, tried: &[] };
-    match claims.claim(pool) {
-        Some(lease) => Selection::Forward { route, arm: Some((split, arm)), pool, lease },
-        None => claims.pass_on(route, (split, arm), key),
+    let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash };
+    match claims.claim(pool, false) {
+        Err(Refused::Unavailable) => claims.pass_on(route, (split, arm), key),
+        claimed => Selection::of(route, Some((split, arm)), pool, claimed),
     }
 }
 
@@ -105,11 +124,12 @@ pub fn select_again(
     tried: &[EndpointId],
 ) -> Selection {
     let (route, arm, pool) = earlier;
-    let mut claims = Claims { table, chooser, upstreams, series, tried };
-    match (claims.claim(pool), arm) {
-        (Some(lease), _) => Selection::Forward { route, arm, pool, lease },
-        (None, Some(arm)) => claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty())),
-        (None, None) => Selection::Unavailable { route, arm },
+    let mut claims = Claims { table, chooser, upstreams, series, tried, hash: &|_| None };
+    match (claims.claim(pool, true), arm) {
+        (Err(Refused::Unavailable), Some(arm)) => {
+            claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty()))
+        }
+        (claimed, _) => Selection::of(route, arm, pool, claimed),
     }
 }
 
@@ -136,6 +156,18 @@ pub(super) fn bucketed(
     )
 }
 
+impl Selection {
+    /// What a claim has come to.
+    #[inline]
+    fn of(route: usize, arm: Option<(usize, usize)>, pool: usize, claimed: Result<Lease, Refused>) -> Self {
+        match claimed {
+            Ok(lease) => Self::Forward { route, arm, pool, lease },
+            Err(Refused::Unavailable) => Self::Unavailable { route, arm },
+            Err(Refused::Shed(limit)) => Self::Shed { route, arm, pool, limit },
+        }
+    }
+}
+
 /// What claiming needs, put together.
 struct Claims<'a> {
     table: &'a Table,
@@ -143,36 +175,75 @@ struct Claims<'a> {
     upstreams: &'a mut Upstreams,
     series: &'a mut LocalSeries,
     tried: &'a [EndpointId],
+    /// The hash of what a pool that balances by a key is to balance the request by.
+    hash: &'a dyn Fn(&SplitKey) -> Option<u64>,
 }
 
 impl Claims<'_> {
-    /// Claims an endpoint of a pool, chosen as the pool balances; `None` if none takes a request.
+    /// Claims an endpoint of a pool, chosen as the pool balances. A request that is `in_already` needs no other permit
+    /// of the pool.
     #[inline]
-    fn claim(&mut self, pool: usize) -> Option<Lease> {
+    fn claim(&mut self, pool: usize, in_already: bool) -> Result<Lease, Refused> {
         let pool = &self.table.pools[pool];
+        if !pool.bounds.is_gated {
+            return self.claim_endpoint(pool);
+        }
+        let permit = Permit::new(pool, in_already)?;
+        let lease = self.claim_endpoint(pool)?;
+        Ok(permit.pass_to(lease))
+    }
+
+    #[inline]
+    fn claim_endpoint(&mut self, pool: &Arc<Pool>) -> Result<Lease, Refused> {
+        let most = pool.bounds.most_on_endpoint;
         for _ in 0..CLAIMS {
             let panics = pool.state.panics();
-            let index = self.balance(pool, panics).or_else(|| self.balance_in_sudden_panic(pool))?;
-            if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, u64::MAX, self.series) {
-                return Some(lease);
+            let index = self.balance(pool, panics).or_else(|| self.balance_in_sudden_panic(pool));
+            let Some(index) = index else { break };
+            if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, most, self.series) {
+                return Ok(lease);
             }
         }
-        None
+        Err(self.why_none(pool))
+    }
+
+    /// Why none of a pool's endpoints was claimed: are those that could be used full?
+    #[cold]
+    fn why_none(&self, pool: &Pool) -> Refused {
+        let most = pool.bounds.most_on_endpoint;
+        let panics = pool.ignores_ejections();
+        let is_full = |(endpoint, weight): &(Arc<Endpoint>, u32)| {
+            let standing = endpoint.occupancy.standing();
+            *weight > 0 && standing.is_available_in(panics) && !self.tried.contains(&endpoint.id)
+        };
+        match most != u64::MAX && pool.endpoints.iter().any(is_full) {
+            true => Refused::Shed(Limit::MaxEndpointRequests),
+            false => Refused::Unavailable,
+        }
     }
 
     #[inline]
     fn balance(&mut self, pool: &Arc<Pool>, panics: bool) -> Option<usize> {
-        let tried = self.tried;
+        let (tried, most) = (self.tried, pool.bounds.most_on_endpoint);
         let may = |endpoint: &Endpoint| {
-            endpoint.occupancy.standing().is_available_in(panics) && !tried.contains(&endpoint.id)
+            let standing = endpoint.occupancy.standing();
+            standing.is_available_in(panics) && standing.in_flight() < most && !tried.contains(&endpoint.id)
         };
+        let warming = pool.settings.slow_start.as_ref().map(|slow| Warming::new(slow, self.chooser.time()));
+        let warming = warming.as_ref();
+        if let Balance::Hash(settings) = &pool.settings.balance
+            && let Some(hash) = (self.hash)(&settings.key)
+        {
+            let bound = Bound { max_load: settings.max_load, in_flight: pool.state.gate.in_flight() };
+            return pool.balancer.by_key(&pool.endpoints, hash, bound, self.chooser.rng(), warming, may);
+        }
         match &pool.settings.balance {
             Balance::LeastRequest | Balance::Hash(_) => {
-                pool.balancer.least_request(&pool.endpoints, self.chooser.rng(), may)
+                pool.balancer.least_request(&pool.endpoints, self.chooser.rng(), warming, may)
             }
             Balance::RoundRobin => {
                 let (sequence, rng) = self.chooser.round_robin(pool)?;
-                pool.balancer.round_robin(&pool.endpoints, sequence, rng, may)
+                pool.balancer.round_robin(&pool.endpoints, sequence, rng, warming, may)
             }
         }
     }
@@ -206,10 +277,10 @@ impl Claims<'_> {
             };
             let Some(next) = next else { break };
             let pool = compiled.arms[next].pool;
-            if let Some(lease) = self.claim(pool) {
-                return Selection::Forward { route, arm: Some((split, next)), pool, lease };
+            match self.claim(pool, false) {
+                Err(Refused::Unavailable) => left &= !(1 << next),
+                claimed => return Selection::of(route, Some((split, next)), pool, claimed),
             }
-            left &= !(1 << next);
         }
         Selection::Unavailable { route, arm: Some(from) }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{matcher::Matcher, request_view::RequestView};
+use super::{admission::Bounds, matcher::Matcher, request_view::RequestView};
 use crate::{
     config,
     telemetry::registry::Slot,
@@ -81,6 +81,8 @@ pub struct Pool {
     pub slot: Slot,
     /// What is shared of it over all workers and tables.
     pub state: Arc<PoolState>,
+    /// What bounds its requests in flight.
+    pub(super) bounds: Bounds,
     /// Draws among its endpoints.
     pub(super) balancer: Balancer,
 }
@@ -113,6 +115,11 @@ impl Pool {
     /// Whether its settings let it ignore ejections.
     pub(super) fn may_panic(&self) -> bool {
         self.settings.panic_threshold > 0.0
+    }
+
+    /// Whether ejections are ignored now: the pool panics, or is about to, as no endpoint is left but those ejected.
+    pub(super) fn ignores_ejections(&self) -> bool {
+        self.state.panics() || self.may_panic() && !self.has_available()
     }
 
     fn any(&self, is: impl Fn(&Endpoint) -> bool) -> bool {

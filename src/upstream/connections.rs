@@ -1,33 +1,75 @@
-//! One worker's idle connections to one endpoint.
+//! Connections to an endpoint, and one worker's idle ones.
 //!
-//! Invariant: a connection is here only between requests: its last response was read to the end, and nothing has come
-//! on it since. The newest is used first, so that the others grow old and are closed.
+//! Invariant: a connection is idle only between requests: its last response was read to the end, and nothing has come
+//! on it since. The newest is used first, so that the others grow old and are closed. Every connection holds one of
+//! its endpoint's places from before it is opened until after it is closed.
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::net::TcpStream;
 
+use super::endpoint::Endpoint;
+
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub struct Connection {
-    /// The socket.
+    /// The socket. It is closed before the place is given up, as it stands before it.
     pub stream: TcpStream,
     /// Whether it has served a request before: what a failure with no answer then means is uncertain.
     pub reused: bool,
+    /// When it is too old for another request; `None` never.
+    pub good_until: Option<Instant>,
+    /// The epoch of its endpoint's drains that it was opened in; in another it serves no more requests.
+    pub epoch: u32,
+    /// Its place among those that its endpoint has.
+    pub place: Place,
 }
 
-/// The idle ones.
+/// One of the places for connections that an endpoint has.
+#[derive(Debug)]
+pub struct Place(Arc<Endpoint>);
+
+/// The idle ones, the newest last.
 #[derive(Debug, Default)]
-pub struct IdleConnections(RefCell<Vec<Idle>>);
+pub struct IdleConnections(RefCell<VecDeque<Idle>>);
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    connection: Connection,
     expires: Instant,
+}
+
+impl Place {
+    /// A place, if there is one and nobody has waited for it longer.
+    pub fn take(endpoint: &Arc<Endpoint>) -> Option<Self> {
+        endpoint.places.take().then(|| Self(Arc::clone(endpoint)))
+    }
+
+    /// A place that was granted to somebody who waited for it.
+    pub(super) fn granted(endpoint: &Arc<Endpoint>) -> Self {
+        Self(Arc::clone(endpoint))
+    }
+}
+
+impl Connection {
+    /// Whether nothing has come on it between requests: neither its end nor bytes that nobody asked for. The runtime's
+    /// readiness answers it without a system call, unless something has come.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.give_up();
+    }
 }
 
 impl IdleConnections {
@@ -35,9 +77,9 @@ impl IdleConnections {
     #[inline]
     pub fn take(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.0.borrow_mut();
-        while let Some(newest) = idle.pop() {
-            if newest.expires > now && is_quiet(&newest.stream) {
-                return Some(Connection { stream: newest.stream, reused: true });
+        while let Some(newest) = idle.pop_back() {
+            if newest.expires > now && newest.connection.is_quiet() {
+                return Some(Connection { reused: true, ..newest.connection });
             }
         }
         None
@@ -45,10 +87,12 @@ impl IdleConnections {
 
     /// Keeps a connection for `time`, unless `most` are kept already.
     #[inline]
-    pub fn give(&self, stream: TcpStream, now: Instant, time: Duration, most: usize) {
+    pub fn give(&self, connection: Connection, now: Instant, time: Duration, most: usize) {
         let mut idle = self.0.borrow_mut();
-        if idle.len() < most && is_quiet(&stream) {
-            idle.push(Idle { stream, expires: now + time });
+        let expires = now + time;
+        let expires = connection.good_until.map_or(expires, |good_until| good_until.min(expires));
+        if idle.len() < most && expires > now && connection.is_quiet() {
+            idle.push_back(Idle { connection, expires });
         }
     }
 
@@ -58,15 +102,14 @@ impl IdleConnections {
         self.0.borrow_mut().clear();
     }
 
+    /// Closes the one that has been idle longest; answers whether there was one.
+    pub fn close_oldest(&self) -> bool {
+        let oldest = self.0.borrow_mut().pop_front();
+        oldest.is_some()
+    }
+
     /// Closes those that are too old or that the endpoint has closed; with `all`, every one.
     pub fn sweep(&self, now: Instant, all: bool) {
-        self.0.borrow_mut().retain(|idle| !all && idle.expires > now && is_quiet(&idle.stream));
+        self.0.borrow_mut().retain(|idle| !all && idle.expires > now && idle.connection.is_quiet());
     }
-}
-
-/// Whether nothing has come on an idle connection: neither its end nor bytes that nobody asked for. The runtime's
-/// readiness answers it without a system call, unless something has come.
-#[inline]
-fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -1,8 +1,11 @@
 //! One address of a pool, as all workers see it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use super::{drain::Progress, occupancy::Occupancy, outcomes::Outcomes};
+use super::{
+    drain::Progress, occupancy::Occupancy, outcomes::Outcomes, places::Places, pool::PoolState,
+    warmth::Warmth,
+};
 use crate::{model::name::Name, telemetry::registry::Slot};
 
 /// An endpoint's place in the registry: small, dense, never given twice.
@@ -26,6 +29,19 @@ pub struct Endpoint {
     pub drain: Progress,
     /// How it has done lately.
     pub outcomes: Outcomes,
+    /// Its connections.
+    pub places: Places,
+    /// Since when it takes traffic, if that is not long ago.
+    pub warmth: Warmth,
+    /// What is shared of its pool.
+    pub state: Arc<PoolState>,
+}
+
+impl Endpoint {
+    /// It has become available: in a pool with slow start, it is warmed from now on.
+    pub fn became_available(&self, now: Instant) {
+        self.warmth.begin(now);
+    }
 }
 
 impl EndpointId {

@@ -1,14 +1,30 @@
 //! One worker's side of the endpoints: its handle of each, with its own counts, and the lease on one.
 
-use std::{cell::Cell, ops::Deref, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ops::Deref,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
-use super::{connections::IdleConnections, endpoint::Endpoint, occupancy::Claim};
+use super::{
+    connections::IdleConnections,
+    endpoint::{Endpoint, EndpointId},
+    occupancy::Claim,
+    pleas::Pleas,
+    waiting::Waiter,
+};
 use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
 
 /// A worker's handles of the endpoints that it has used. Nothing in it is shared with another thread.
 #[derive(Debug, Default)]
 pub struct Upstreams {
     handles: Vec<Option<Rc<LocalEndpoint>>>,
+    pleas: Arc<Pleas>,
+    /// Which worker this is.
+    worker: usize,
 }
 
 /// A worker's handle of one endpoint.
@@ -22,13 +38,26 @@ pub struct LocalEndpoint {
     epoch: Cell<u32>,
     /// Whether it was draining when this worker looked last.
     was_draining: Cell<bool>,
+    /// This worker's requests that wait for a connection to it, in the order in which they came.
+    pub(super) waiters: RefCell<VecDeque<Waiter>>,
+    /// How often in a row a connection went to one of them while those of other workers waited.
+    pub(super) turns: Cell<u32>,
 }
 
 /// The claim that a request holds on an endpoint until its response has ended.
 #[derive(Debug)]
-pub struct Lease(Rc<LocalEndpoint>);
+pub struct Lease {
+    endpoint: Rc<LocalEndpoint>,
+    /// Whether it was let in at the pool's gate, and has to be let out.
+    is_gated: bool,
+}
 
 impl Upstreams {
+    /// A worker's, which asks the others and is asked by them.
+    pub fn new(pleas: Arc<Pleas>, worker: usize) -> Self {
+        Self { handles: Vec::new(), pleas, worker }
+    }
+
     /// This worker's handle of an endpoint.
     #[inline]
     pub fn local(&mut self, endpoint: &Arc<Endpoint>, series: &mut LocalSeries) -> Rc<LocalEndpoint> {
@@ -44,6 +73,8 @@ impl Upstreams {
                 idle: IdleConnections::default(),
                 epoch: Cell::new(endpoint.drain.epoch()),
                 was_draining: Cell::new(false),
+                waiters: RefCell::default(),
+                turns: Cell::new(0),
             }));
         }
         Rc::clone(self.handles[index].as_ref().expect("made above"))
@@ -61,7 +92,7 @@ impl Upstreams {
             Claim::Granted => {
                 let local = self.local(endpoint, series);
                 local.traffic.in_flight.add(1);
-                Ok(Lease(local))
+                Ok(Lease { endpoint: local, is_gated: false })
             }
             refused => Err(refused),
         }
@@ -79,6 +110,20 @@ impl Upstreams {
         }
         began
     }
+
+    /// Asks the other workers to give up an idle connection to an endpoint.
+    pub(super) fn plead(&self, endpoint: EndpointId) {
+        self.pleas.ask(self.worker, endpoint);
+    }
+
+    /// Gives up idle connections that other workers have asked for, as many as requests wait for them.
+    pub fn answer_pleas(&self) {
+        for asked in self.pleas.taken(self.worker) {
+            if let Some(endpoint) = self.handles.get(asked.index()).and_then(Option::as_ref) {
+                while endpoint.places.waiting() > 0 && endpoint.idle().close_oldest() {}
+            }
+        }
+    }
 }
 
 impl LocalEndpoint {
@@ -91,6 +136,19 @@ impl LocalEndpoint {
             self.idle.clear();
         }
         &self.idle
+    }
+
+    /// What all workers share of it.
+    pub fn shared(&self) -> &Arc<Endpoint> {
+        &self.shared
+    }
+}
+
+impl Lease {
+    /// It holds a permit of the pool's gate from now on.
+    pub fn gated(mut self) -> Self {
+        self.is_gated = true;
+        self
     }
 }
 
@@ -106,13 +164,16 @@ impl Deref for Lease {
     type Target = Rc<LocalEndpoint>;
 
     fn deref(&self) -> &Rc<LocalEndpoint> {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.traffic.in_flight.subtract(1);
-        self.0.occupancy.release();
+        self.endpoint.traffic.in_flight.subtract(1);
+        self.endpoint.occupancy.release();
+        if self.is_gated {
+            self.endpoint.state.gate.leave();
+        }
     }
 }

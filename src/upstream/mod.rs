@@ -1,12 +1,17 @@
-//! The application side: endpoints and the claims on them, which endpoint of a pool is taken, and each worker's
-//! connections.
+//! The application side: endpoints and the claims on them, which endpoint of a pool is taken, each worker's
+//! connections, and what bounds them all.
 
 pub mod balance;
 pub mod connections;
 pub mod drain;
 pub mod endpoint;
+pub mod gate;
 pub mod local;
 pub mod occupancy;
 pub mod outcomes;
+pub mod places;
+pub mod pleas;
 pub mod pool;
 pub mod registry;
+pub mod waiting;
+pub mod warmth;

@@ -2,10 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::gate::Gate;
+
 /// What is shared of a pool over all workers and tables.
 #[derive(Debug, Default)]
 pub struct PoolState {
     panics: AtomicBool,
+    /// What bounds its requests.
+    pub gate: Gate,
 }
 
 impl PoolState {

@@ -7,7 +7,9 @@ use super::{
     endpoint::{Endpoint, EndpointId},
     occupancy::Occupancy,
     outcomes::{Alarm, Outcomes},
+    places::Places,
     pool::PoolState,
+    warmth::Warmth,
 };
 use crate::{
     model::name::Name,
@@ -53,6 +55,9 @@ impl Registry {
                 occupancy: if is_probed { Occupancy::unproven() } else { Occupancy::default() },
                 drain: Progress::default(),
                 outcomes: Outcomes::new(Arc::clone(&self.alarm)),
+                places: Places::default(),
+                warmth: Warmth::default(),
+                state: Arc::clone(self.pools.entry(pool.clone()).or_default()),
             })
         });
         Arc::clone(endpoint)

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::SplitKey;
 use crate::config::defaults;
 use crate::model::name::Name;
-pub use crate::model::{endpoint_address::EndpointAddress, outlier::Outliers, slow_start::SlowStart};
+pub use crate::model::{
+    adaptive::Adaptive, endpoint_address::EndpointAddress, outlier::Outliers, slow_start::SlowStart,
+};
 
 /// One version of a service.
 #[derive(Debug, Clone)]
@@ -137,17 +139,6 @@ pub struct Limits {
     pub max_endpoint_requests: Option<u32>,
     /// A limit of requests in flight that finds itself.
     pub adaptive: Option<Adaptive>,
-}
-
-/// A limit of requests in flight that follows the latency: see `docs/limits.md`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Adaptive {
-    /// The least that the limit becomes.
-    pub min: u32,
-    /// The most that the limit becomes.
-    pub max: u32,
-    /// How much slower than at its best the pool may become before the limit falls, as a factor of at least 1.
-    pub tolerance: f64,
 }
 
 /// How an endpoint or a pool is drained.

@@ -1,0 +1,129 @@
+//! Who may have a connection to an endpoint: an attempt that finds no idle one opens another if there is a place,
+//! waits for one, or is turned away.
+//!
+//! Invariant: a request that ends its wait, also because its client has gone, holds no place in the queue.
+
+use std::{
+    future::poll_fn,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use super::{
+    answer::Answer, clock, downstream::Downstream, exchange::LOOK, handler::Request, retry::Failure,
+};
+use crate::{
+    model::adaptive::Sample,
+    routing::table::Table,
+    telemetry::causes::TimeoutKind,
+    upstream::{connections::Place, drain::Kind, gate::Limit, waiting::Granted},
+};
+
+/// A place for a connection to the request's endpoint, or a connection that has just become free.
+pub(super) async fn admit(downstream: &mut Downstream, request: &Request) -> Result<Granted, Failure> {
+    if let Some(place) = Place::take(request.lease.shared()) {
+        return Ok(Granted::Place(place));
+    }
+    // The endpoint has all the connections it may have. One of our own that is idle makes room.
+    if request.lease.idle().close_oldest()
+        && let Some(place) = Place::take(request.lease.shared())
+    {
+        return Ok(Granted::Place(place));
+    }
+    // In a box, so that only a request that waits pays for its room.
+    Box::pin(wait(downstream, request)).await
+}
+
+/// Waits for a place or a connection as long as the pool allows.
+async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted, Failure> {
+    let (due, fresh) = (request.attempts.due, request.attempts.needs_fresh);
+    let pool = &request.routed.table.pools[request.pool];
+    let gate = &pool.state.gate;
+    let shed = |limit| {
+        gate.count_shed(limit);
+        Failure::Shed(limit)
+    };
+    let limits = &pool.settings.limits;
+    let waiting =
+        downstream.worker.routing.borrow().upstreams.wait(&request.lease, limits.max_pending, fresh);
+    let mut waiting = waiting.map_err(shed)?;
+    let until = clock::now() + limits.pending_timeout;
+    let until = due.map_or(until, |due| due.min(until));
+    let mut look_at = clock::now() + LOOK;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(granted) = waiting.poll(cx) {
+                return Poll::Ready(Ok(granted));
+            }
+            if !downstream.deadline.poll_at(cx, until.min(look_at)) {
+                return Poll::Pending;
+            }
+            if until <= clock::now() {
+                let is_over = due.is_some_and(|due| due <= clock::now());
+                return Poll::Ready(Err(if is_over {
+                    Failure::TimedOut(TimeoutKind::Request)
+                } else {
+                    shed(Limit::PendingTimeout)
+                }));
+            }
+            if downstream.is_reset() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            if request.lease.drain.is_over() {
+                return Poll::Ready(Err(Failure::Drained { kind: Kind::Request, wrote: false }));
+            }
+            look_at = clock::now() + LOOK;
+        }
+    })
+    .await
+}
+
+/// When a new connection is too old for another request: its pool's `max_age` from now, less up to a tenth at random,
+/// so that connections which were opened together are not closed together.
+pub(super) fn good_until(downstream: &Downstream, request: &Request) -> Option<Instant> {
+    let age = request.routed.table.pools[request.pool].settings.max_age?;
+    let part = 1.0 - 0.1 * downstream.worker.routing.borrow_mut().rng.f64();
+    Some(clock::now() + age.mul_f64(part))
+}
+
+/// The answer to a request whose pool is at a limit. It is counted.
+#[cold]
+pub(super) fn shed(table: &Table, pool: usize, limit: Limit) -> Answer {
+    table.pools[pool].state.gate.count_shed(limit);
+    Answer::problem(503, Failure::Shed(limit))
+}
+
+/// An attempt that is timed, in a pool whose limit finds itself.
+#[derive(Debug)]
+pub(super) struct Timed(Option<Instant>);
+
+impl Timed {
+    /// The attempt is about to be sent.
+    #[inline]
+    pub(super) fn begin(request: &Request) -> Self {
+        Self(request.lease.state.gate.adaptive().map(|_| clock::now()))
+    }
+
+    /// The response's head was there, or the attempt was given up by its time: tells the limit how long that took.
+    #[inline]
+    pub(super) fn end(self, request: &Request, failure: Option<&Failure>) {
+        if let Self(Some(began)) = self {
+            observe(request, began, failure);
+        }
+    }
+}
+
+#[cold]
+fn observe(request: &Request, began: Instant, failure: Option<&Failure>) {
+    let gate = &request.lease.state.gate;
+    let ended = match failure {
+        None => request.account.first_byte(),
+        Some(Failure::TimedOut(_)) => Some(clock::now()),
+        // How fast an endpoint fails, or a client goes, says nothing about how busy the pool is.
+        Some(_) => None,
+    };
+    if let (Some(adaptive), Some(ended)) = (gate.adaptive(), ended) {
+        let ended = ended.max(began + Duration::from_nanos(1));
+        adaptive.observe(Sample { began, ended, in_flight: gate.in_flight() });
+    }
+}

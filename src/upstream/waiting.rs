@@ -1,0 +1,134 @@
+//! A request that waits for a connection, where its endpoint may have no more of them.
+//!
+//! Invariant: whoever stops waiting, for whatever reason, leaves the queue and gives on what it was granted. Within a
+//! worker the order is that of coming; between workers, what frees a place goes to the longest wait, while a
+//! connection that has just served stays with its worker for some requests ([`TURNS`]), as a new one costs more.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    connections::{Connection, Place},
+    gate::Limit,
+    local::{LocalEndpoint, Upstreams},
+    places::{Grant, Ticket},
+};
+
+/// How often in a row a worker hands a connection to its own waiting requests while those of others wait, too. It
+/// spreads the cost of a new connection over so many requests, and bounds by how many one worker's overtake another's.
+const TURNS: u32 = 32;
+
+/// One of a worker's waiting requests.
+#[derive(Debug)]
+pub struct Waiter {
+    ticket: Arc<Ticket>,
+    handed: Rc<RefCell<Option<Connection>>>,
+}
+
+/// A request's wait. Dropping it ends it.
+#[derive(Debug)]
+pub struct Waiting {
+    endpoint: Rc<LocalEndpoint>,
+    ticket: Arc<Ticket>,
+    handed: Rc<RefCell<Option<Connection>>>,
+}
+
+/// What a wait has come to.
+#[derive(Debug)]
+pub enum Granted {
+    /// A connection may be opened.
+    Place(Place),
+    /// One that has just served another request.
+    Connection(Connection),
+}
+
+impl Upstreams {
+    /// Begins to wait, unless `most` requests of the pool do. One that needs a `fresh` connection is not handed one
+    /// that was used.
+    pub fn wait(&self, endpoint: &Rc<LocalEndpoint>, most: u32, fresh: bool) -> Result<Waiting, Limit> {
+        endpoint.state.gate.wait(most)?;
+        let handed = Rc::new(RefCell::new(None));
+        let ticket = endpoint.places.join();
+        if !fresh {
+            let waiter = Waiter { ticket: Arc::clone(&ticket), handed: Rc::clone(&handed) };
+            endpoint.waiters.borrow_mut().push_back(waiter);
+        }
+        if endpoint.places.waiting() > 0 {
+            self.plead(endpoint.id);
+        }
+        Ok(Waiting { endpoint: Rc::clone(endpoint), ticket, handed })
+    }
+}
+
+impl LocalEndpoint {
+    /// Takes back a connection whose request has ended: for one that waits, or to be kept for `time` among at most
+    /// `most`.
+    #[inline]
+    pub fn give(&self, connection: Connection, now: Instant, time: Duration, most: usize) {
+        if connection.epoch != self.drain.epoch() {
+            return;
+        }
+        let connection = match self.places.waiting() {
+            0 => Some(connection),
+            _ => self.give_to_waiting(connection, now),
+        };
+        if let Some(connection) = connection {
+            self.idle().give(connection, now, time, most);
+        }
+    }
+
+    /// Gives a connection, or its place, to a request that waits; answers it if none does any more.
+    #[cold]
+    fn give_to_waiting(&self, connection: Connection, now: Instant) -> Option<Connection> {
+        if connection.good_until.is_some_and(|good_until| good_until <= now) || !connection.is_quiet() {
+            return None;
+        }
+        let mut waiters = self.waiters.borrow_mut();
+        let others_wait = self.places.waiting() as usize > waiters.len();
+        if !others_wait || self.turns.get() < TURNS {
+            while let Some(waiter) = waiters.pop_front() {
+                if self.places.hand_over(&waiter.ticket) {
+                    self.turns.set(self.turns.get() + 1);
+                    waiter.handed.replace(Some(Connection { reused: true, ..connection }));
+                    return None;
+                }
+            }
+        }
+        self.turns.set(0);
+        // What is dropped here is closed, and its place goes to the longest wait.
+        (self.places.waiting() == 0).then_some(connection)
+    }
+}
+
+impl Waiting {
+    /// What has come.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Granted> {
+        self.ticket.poll(cx).map(|grant| match grant {
+            Grant::Place => Granted::Place(Place::granted(self.endpoint.shared())),
+            Grant::Connection => {
+                let handed = self.handed.borrow_mut().take();
+                let handed = handed.expect("it is put there in the turn in which it is granted");
+                match handed.epoch == self.endpoint.drain.epoch() {
+                    true => Granted::Connection(handed),
+                    // A drain has begun or ended meanwhile: the connection is closed, its place serves another.
+                    false => Granted::Place(handed.place),
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.endpoint.waiters.borrow_mut().retain(|waiter| !Arc::ptr_eq(&waiter.ticket, &self.ticket));
+        self.endpoint.places.leave(&self.ticket);
+        self.endpoint.state.gate.end_wait();
+        // One that came too late is closed: its place goes to the next.
+        drop(self.handed.borrow_mut().take());
+    }
+}
