@@ -83,8 +83,12 @@ pub(super) struct Plan {
 impl Plan {
     /// Lets the endpoints that drain no longer take requests. It comes before their table does.
     pub(super) fn welcome(&self) {
+        let now = Instant::now().into_std();
         for endpoint in &self.opened {
             endpoint.drain.end();
+            if !endpoint.occupancy.standing().takes_new() {
+                endpoint.became_available(now);
+            }
             endpoint.occupancy.undrain();
         }
     }

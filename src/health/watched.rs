@@ -78,7 +78,7 @@ impl Watched {
             let id = endpoint.id.index();
             let mut member = before.remove(&id).unwrap_or_else(|| Member::new(endpoint, series));
             member.weight = *weight;
-            member.set_probed(is_probed);
+            member.set_probed(is_probed, now);
             self.members.insert(id, member);
         }
         before.into_values().for_each(|member| member.leave(is_probed));
@@ -103,7 +103,7 @@ impl Watched {
                 self.members.keys().copied().collect()
             }
         };
-        back.into_iter().for_each(|id| self.back(id, "the pool or its settings have changed"));
+        back.into_iter().for_each(|id| self.back(id, "the pool or its settings have changed", now));
     }
 
     /// The pool has gone.
@@ -131,6 +131,9 @@ impl Watched {
         let change = health.record(success, thresholds);
         let is_healthy = health.is_healthy();
         if let Some(healthy) = change {
+            if healthy {
+                member.endpoint.became_available(now);
+            }
             member.endpoint.occupancy.set_healthy(healthy);
             let (pool, endpoint, why) = (&self.settings.name, member.endpoint.address, &finding.text);
             match healthy {
@@ -142,7 +145,7 @@ impl Watched {
         let readmits =
             success && self.ejections.as_mut().is_some_and(|out| out.readmit_seen_well(id, started, now));
         if readmits {
-            self.back(id, "it has passed a probe");
+            self.back(id, "it has passed a probe", now);
         }
         if change.is_some() || readmits {
             self.update_panic();
@@ -155,7 +158,7 @@ impl Watched {
         if let Some(ejections) = &mut self.ejections {
             let due = ejections.end_due(now);
             let interval_ended = ejections.end_interval(now);
-            due.into_iter().for_each(|id| self.back(id, "its time is over"));
+            due.into_iter().for_each(|id| self.back(id, "its time is over", now));
             let reached =
                 |(id, member): (&usize, &Member)| Some((*id, member.endpoint.outcomes.take_reached()?));
             let reached: Vec<_> = self.members.iter().filter_map(reached).collect();
@@ -198,11 +201,12 @@ impl Watched {
     }
 
     /// An endpoint's ejection has ended.
-    fn back(&mut self, id: usize, why: &str) {
+    fn back(&mut self, id: usize, why: &str, now: Instant) {
         let Some(Member { endpoint, is_back, .. }) = self.members.get_mut(&id) else { return };
         if endpoint.occupancy.standing().is_ejected() {
             *is_back = true;
             endpoint.outcomes.forgive();
+            endpoint.became_available(now);
             endpoint.occupancy.set_ejected(false);
             tracing::info!(pool = %self.settings.name, endpoint = %endpoint.address, %why, "an endpoint is back");
         }
@@ -290,13 +294,14 @@ impl Member {
     }
 
     /// Says whether the pool is probed.
-    fn set_probed(&mut self, is_probed: bool) {
+    fn set_probed(&mut self, is_probed: bool, now: Instant) {
         let occupancy = &self.endpoint.occupancy;
         if is_probed && self.health.is_none() {
             self.health = Some(Health::new(occupancy.standing().is_healthy()));
         } else if !is_probed {
             (self.health, self.last) = (None, None);
             if !occupancy.standing().is_healthy() {
+                self.endpoint.became_available(now);
                 occupancy.set_healthy(true);
             }
         }
