@@ -10,7 +10,7 @@ use super::{
     split_key::{ClientKey, key_of},
     table::Pool,
 };
-use crate::config::Balance;
+use crate::{config::Balance, upstream::endpoint::Endpoint};
 
 impl Explanation {
     /// Tells which endpoint the request's key belongs to, if the pool balances by one, and whether the pool is full.
@@ -27,7 +27,8 @@ impl Explanation {
             return;
         };
         let hash = xxh3_64(key);
-        let may = |endpoint: &crate::upstream::endpoint::Endpoint| endpoint.occupancy.is_available();
+        let panics = pool.ignores_ejections();
+        let may = |endpoint: &Endpoint| endpoint.occupancy.standing().is_available_in(panics);
         if let Some(owner) = pool.balancer.owner(&pool.endpoints, hash, may) {
             let address = pool.endpoints[owner].0.address;
             self.say(format!("its key to balance by belongs to endpoint {address}, while that has room"));
