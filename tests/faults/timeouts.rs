@@ -161,7 +161,8 @@ fn an_attempt_that_takes_too_long_is_made_elsewhere() {
         assert_eq!(client.exchange(get("/", "")).whole().text(), "ok");
     }
     let waited = hanging.requests() as u64;
-    assert!((1..=3).contains(&waited), "{waited} of 4 met the endpoint that hangs");
+    // Other attempts take turns, too: each request may meet it first.
+    assert!((1..=4).contains(&waited), "{waited} of 4 met the endpoint that hangs");
     assert_eq!(well.requests(), 4);
     let labels = ["reason=\"per_try_timeout\""];
     assert_eq!(counted(&switchback, "switchback_route_retries_total", &labels), waited);
