@@ -29,6 +29,9 @@ mod descriptors;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the end waits for the access log's last lines to be taken. A file takes them in milliseconds; a reader that
+/// needs longer has most likely stopped reading.
+const LOG_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running instance: both planes and what they share.
 #[derive(Debug)]
@@ -121,16 +124,34 @@ impl Instance {
             let left: u64 = self.series.workers().iter().map(|worker| worker.connections.value()).sum();
             tracing::warn!(connections = left, "what is left is cut");
         }
-        self.end();
+        // On a thread of its own, so that SIGINT is heard whatever the end waits for.
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let ending = std::thread::Builder::new().name("end".into()).spawn(move || {
+            self.end();
+            // Nobody listens after a SIGINT.
+            let _ = ended.send(());
+        });
+        if let Err(error) = ending {
+            tracing::warn!(%error, "a thread for the end can't be had; the process ends at once");
+            return;
+        }
+        tokio::select! {
+            // An error says that the thread has ended otherwise, which is an end, too.
+            _ = end => {}
+            _ = signals.interrupt.recv() => tracing::warn!("ending at once"),
+        }
     }
 
-    /// Ends everything at once.
+    /// Ends everything at once, but for the access log's last lines, which have [`LOG_LIMIT`].
     pub fn end(self) {
         self.proxy.enter(Phase::Stopped);
         self.proxy.join();
         self.control.stop();
         if let Some(log) = self.log {
-            log.finish();
+            let left = log.finish(LOG_LIMIT);
+            if left > 0 {
+                tracing::warn!(lines = left, "the access log's reader has stalled; its last lines are lost");
+            }
         }
     }
 }
