@@ -76,15 +76,16 @@ impl Instance {
         let config = Arc::new(config);
         let series = Arc::new(Registry::default());
         let log = config.access_log.as_ref().map(|settings| {
-            AccessLog::start(settings)
+            AccessLog::start(settings, Arc::clone(&series.log_lost))
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
         let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
         let most = descriptors::connections(&config);
         let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), most)?;
-        control.lifecycle.advance(lifecycle::Phase::Ready);
         let addresses = proxy.addresses.clone();
+        control.lifecycle.listening_at(addresses.clone());
+        control.lifecycle.advance(lifecycle::Phase::Ready);
         Ok(Self { config, control, addresses, series, proxy, log })
     }
 

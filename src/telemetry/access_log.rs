@@ -13,7 +13,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
     },
     thread,
@@ -53,7 +53,7 @@ pub struct Sender {
 struct Shared {
     reopen: AtomicBool,
     /// Lines that could not be written.
-    lost: AtomicU64,
+    lost: Arc<Counter>,
     /// Lines that were written.
     written: Counter,
     /// What each [`Sender`] has put into the queue.
@@ -63,9 +63,10 @@ struct Shared {
 impl AccessLog {
     /// Opens the file (at its end, new if there is none) and starts the writer.
     ///
-    /// Which requests are logged (`sample`) is the caller's draw, so that no record is made for the others.
-    pub fn start(settings: &AccessLogSettings) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    /// Which requests are logged (`sample`) is the caller's draw, so that no record is made for the others. Lines that
+    /// were taken from the queue and could not be written are counted in `lost`.
+    pub fn start(settings: &AccessLogSettings, lost: Arc<Counter>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { lost, ..Shared::default() });
         let writer = Writer::open(settings)?;
         let (queue, records) = sync_channel(QUEUE);
         let (ending, ended) = channel();
@@ -90,11 +91,6 @@ impl AccessLog {
         self.shared.reopen.store(true, Ordering::Release);
     }
 
-    /// Lines that were taken from the queue and could not be written.
-    pub fn lost(&self) -> u64 {
-        self.shared.lost.load(Ordering::Relaxed)
-    }
-
     /// Waits until everything that was sent has been written, once all senders are gone; but no longer than `limit`,
     /// since a reader that has stopped reading would hold the end of the process up for as long as it likes. Answers how
     /// many lines were left behind.
@@ -105,7 +101,7 @@ impl AccessLog {
             return 0;
         }
         let sent: u64 = shared.senders().iter().map(|sent| sent.value()).sum();
-        sent.saturating_sub(shared.written.value() + shared.lost.load(Ordering::Relaxed))
+        sent.saturating_sub(shared.written.value() + shared.lost.value())
     }
 }
 
@@ -195,7 +191,8 @@ mod tests {
     #[test]
     fn what_was_sent_is_in_the_file_when_the_log_is_finished() {
         let scratch = Scratch::new("finish");
-        let log = AccessLog::start(&settings(scratch.file())).unwrap();
+        let lost = Arc::new(Counter::default());
+        let log = AccessLog::start(&settings(scratch.file()), Arc::clone(&lost)).unwrap();
         let workers: Vec<_> = (0..4)
             .map(|worker| {
                 let sender = log.sender();
@@ -205,8 +202,8 @@ mod tests {
             })
             .collect();
         let sent: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
-        assert_eq!((sent, log.lost()), (2_000, 0), "the queue is longer than that");
-        assert_eq!(log.finish(PATIENCE), 0);
+        assert_eq!(sent, 2_000, "the queue is longer than that");
+        assert_eq!((log.finish(PATIENCE), lost.value()), (0, 0));
         let text = fs::read_to_string(scratch.file()).unwrap();
         assert_eq!(text.lines().count(), sent);
         let of_third: Vec<_> = text.lines().filter(|line| line.starts_with("/3/")).collect();
@@ -217,7 +214,7 @@ mod tests {
     #[test]
     fn a_renamed_file_is_left_behind_after_reopening() {
         let scratch = Scratch::new("reopen");
-        let log = AccessLog::start(&settings(scratch.file())).unwrap();
+        let log = AccessLog::start(&settings(scratch.file()), Arc::default()).unwrap();
         let sender = log.sender();
         assert!(sender.try_send(record("/before")));
         wait_until(|| fs::read_to_string(scratch.file()).is_ok_and(|text| text == "/before 200\n"));
@@ -234,11 +231,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_lines_and_stops_nothing() {
-        let log = AccessLog::start(&settings("/dev/full".into())).unwrap();
+        let lost = Arc::new(Counter::default());
+        let log = AccessLog::start(&settings("/dev/full".into()), Arc::clone(&lost)).unwrap();
         let sender = log.sender();
         for n in 1..=3 {
             assert!(sender.try_send(record("/")));
-            wait_until(|| log.lost() == n);
+            wait_until(|| lost.value() == n);
         }
         drop(sender);
         assert_eq!(log.finish(PATIENCE), 0);
@@ -251,7 +249,7 @@ mod tests {
         assert!(made.success(), "{made}");
         // Open for both, so that neither side waits for the other to open it; nobody reads.
         let _held = fs::OpenOptions::new().read(true).write(true).open(scratch.file()).unwrap();
-        let log = AccessLog::start(&settings(scratch.file())).unwrap();
+        let log = AccessLog::start(&settings(scratch.file()), Arc::default()).unwrap();
         let sender = log.sender();
         let long = format!("/{}", "x".repeat(1000));
         let sent = (0..1_000).filter(|_| sender.try_send(record(&long))).count() as u64;
@@ -263,7 +261,9 @@ mod tests {
 
     #[test]
     fn a_file_that_can_t_be_opened_is_an_error_at_the_start() {
-        assert!(AccessLog::start(&settings("/nonexistent/folder/access.log".into())).is_err());
+        assert!(
+            AccessLog::start(&settings("/nonexistent/folder/access.log".into()), Arc::default()).is_err()
+        );
     }
 
     fn wait_until(condition: impl Fn() -> bool) {

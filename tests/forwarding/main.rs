@@ -6,6 +6,7 @@ mod support;
 mod bodies;
 mod connections;
 mod edits;
+mod observed;
 mod retries;
 mod streams;
 mod tunnels;

@@ -4,7 +4,6 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -66,7 +65,7 @@ impl Writer {
             let written = written.min(self.lines);
             shared.written.add(written);
             let dropped = self.lines - written;
-            shared.lost.fetch_add(dropped, Ordering::Relaxed);
+            shared.lost.add(dropped);
             self.warn(&error, dropped);
             // A line that was begun and cut off is ended, so that the next one stands for itself.
             let is_cut = self.buffer[..cut].last().is_some_and(|byte| *byte != b'\n');
