@@ -3,6 +3,7 @@
 //! Invariant: while it waits for a request it holds no buffer, only its socket and its deadline.
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
@@ -51,8 +52,13 @@ struct RequestEnd {
     keeps_alive: bool,
 }
 
-/// Serves a client's connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, peer: SocketAddr) {
+/// Serves a client's connection to its end. Beside the listener's settings is the count of its requests in flight.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    listener: (Rc<Listener>, Rc<Cell<usize>>),
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     let mut downstream = Downstream::new(worker, listener, stream, peer);
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);

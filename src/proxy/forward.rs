@@ -57,7 +57,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
         Err(failed) => fail(downstream, &mut request, failed).await,
     };
-    downstream.worker.requests.end(request);
+    downstream.worker.requests.end(request, &downstream.on_listener);
     after
 }
 

@@ -118,7 +118,7 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         peer.ip
     };
     let view = View { buffer, head, target: &target, client };
-    if downstream.worker.requests.in_flight() >= settings.max_requests {
+    if downstream.on_listener.get() >= settings.max_requests {
         view::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::Answer(answer, None, None), read);
@@ -279,7 +279,7 @@ fn forward(
     };
     let traits = Traits::of(head, buffer, upgrade);
     let request = Request { routed, arm, pool, lease, message, body, traits, account };
-    (Begin::Forward(worker.requests.keep(request)), head.length + passed)
+    (Begin::Forward(worker.requests.keep(request, &downstream.on_listener)), head.length + passed)
 }
 
 /// Adds what has come of the body to the message; answers how many bytes that was.

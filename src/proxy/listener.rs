@@ -1,6 +1,7 @@
 //! Listening sockets, one for each worker, and the loop that accepts on one.
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -106,6 +107,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         }
     };
     let settings = Rc::new(Listener::clone(&bound.settings));
+    let in_flight = Rc::default();
     let mut warned = None;
     loop {
         if bound.open.load(Ordering::Relaxed) >= settings.max_connections.min(bound.most) {
@@ -121,7 +123,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
             _ = phases.wait_for(|phase| *phase >= Phase::Draining) => break,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&worker, &settings, &bound.open, stream, peer),
+            Ok((stream, peer)) => begin(&worker, (&settings, &in_flight), &bound.open, stream, peer),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if warned.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_WARNINGS) {
@@ -138,22 +140,22 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
     while let Ok((stream, peer)) = listener.accept() {
         let registered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = registered {
-            begin(&worker, &settings, &bound.open, stream, peer);
+            begin(&worker, (&settings, &in_flight), &bound.open, stream, peer);
         }
     }
 }
 
 fn begin(
     worker: &Rc<Worker>,
-    settings: &Rc<Listener>,
+    (settings, in_flight): (&Rc<Listener>, &Rc<Cell<usize>>),
     open: &Arc<AtomicUsize>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
     let counted = Counted::new(worker, open);
-    let (worker, settings) = (Rc::clone(worker), Rc::clone(settings));
+    let (worker, listener) = (Rc::clone(worker), (Rc::clone(settings), Rc::clone(in_flight)));
     tokio::task::spawn_local(async move {
-        connection::serve(worker, settings, stream, peer).await;
+        connection::serve(worker, listener, stream, peer).await;
         drop(counted);
     });
 }
