@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::descriptors::{self, Shares};
 use crate::{
     admin::{
         router::Admin,
@@ -51,6 +52,8 @@ impl ControlPlane {
             Some(AdminAddress::Loopback(address)) => Some(Socket::tcp(*address)?),
             Some(AdminAddress::Unix(path)) => Some(Socket::unix(path)?),
         };
+        let places = Shares::of(descriptors::limit(), &config)?.admin;
+        let limits = Limits { connections: places, ..Limits::default() };
         let admin = socket.as_ref().map(Socket::bound).transpose().context("the admin API's address")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -67,7 +70,7 @@ impl ControlPlane {
         });
         let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || runtime.block_on(run(controller, socket, served, stopped)))
+            .spawn(move || runtime.block_on(run(controller, socket, (served, limits), stopped)))
             .context("the control plane's thread could not be started")?;
         Ok(Self { live, lifecycle, admin, control, stop, thread: Some(thread) })
     }
@@ -97,12 +100,12 @@ impl Drop for ControlPlane {
 async fn run(
     controller: Controller,
     socket: Option<Socket>,
-    admin: Arc<Admin>,
+    (admin, limits): (Arc<Admin>, Limits),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
     if let Some(socket) = socket
-        && let Err(error) = serve(socket, admin, Limits::default(), stop.clone()).await
+        && let Err(error) = serve(socket, admin, limits, stop.clone()).await
     {
         // The proxy goes on: traffic matters more than the means to change it.
         tracing::error!(%error, "the admin API could not be served");

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::control_plane::ControlPlane;
+use self::{control_plane::ControlPlane, descriptors::Shares};
 use crate::{
     admin::socket::Bound,
     config::Config,
@@ -74,6 +74,9 @@ impl Instance {
     /// Starts both planes. When this returns, requests are served.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
+        let descriptors = descriptors::limit();
+        let shares = Shares::of(descriptors, &config)?;
+        shares.announce(descriptors, &config);
         let series = Arc::new(Registry::default());
         let log = config.access_log.as_ref().map(|settings| {
             AccessLog::start(settings, Arc::clone(&series.log_lost))
@@ -81,8 +84,7 @@ impl Instance {
         });
         let log = log.transpose()?;
         let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
-        let most = descriptors::connections(&config);
-        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), most)?;
+        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), shares.proxy)?;
         let addresses = proxy.addresses.clone();
         control.lifecycle.listening_at(addresses.clone());
         control.lifecycle.advance(lifecycle::Phase::Ready);

@@ -102,6 +102,7 @@ async fn connect(
     request: &Request,
     due: Option<Instant>,
 ) -> Result<Connection, Failure> {
+    downstream.worker.make_room();
     let pool = &request.routed.table.pools[request.pool].settings;
     let limit = clock::now() + pool.connect_timeout;
     let limit = due.map_or(limit, |due| due.min(limit));
@@ -110,7 +111,7 @@ async fn connect(
     let connected = poll_fn(|cx| {
         loop {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(connected.map_err(Failure::UpstreamUnreachable));
+                return Poll::Ready(connected.map_err(Failure::of_connecting));
             }
             if !downstream.deadline.poll_at(cx, limit.min(look_at)) {
                 return Poll::Pending;

@@ -61,6 +61,8 @@ pub(super) struct Worker {
     pub(super) counts: Arc<WorkerCounts>,
     pub(super) date: RefCell<DateValue>,
     pub(super) phase: Cell<Phase>,
+    /// Idle upstream connections that are kept even with few clients.
+    idle_floor: usize,
     log: Option<AccessLog>,
 }
 
@@ -84,7 +86,7 @@ pub(super) struct AccessLog {
 }
 
 impl Worker {
-    pub(super) fn new(live: &Live, series: Arc<Registry>, log: Option<AccessLog>) -> Self {
+    pub(super) fn new(live: &Live, series: Arc<Registry>, log: Option<AccessLog>, idle_floor: usize) -> Self {
         let counts = series.worker();
         Self {
             scratch: RefCell::new(vec![0; SCRATCH].into()),
@@ -104,6 +106,7 @@ impl Worker {
             counts,
             date: RefCell::new(DateValue::new()),
             phase: Cell::new(Phase::Serving),
+            idle_floor,
             log,
         }
     }
@@ -112,6 +115,19 @@ impl Worker {
     #[inline]
     pub(super) fn is_leaving(&self) -> bool {
         self.phase.get() != Phase::Serving
+    }
+
+    /// Closes idle upstream connections until they and the requests in flight, each of which has one, are no more than the
+    /// clients' connections, or than the worker's share of idle ones. So the upstream side has its part of the descriptors,
+    /// and never takes the other's.
+    pub(super) fn make_room(&self) {
+        let routing = self.routing.borrow();
+        let clients = usize::try_from(self.counts.connections.value()).unwrap_or(usize::MAX);
+        let used = routing.upstreams.idle() + self.requests.in_flight();
+        let over = used.saturating_sub(clients.max(self.idle_floor));
+        if over > 0 {
+            routing.upstreams.shed(over);
+        }
     }
 
     /// Whether the next request is one of the access log's sample.

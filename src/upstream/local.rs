@@ -1,6 +1,6 @@
 //! One worker's side of the endpoints: its handle of each, with its own counts, and the lease on one.
 
-use std::{ops::Deref, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, ops::Deref, rc::Rc, sync::Arc, time::Instant};
 
 use super::{connections::IdleConnections, endpoint::Endpoint};
 use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
@@ -9,6 +9,8 @@ use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
 #[derive(Debug, Default)]
 pub struct Upstreams {
     handles: Vec<Option<Rc<LocalEndpoint>>>,
+    /// Idle connections to all of them.
+    idle: Rc<Cell<usize>>,
 }
 
 /// A worker's handle of one endpoint.
@@ -38,7 +40,7 @@ impl Upstreams {
             self.handles[index] = Some(Rc::new(LocalEndpoint {
                 shared: Arc::clone(endpoint),
                 traffic,
-                idle: IdleConnections::default(),
+                idle: IdleConnections::new(Rc::clone(&self.idle)),
             }));
         }
         Rc::clone(self.handles[index].as_ref().expect("made above"))
@@ -52,6 +54,23 @@ impl Upstreams {
             local.traffic.in_flight.add(1);
             Lease(local)
         })
+    }
+
+    /// How many idle connections there are, to all endpoints.
+    #[inline]
+    pub fn idle(&self) -> usize {
+        self.idle.get()
+    }
+
+    /// Closes this many idle connections, the oldest of an endpoint first.
+    #[cold]
+    pub fn shed(&self, mut count: usize) {
+        for endpoint in self.handles.iter().flatten() {
+            if count == 0 {
+                return;
+            }
+            count -= endpoint.idle.shed(count);
+        }
     }
 
     /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining.

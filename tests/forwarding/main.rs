@@ -5,6 +5,7 @@ mod support;
 
 mod bodies;
 mod connections;
+mod descriptors;
 mod edits;
 mod observed;
 mod retries;
