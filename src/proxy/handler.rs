@@ -12,7 +12,7 @@ use super::{
     client,
     downstream::Downstream,
     redirect,
-    request_head::Outgoing,
+    request_head::{Outgoing, trailers_to_drop},
     requests::KeptRequest,
     routed::Routed,
     target::{self, Target},
@@ -269,6 +269,7 @@ fn forward(
     };
     outgoing.write(&mut message);
     let mut body = Body::of_request(head.body);
+    body.drop_trailers(trailers_to_drop(&settings.request_headers, &head.fields, buffer));
     let rest = &buffer[head.length..];
     let passed = match pass_first(&mut body, rest, &mut message, settings.max_body, &worker.buffers) {
         Ok(passed) => passed,
