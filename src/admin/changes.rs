@@ -104,7 +104,13 @@ async fn change(
     query: ChangeQuery,
 ) -> Result<Json<Answer>, Problem> {
     if query.dry_run {
-        return Ok(Json(answer(admin.control.preview(&command, Origin::Admin)?, true)));
+        let mut preview = answer(admin.control.preview(&command, Origin::Admin)?, true);
+        // What a change would be numbered is not known before it is made: others may come first.
+        let snapshot = admin.control.snapshot();
+        if let Some(history) = snapshot.state.history(preview.split.as_str()) {
+            preview.revision = history.current().number;
+        }
+        return Ok(Json(preview));
     }
     // Before anything is changed: a refused call has changed nothing.
     let _kept = place.keep(query.wait.is_some()).ok_or_else(|| {
