@@ -63,7 +63,7 @@ impl Answer {
         }
         emit::content_length(out, body.len() as u64);
         if let Some(id) = routed.and_then(Routed::request_id) {
-            emit::line(out, b"X-Request-Id", id);
+            line(out, b"X-Request-Id", id);
         }
         out.extend_from_slice(edits.map_or(&[], |edits| &edits.lines));
         afterwards.write(out);

@@ -112,12 +112,13 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
     let peer = &downstream.peer;
-    let client = if peer.is_trusted {
-        client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies)
+    let (client, scheme) = if peer.is_trusted {
+        let client = client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies);
+        (client, client::scheme(buffer, &head.fields))
     } else {
-        peer.ip
+        (peer.ip, "http")
     };
-    let view = View { buffer, head, target: &target, client };
+    let view = View { buffer, head, target: &target, client, scheme };
     if downstream.on_listener.get() >= settings.max_requests {
         view::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
@@ -190,7 +191,7 @@ fn act(
             Ok(upgrade) => return forward(downstream, view, upgrade, (arm, pool, lease), (routed, account)),
             Err(refusal) => refusal,
         },
-        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target),
+        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target, view.scheme),
         (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
     };
     let (answer, read) = unread(answer, view);

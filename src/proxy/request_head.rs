@@ -47,10 +47,12 @@ impl Outgoing<'_> {
             emit::content_length(out, length);
         }
         self.write_forwarding(out);
-        if let Some(id) = self.request_id {
+        let edits = &self.route.request_headers;
+        // What the route says of the field stands for ours.
+        if let Some(id) = self.request_id.filter(|_| !is_dropped(edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
         }
-        out.extend_from_slice(&self.route.request_headers.lines);
+        out.extend_from_slice(&edits.lines);
         if self.head.body == RequestBody::Chunked {
             out.extend_from_slice(emit::CHUNKED);
         }

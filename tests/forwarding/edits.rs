@@ -116,6 +116,47 @@ fn a_redirect_is_answered_by_switchback_itself() {
 }
 
 #[test]
+fn a_redirect_behind_a_trusted_proxy_keeps_the_scheme_that_the_client_used() {
+    let upstream = Upstream::ok();
+    let old = "[[route]]\nname = \"old\"\npath = \"/old\"\nredirect = { path = \"/new\" }";
+    let start = |listener: &str| Setup::new().listener(listener).tables(old).start(&upstream);
+    let trusting = start("trusted_proxies = [\"127.0.0.1\"]");
+    let plain = start("");
+    for (switchback, fields, location) in [
+        (&trusting, "X-Forwarded-Proto: https\r\n", "https://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: HTTPS\r\n", "https://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: http\r\n", "http://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: javascript\r\n", "http://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n", "http://a.example/new"),
+        (&trusting, "", "http://a.example/new"),
+        (&plain, "X-Forwarded-Proto: https\r\n", "http://a.example/new"),
+    ] {
+        let answer = switchback.client().exchange(get("/old", fields)).whole();
+        assert_eq!(answer.head.one("location"), Some(location), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_field_that_is_set_stands_once() {
+    let upstream = Upstream::ok();
+    let switchback = Setup::new()
+        .route("request_id = true")
+        .route("request_headers = { set = { X-Request-Id = \"fixed\" } }")
+        .route("response_headers = { set = { X-Request-Id = \"fixed\", Date = \"never\" } }")
+        .tables("[pool.none]\nendpoints = []\n[[route]]\nname = \"none\"\npath = \"/none\"\npool = \"none\"\nrequest_id = true\nresponse_headers = { set = { X-Request-Id = \"fixed\", Date = \"never\" } }")
+        .start(&upstream);
+    for (target, status) in [("/", 200), ("/none", 503)] {
+        let answer = switchback.client().exchange(get(target, "X-Request-Id: forged\r\n")).whole();
+        assert_eq!(answer.status, status);
+        assert_eq!(
+            (answer.head.all("x-request-id"), answer.head.all("date")),
+            (vec!["fixed"], vec!["never"])
+        );
+    }
+    assert_eq!(upstream.last().head.all("x-request-id"), ["fixed"]);
+}
+
+#[test]
 fn forwarded_is_written_where_it_is_asked_for() {
     let upstream = Upstream::ok();
     let switchback = Setup::new().route("forwarded = true").start(&upstream);
