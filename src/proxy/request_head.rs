@@ -171,8 +171,8 @@ impl Outgoing<'_> {
 /// Whether a route's edits drop a field: also one that only looks like it to who takes `_` for `-`.
 #[inline]
 pub(super) fn is_dropped(edits: &config::HeaderEdits, name: &[u8]) -> bool {
-    let is = |dropped: &Box<str>| fields::is_same_to_applications(name, dropped.as_bytes());
-    !edits.drop.is_empty() && edits.drop.iter().any(is)
+    let is_name = |dropped: &[u8]| fields::is_same_to_applications(name, dropped);
+    !edits.drop.is_empty() && edits.drop.iter().any(|dropped| is_name(dropped.as_bytes()))
 }
 
 /// The names of trailers that go the way of the fields: those that the route sets or removes, and those that belong to
