@@ -280,7 +280,7 @@ fn workers(admin: &Admin, text: &mut Text) {
         .sample(&[], sum(|counts| counts.connections.value()));
     text.counter(
         "switchback_requests_refused_total",
-        "Requests refused before they had a route: malformed, too large or too slow.",
+        "Requests refused before they had a route: malformed, too large, too slow or too many.",
     )
     .sample(&[], sum(|counts| counts.refused.value()));
     text.counter("switchback_requests_unrouted_total", "Requests that no route took.")
@@ -290,6 +290,11 @@ fn workers(admin: &Admin, text: &mut Text) {
         "Access log records dropped because the queue was full.",
     )
     .sample(&[], sum(|counts| counts.log_dropped.value()));
+    text.counter(
+        "switchback_access_log_lost_total",
+        "Access log lines that could not be written, such as to a full disk.",
+    )
+    .sample(&[], admin.control.series().log_lost.value());
     let mut family = text.gauge(
         "switchback_worker_table_generation",
         "The generation of the routing table that a worker used last.",

@@ -153,7 +153,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let (table, series) = (&snapshot.table, admin.control.series());
-    let listeners = &snapshot.config.listeners;
+    let (listeners, bound) = (&snapshot.config.listeners, admin.lifecycle.addresses());
     Ok(Json(Status {
         version: admin.version,
         phase: admin.lifecycle.phase(),
@@ -171,8 +171,13 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .collect(),
         listeners: listeners
             .iter()
+            .enumerate()
             .take(MAX_LISTED)
-            .map(|listener| Listener { name: listener.name.clone(), address: listener.address.to_string() })
+            .map(|(place, listener)| Listener {
+                name: listener.name.clone(),
+                // While they are not open yet, that of the file.
+                address: bound.get(place).unwrap_or(&listener.address).to_string(),
+            })
             .collect(),
         routes: routes(table, series),
         splits: table

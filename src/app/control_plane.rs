@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context;
 use tokio::{sync::watch, task::JoinSet};
 
+use super::descriptors::{self, Shares};
 use crate::{
     admin::{
         router::Admin,
@@ -61,6 +62,8 @@ impl ControlPlane {
             Some(AdminAddress::Loopback(address)) => Some(Socket::tcp(*address)?),
             Some(AdminAddress::Unix(path)) => Some(Socket::unix(path)?),
         };
+        let places = Shares::of(descriptors::limit(), &config)?.admin;
+        let limits = Limits { connections: places, ..Limits::default() };
         let admin = socket.as_ref().map(Socket::bound).transpose().context("the admin API's address")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -83,7 +86,7 @@ impl ControlPlane {
         });
         let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || runtime.block_on(run(controller, names, socket, served, stopped)))
+            .spawn(move || runtime.block_on(run(controller, names, socket, (served, limits), stopped)))
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
             // Traffic for other pools must not wait for a name server that is away.
@@ -141,7 +144,7 @@ async fn run(
     controller: Controller,
     names: impl Future<Output = ()> + Send + 'static,
     socket: Option<Socket>,
-    admin: Arc<Admin>,
+    (admin, limits): (Arc<Admin>, Limits),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
@@ -150,7 +153,7 @@ async fn run(
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     if let Some(socket) = socket
-        && let Err(error) = serve(socket, admin, Limits::default(), stop.clone()).await
+        && let Err(error) = serve(socket, admin, limits, stop.clone()).await
     {
         // The proxy goes on: traffic matters more than the means to change it.
         tracing::error!(%error, "the admin API could not be served");

@@ -116,7 +116,7 @@ pub enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
         /// The address of the demo's admin API: a loopback address
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900", value_parser = loopback)]
         admin_listen: SocketAddr,
         /// Requests a second that the demo sends itself, so that there is something to see
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
@@ -279,6 +279,17 @@ fn weight(text: &str) -> Result<(String, u64), String> {
     let weight = weight.parse().ok().filter(|weight| *weight <= u64::from(max));
     let weight = weight.ok_or_else(|| format!("a weight is a whole number from 0 to {max}"))?;
     if pool.is_empty() { Err("the name of the pool is missing".into()) } else { Ok((pool.into(), weight)) }
+}
+
+/// An address that only this machine reaches.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => {
+            Err("whoever reaches the admin API can move all traffic: only a loopback address is taken".into())
+        }
+        Err(_) => Err("an address and a port, such as 127.0.0.1:9900".into()),
+    }
 }
 
 /// A duration of at most what the admin API would wait.

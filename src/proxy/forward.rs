@@ -57,7 +57,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
         Err(failed) => fail(downstream, &mut request, failed).await,
     };
-    downstream.worker.requests.end(request);
+    downstream.worker.requests.end(request, &downstream.on_listener);
     after
 }
 
@@ -120,6 +120,7 @@ async fn connect(
     request: &Request,
     per_try: Option<Instant>,
 ) -> Result<Connection, Failure> {
+    downstream.worker.make_room();
     let pool = &request.routed.table.pools[request.pool].settings;
     let due = request.attempts.due;
     let limit = clock::now() + pool.connect_timeout;
@@ -129,7 +130,7 @@ async fn connect(
     let connected = poll_fn(|cx| {
         loop {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(connected.map_err(Failure::UpstreamUnreachable));
+                return Poll::Ready(connected.map_err(Failure::of_connecting));
             }
             if !downstream.deadline.poll_at(cx, limit.min(look_at)) {
                 return Poll::Pending;

@@ -14,7 +14,7 @@ use super::{
     downstream::Downstream,
     redirect,
     replay::Replay,
-    request_head::Outgoing,
+    request_head::{Outgoing, trailers_to_drop},
     requests::KeptRequest,
     routed::Routed,
     target::{self, Target},
@@ -147,13 +147,14 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
     let peer = &downstream.peer;
-    let client = if peer.is_trusted {
-        client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies)
+    let (client, scheme) = if peer.is_trusted {
+        let client = client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies);
+        (client, client::scheme(buffer, &head.fields))
     } else {
-        peer.ip
+        (peer.ip, "http")
     };
-    let view = View { buffer, head, target: &target, client };
-    if downstream.worker.requests.in_flight() >= settings.max_requests {
+    let view = View { buffer, head, target: &target, client, scheme };
+    if downstream.on_listener.get() >= settings.max_requests {
         view::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::Answer(answer, None, None), read);
@@ -225,7 +226,7 @@ fn act(
             Ok(upgrade) => return forward(downstream, view, upgrade, (arm, pool, lease), (routed, account)),
             Err(refusal) => refusal,
         },
-        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target),
+        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target, view.scheme),
         (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
     };
     let (answer, read) = unread(answer, view);
@@ -305,6 +306,7 @@ fn forward(
     outgoing.write(&mut message);
     let head_end = message.len() - b"\r\n".len();
     let mut body = Body::of_request(head.body);
+    body.drop_trailers(trailers_to_drop(&settings.request_headers, &head.fields, buffer));
     let rest = &buffer[head.length..];
     let passed = match pass_first(&mut body, rest, &mut message, settings.max_body, &worker.buffers) {
         Ok(passed) => passed,
@@ -321,7 +323,7 @@ fn forward(
     if !request.body.is_done() || traits.told_attempts > 0 {
         request.prepare();
     }
-    (Begin::Forward(worker.requests.keep(request)), head.length + passed)
+    (Begin::Forward(worker.requests.keep(request, &downstream.on_listener)), head.length + passed)
 }
 
 /// What a split with a key buckets a request by, for its further attempts: its head will be gone by then.

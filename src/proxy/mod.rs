@@ -41,5 +41,5 @@ mod tunnel;
 mod view;
 mod worker;
 
-pub use plane::{Proxy, ProxyError};
+pub use plane::{Allowance, Proxy, ProxyError, workers};
 pub use worker::Phase;

@@ -19,7 +19,7 @@ use super::{
     budget::Reserve,
     clock,
     deadline::SWEEP,
-    listener::{self, Bound},
+    listener::{self, Bound, Open},
     worker::{AccessLog, Phase, Worker},
 };
 use crate::{
@@ -38,6 +38,16 @@ pub struct Proxy {
     pub addresses: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
     workers: Vec<thread::JoinHandle<()>>,
+}
+
+/// The descriptors that the data plane may have. Beside these, each client's connection may have one upstream
+/// connection, for its request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Connections of clients, over all listeners and workers, whatever the listeners' own limits say.
+    pub connections: usize,
+    /// Idle upstream connections, over all workers, that are kept even with few clients.
+    pub idle_upstream: usize,
 }
 
 /// Why the data plane could not start.
@@ -59,16 +69,15 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Binds the listeners and starts the workers. When this returns, connections are accepted: no more than `most`
-    /// at a time on each listener, whatever its own limit says.
+    /// Binds the listeners and starts the workers. When this returns, connections are accepted.
     pub fn start(
         config: &Config,
         live: &Live,
         series: &Arc<Registry>,
         log: Option<&access_log::AccessLog>,
-        most: usize,
+        allowance: Allowance,
     ) -> Result<Self, ProxyError> {
-        let count = config.workers.map_or_else(cores, usize::from);
+        let count = workers(config);
         let (phase, phases) = watch::channel(Phase::Serving);
         let mut bound = Vec::new();
         for settings in &config.listeners {
@@ -77,23 +86,31 @@ impl Proxy {
         let addresses = bound.iter().map(|bound| bound.address).collect();
         let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let reserve = Arc::new(Reserve::new(clock::now()));
-        let mut workers = Vec::new();
+        let on_all = Arc::new(AtomicUsize::new(0));
+        let idle_floor = allowance.idle_upstream / count;
+        let mut threads = Vec::new();
         for index in 0..count {
             let mut sockets = Vec::new();
             for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
                 let socket = bound.sockets.pop().expect("one socket was bound for each worker");
                 let max_requests = settings.max_requests.div_ceil(count);
                 let settings = Arc::new(Listener { max_requests, ..Listener::clone(settings) });
-                sockets.push(Bound { settings, socket, open: Arc::clone(open), most });
+                let open = Open {
+                    on_listener: Arc::clone(open),
+                    on_all: Arc::clone(&on_all),
+                    most: allowance.connections,
+                };
+                sockets.push(Bound { settings, socket, open });
             }
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let reserve = Arc::clone(&reserve);
             let log = log.zip(config.access_log.as_ref());
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
             let thread = thread::Builder::new().name(format!("worker-{index}"));
-            workers.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, log))?);
+            let log = (log, idle_floor);
+            threads.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, log))?);
         }
-        Ok(Self { addresses, phase, workers })
+        Ok(Self { addresses, phase, workers: threads })
     }
 
     /// Moves on to a later phase.
@@ -116,8 +133,9 @@ impl Proxy {
     }
 }
 
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+/// How many workers a configuration asks for: by default one for each core.
+pub fn workers(config: &Config) -> usize {
+    config.workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
 /// The body of a worker's thread.
@@ -127,7 +145,7 @@ fn run(
     series: Arc<Registry>,
     reserve: Arc<Reserve>,
     phases: watch::Receiver<Phase>,
-    log: Option<AccessLog>,
+    (log, idle_floor): (Option<AccessLog>, usize),
 ) {
     let runtime = Builder::new_current_thread()
         .enable_io()
@@ -142,7 +160,7 @@ fn run(
         }
     };
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(live, series, reserve, log));
+        let worker = Rc::new(Worker::new(live, series, reserve, log, idle_floor));
         let listeners: Vec<_> = sockets
             .into_iter()
             .map(|bound| {

@@ -8,7 +8,7 @@ use crate::{
     config,
     wire::{
         emit,
-        fields::{self, Field, Known},
+        fields::{self, Field, Fields, Known},
         request::{RequestBody, RequestHead},
     },
 };
@@ -47,10 +47,12 @@ impl Outgoing<'_> {
             emit::content_length(out, length);
         }
         self.write_forwarding(out);
-        if let Some(id) = self.request_id {
+        let edits = &self.route.request_headers;
+        // What the route says of the field stands for ours.
+        if let Some(id) = self.request_id.filter(|_| !is_dropped(edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
         }
-        out.extend_from_slice(&self.route.request_headers.lines);
+        out.extend_from_slice(&edits.lines);
         if self.head.body == RequestBody::Chunked {
             out.extend_from_slice(emit::CHUNKED);
         }
@@ -167,8 +169,20 @@ impl Outgoing<'_> {
     }
 }
 
-/// Whether a route's edits drop a field.
+/// Whether a route's edits drop a field: also one that only looks like it to who takes `_` for `-`.
 #[inline]
 pub(super) fn is_dropped(edits: &config::HeaderEdits, name: &[u8]) -> bool {
-    !edits.drop.is_empty() && edits.drop.iter().any(|dropped| name.eq_ignore_ascii_case(dropped.as_bytes()))
+    let is_name = |dropped: &[u8]| fields::is_same_to_applications(name, dropped);
+    !edits.drop.is_empty() && edits.drop.iter().any(|dropped| is_name(dropped.as_bytes()))
+}
+
+/// The names of trailers that go the way of the fields: those that the route sets or removes, and those that belong to
+/// the sender's connection.
+pub(super) fn trailers_to_drop<'a>(
+    edits: &'a config::HeaderEdits,
+    fields: &'a Fields,
+    buffer: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let edited = edits.drop.iter().map(|name| name.as_bytes());
+    edited.chain(fields.connection.nominated_names(buffer))
 }

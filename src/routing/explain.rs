@@ -360,7 +360,7 @@ fn asked_path(route: &Route, request: &impl RequestView) -> String {
 
 /// Where a redirect leads: to the request's own URL with the parts that the route replaces.
 fn location(redirect: &Redirect, request: &impl RequestView, path: &str, authority: &str) -> String {
-    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let scheme = redirect.scheme.as_deref().unwrap_or_else(|| request.scheme());
     let host = match (&redirect.host, &redirect.scheme) {
         (Some(host), _) => host,
         // Another scheme has another default port: the one that the client used would be wrong.

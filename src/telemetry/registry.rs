@@ -40,7 +40,7 @@ pub struct WorkerCounts {
     pub accepted: Counter,
     /// Connections open now.
     pub connections: Counter,
-    /// Requests refused before they had a route, by reason: see `docs/metrics.md`.
+    /// Requests refused before they had a route: malformed, too large, too slow or too many.
     pub refused: Counter,
     /// Requests that no route took.
     pub unrouted: Counter,
@@ -59,6 +59,8 @@ pub const CUT_KINDS: [&str; 3] = ["request", "tunnel", "event_stream"];
 #[derive(Debug, Default)]
 pub struct Registry {
     inner: Mutex<Inner>,
+    /// Lines that the access log took from its queue and could not write; its writer counts them.
+    pub log_lost: Arc<Counter>,
 }
 
 #[derive(Debug, Default)]

@@ -9,6 +9,8 @@ use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
 #[derive(Debug, Default)]
 pub struct Upstreams {
     handles: Vec<Option<Rc<LocalEndpoint>>>,
+    /// Idle connections to all of them.
+    idle: Rc<Cell<usize>>,
 }
 
 /// A worker's handle of one endpoint.
@@ -41,7 +43,7 @@ impl Upstreams {
             self.handles[index] = Some(Rc::new(LocalEndpoint {
                 shared: Arc::clone(endpoint),
                 traffic,
-                idle: IdleConnections::default(),
+                idle: IdleConnections::new(Rc::clone(&self.idle)),
                 epoch: Cell::new(endpoint.drain.epoch()),
                 was_draining: Cell::new(false),
             }));
@@ -64,6 +66,23 @@ impl Upstreams {
                 Ok(Lease(local))
             }
             refused => Err(refused),
+        }
+    }
+
+    /// How many idle connections there are, to all endpoints.
+    #[inline]
+    pub fn idle(&self) -> usize {
+        self.idle.get()
+    }
+
+    /// Closes this many idle connections, the oldest of an endpoint first.
+    #[cold]
+    pub fn shed(&self, mut count: usize) {
+        for endpoint in self.handles.iter().flatten() {
+            if count == 0 {
+                return;
+            }
+            count -= endpoint.idle.shed(count);
         }
     }
 

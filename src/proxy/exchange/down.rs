@@ -16,6 +16,7 @@ use crate::{
         buffers::Buffers,
         clock,
         outbox::Outbox,
+        request_head::trailers_to_drop,
         response_head::{Afterwards, Incoming},
         retry::Failure,
     },
@@ -244,7 +245,9 @@ impl Exchange<'_> {
     fn begin_response(&mut self, head: &ResponseHead, bytes: &[u8]) {
         let traits = self.request.traits;
         let worker = &self.downstream.worker;
-        let body = Body::of_response(head.body, traits.is_http11);
+        let edits = &self.request.routed.settings().response_headers;
+        let mut body = Body::of_response(head.body, traits.is_http11);
+        body.drop_trailers(trailers_to_drop(edits, &head.fields, bytes));
         // An upstream that answers before it has the whole request may never read the rest of it, and would take that
         // rest for another request.
         self.down.keeps_alive = head.keeps_alive() && self.up_state == Up::Sent;
@@ -257,7 +260,6 @@ impl Exchange<'_> {
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
         self.patience.head_came();
-        let edits = &self.request.routed.settings().response_headers;
         let id = self.request.routed.request_id();
         let attempt = if head.status >= 500 { self.request.attempt_mark() } else { None };
         let out = self.down.outbox.room(&worker.buffers);
