@@ -112,10 +112,8 @@ impl Patience {
     }
 
     /// There is a look around after a while, unless one is to come already.
-    pub(super) fn look_by(&mut self, now: Instant, after: Duration) {
-        if self.look_at.is_none_or(|at| at <= now) {
-            self.look_at = Some(now + after);
-        }
+    pub(super) fn look_by(&mut self, at: Instant) {
+        self.look_at.get_or_insert(at);
     }
 
     /// There is no further look around: the runtime says when something comes of the client.
