@@ -19,7 +19,7 @@ use super::{
     router::Admin,
 };
 use crate::{
-    control::command::{Change, Command, Kind, Origin},
+    control::command::{Change, Command, Kind, Origin, PinsOnChange},
     model::{name::Name, weights::Weights},
 };
 
@@ -36,6 +36,9 @@ pub struct Answer {
     split: Name,
     weights: Weights,
     previous: Weights,
+    /// What became of pins, and the pools whose pins were released.
+    pins: PinsOnChange,
+    released: Vec<Name>,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     drained: Option<bool>,
@@ -52,8 +55,11 @@ pub async fn weights(
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), false)?;
-    let weights = body::object(request).await?.weights()?;
-    change(&admin, &place, Command::SetWeights { split, weights }, query).await
+    let mut set = body::object(request).await?;
+    // A pool may be called "pins", too: its weight is a number.
+    let pins = pins(set.take_text("pins"))?;
+    let weights = set.weights()?;
+    change(&admin, &place, Command::SetWeights { split, weights, pins }, query).await
 }
 
 /// `POST /v1/splits/{split}/switch`.
@@ -64,13 +70,14 @@ pub async fn switch(
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), true)?;
-    let [to] = body::object(request).await?.members(["to"])?;
+    let [to, kept] = body::object(request).await?.members(["to", "pins"])?;
+    let pins = pins(kept)?;
     let to = match to {
         Some(Value::String(pool)) => pool,
         Some(other) => return wrong("/to", format!("{} is not the name of a pool", short(&other))),
         None => return wrong("/to", "the pool to switch to is missing".into()),
     };
-    change(&admin, &place, Command::Switch { split, to }, query).await
+    change(&admin, &place, Command::Switch { split, to, pins }, query).await
 }
 
 /// `POST /v1/splits/{split}/rollback`; its body may be empty.
@@ -81,7 +88,9 @@ pub async fn rollback(
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     let query = ChangeQuery::parse(request.uri(), false)?;
-    let [revision] = body::optional_object(request).await?.unwrap_or_default().members(["revision"])?;
+    let members = body::optional_object(request).await?.unwrap_or_default();
+    let [revision, kept] = members.members(["revision", "pins"])?;
+    let pins = pins(kept)?;
     let to_revision = match &revision {
         None => None,
         Some(number) => match number.as_u64() {
@@ -89,7 +98,21 @@ pub async fn rollback(
             None => return wrong("/revision", format!("{} is not the number of a revision", short(number))),
         },
     };
-    change(&admin, &place, Command::Rollback { split, to_revision }, query).await
+    change(&admin, &place, Command::Rollback { split, to_revision, pins }, query).await
+}
+
+/// What a body says of pins.
+fn pins(said: Option<Value>) -> Result<Option<PinsOnChange>, Problem> {
+    let pins = match said {
+        None => return Ok(None),
+        Some(Value::String(text)) if text == "keep" => PinsOnChange::Keep,
+        Some(Value::String(text)) if text == "release" => PinsOnChange::Release,
+        Some(other) => {
+            let fault = Fault::at("/pins", format!("{} says nothing about pins", short(&other)));
+            return Err(Problem::invalid(vec![fault.allowing(["keep", "release"])]));
+        }
+    };
+    Ok(Some(pins))
 }
 
 fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
@@ -135,6 +158,8 @@ fn answer(change: Change, dry_run: bool) -> Answer {
         split: change.split,
         weights: change.after,
         previous: change.before,
+        pins: change.pins,
+        released: change.released,
         at: humantime::format_rfc3339_millis(change.at).to_string(),
         drained: None,
         in_flight: None,

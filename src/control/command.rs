@@ -16,6 +16,8 @@ pub enum Command {
         split: String,
         /// Pools with their weights.
         weights: Vec<(String, u64)>,
+        /// What becomes of pins; without it they are kept.
+        pins: Option<PinsOnChange>,
     },
     /// Sends all new traffic to one pool: weight 100 for it, 0 for the others.
     Switch {
@@ -23,6 +25,8 @@ pub enum Command {
         split: String,
         /// The pool.
         to: String,
+        /// What becomes of pins; without it they are kept.
+        pins: Option<PinsOnChange>,
     },
     /// Goes back to earlier weights.
     Rollback {
@@ -31,7 +35,20 @@ pub enum Command {
         /// The revision whose weights come back; without it, those before the last rise
         /// (see [`super::history::History::before_last_rise`]).
         to_revision: Option<u64>,
+        /// What becomes of pins; without it they are released.
+        pins: Option<PinsOnChange>,
     },
+}
+
+/// What a change of weights does to the sessions that are pinned to pools of the split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinsOnChange {
+    /// They stay where they are.
+    Keep,
+    /// Those move, with their next request, that are pinned to a pool whose share falls; where it was asked for in so many
+    /// words, those of every pool that has weight 0 then, too.
+    Release,
 }
 
 /// What made a revision.
@@ -75,6 +92,10 @@ pub struct Change {
     pub before: Weights,
     /// The weights in force now.
     pub after: Weights,
+    /// What becomes of pins.
+    pub pins: PinsOnChange,
+    /// The pools whose pins were released.
+    pub released: Vec<Name>,
 }
 
 impl Kind {
@@ -102,7 +123,7 @@ impl Origin {
 impl Change {
     /// Whether anything is different now.
     pub fn changed(&self) -> bool {
-        self.before != self.after
+        self.before != self.after || !self.released.is_empty()
     }
 }
 
@@ -113,6 +134,13 @@ impl Command {
             Self::SetWeights { .. } => Kind::Weights,
             Self::Switch { .. } => Kind::Switch,
             Self::Rollback { .. } => Kind::Rollback,
+        }
+    }
+
+    /// What becomes of pins, if it says so.
+    pub fn pins(&self) -> Option<PinsOnChange> {
+        match self {
+            Self::SetWeights { pins, .. } | Self::Switch { pins, .. } | Self::Rollback { pins, .. } => *pins,
         }
     }
 

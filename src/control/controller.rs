@@ -182,7 +182,7 @@ impl Controller {
 
 /// Says in the process' log what has changed.
 fn log(change: &Change, generation: u64) {
-    let Change { revision, split, kind, origin, before, after, .. } = change;
+    let Change { revision, split, kind, origin, before, after, released, .. } = change;
     let message = match kind {
         Kind::Declared => "the file's weights are in force",
         Kind::Weights => "weights were set",
@@ -191,7 +191,7 @@ fn log(change: &Change, generation: u64) {
     };
     let (weights, before) = (pairs(after), pairs(before));
     let (kind, by) = (kind.name(), origin.name());
-    tracing::info!(revision, generation, %split, %kind, weights, before, %by, "{message}");
+    tracing::info!(revision, generation, %split, %kind, weights, before, ?released, %by, "{message}");
 }
 
 /// `blue=90 green=10`.
@@ -288,7 +288,7 @@ mod tests {
 
     fn put(green: u64) -> Command {
         let weights = vec![("blue".to_owned(), 50), ("green".to_owned(), green)];
-        Command::SetWeights { split: "shop".into(), weights }
+        Command::SetWeights { split: "shop".into(), weights, pins: None }
     }
 
     fn counted(control: &Control, outcome: &str) -> u64 {

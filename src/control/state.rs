@@ -3,11 +3,15 @@
 //! Invariant: [`State::apply`] does no I/O, reads no clock and changes nothing in place. It answers a whole new
 //! state or everything that is wrong with the command.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use super::{
-    command::{Change, Command, Kind, Origin},
-    history::{History, Revision},
+    command::{Change, Command, Kind, Origin, PinsOnChange},
+    history::{self, History, Revision},
     refusal::{Refusal, Unknown, WeightFault},
 };
 use crate::{
@@ -24,6 +28,8 @@ pub struct State {
     revision: u64,
     live: LiveState,
     histories: BTreeMap<Name, Arc<History>>,
+    /// The splits that have pins.
+    sticky: Arc<BTreeSet<Name>>,
 }
 
 impl State {
@@ -37,8 +43,10 @@ impl State {
                 origin: Origin::File,
                 kind: Kind::Declared,
                 weights,
+                released: Vec::new(),
             }))
         };
+        let sticky = config.splits.iter().filter(|split| split.sticky.is_some());
         Self {
             revision: 0,
             live: config.declared_state(at),
@@ -47,6 +55,7 @@ impl State {
                 .iter()
                 .map(|split| (split.name.clone(), declared(&split.weights)))
                 .collect(),
+            sticky: Arc::new(sticky.map(|split| split.name.clone()).collect()),
         }
     }
 
@@ -87,6 +96,7 @@ impl State {
             Command::Rollback { to_revision: Some(number), .. } => self.at(history, *number)?,
         };
         let kind = command.kind();
+        let (pins, released) = self.released(command, split, before, &after);
         let change = Change {
             revision: self.revision,
             split: split.clone(),
@@ -95,8 +105,32 @@ impl State {
             at,
             before: before.clone(),
             after,
+            pins,
+            released,
         };
         Ok(self.with(change))
+    }
+
+    /// What becomes of pins, and the pools whose pins are released.
+    fn released(
+        &self,
+        command: &Command,
+        split: &Name,
+        before: &Weights,
+        after: &Weights,
+    ) -> (PinsOnChange, Vec<Name>) {
+        let default = match command {
+            Command::Rollback { .. } => PinsOnChange::Release,
+            _ => PinsOnChange::Keep,
+        };
+        let pins = command.pins().unwrap_or(default);
+        if pins == PinsOnChange::Keep || !self.sticky.contains(split) {
+            return (pins, Vec::new());
+        }
+        let falls = |pool: &Name| history::gain(pool, before, after) < 0;
+        let is_asked = command.pins() == Some(PinsOnChange::Release);
+        let released = after.iter().filter(|(pool, weight)| falls(pool) || (is_asked && *weight == 0));
+        (pins, released.map(|(pool, _)| pool.clone()).collect())
     }
 
     /// The weights that a split had at a revision.
@@ -114,9 +148,14 @@ impl State {
             next.revision += 1;
             change.revision = next.revision;
             let Change { revision: number, at, origin, kind, .. } = change;
-            let (split, weights) = (change.split.clone(), change.after.clone());
+            let (split, weights, released) =
+                (change.split.clone(), change.after.clone(), change.released.clone());
+            for pool in &released {
+                next.live.released.insert((split.clone(), pool.clone()), at);
+            }
             next.live.weights.insert(split.clone(), weights.clone());
-            let history = self.histories[&split].with(Revision { number, at, origin, kind, weights });
+            let history =
+                self.histories[&split].with(Revision { number, at, origin, kind, weights, released });
             next.histories.insert(split, Arc::new(history));
         } else {
             change.revision = self.histories[&change.split].current().number;
@@ -190,11 +229,11 @@ pub(crate) mod tests {
 
     fn put(weights: &[(&str, u64)]) -> Command {
         let weights = weights.iter().map(|(pool, weight)| ((*pool).to_owned(), *weight)).collect();
-        Command::SetWeights { split: "shop".into(), weights }
+        Command::SetWeights { split: "shop".into(), weights, pins: None }
     }
 
     fn rollback() -> Command {
-        Command::Rollback { split: "shop".into(), to_revision: None }
+        Command::Rollback { split: "shop".into(), to_revision: None, pins: None }
     }
 
     fn apply(state: &State, command: &Command) -> Result<(State, Change), Refusal> {
@@ -241,12 +280,12 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         let state = declared(&[95, 5]);
-        let unknown = Command::Switch { split: "shp".into(), to: "green".into() };
+        let unknown = Command::Switch { split: "shp".into(), to: "green".into(), pins: None };
         let Err(Refusal::Split(said)) = apply(&state, &unknown) else { panic!("there is no such split") };
         assert_eq!(said.nearest, Some(Name::new("shop").unwrap()));
-        let unknown = Command::Switch { split: "shop".into(), to: "purple".into() };
+        let unknown = Command::Switch { split: "shop".into(), to: "purple".into(), pins: None };
         assert!(matches!(apply(&state, &unknown), Err(Refusal::Pool(_))));
-        let unknown = Command::Rollback { split: "shop".into(), to_revision: Some(1) };
+        let unknown = Command::Rollback { split: "shop".into(), to_revision: Some(1), pins: None };
         let there = Refusal::Revision { asked: 1, oldest: 0, newest: 0 };
         assert_eq!(apply(&state, &unknown).unwrap_err(), there);
     }
@@ -261,7 +300,7 @@ pub(crate) mod tests {
         assert_eq!((in_force(&state), change.revision), (vec![100, 0], 4));
         let (state, change) = apply(&state, &rollback()).unwrap();
         assert_eq!((in_force(&state), change.changed(), change.revision), (vec![100, 0], false, 4));
-        let back = Command::Rollback { split: "shop".into(), to_revision: Some(2) };
+        let back = Command::Rollback { split: "shop".into(), to_revision: Some(2), pins: None };
         assert_eq!(in_force(&apply(&state, &back).unwrap().0), [75, 25]);
     }
 
@@ -271,10 +310,10 @@ pub(crate) mod tests {
         let set = prop::collection::vec((pool.clone().prop_map(String::from), weight), 0..4);
         let split = || "shop".to_owned();
         prop_oneof![
-            4 => set.prop_map(move |weights| Command::SetWeights { split: split(), weights }),
-            2 => pool.prop_map(move |to| Command::Switch { split: split(), to: to.to_owned() }),
+            4 => set.prop_map(move |weights| Command::SetWeights { split: split(), weights, pins: None }),
+            2 => pool.prop_map(move |to| Command::Switch { split: split(), to: to.to_owned(), pins: None }),
             1 => prop::option::of(0..30u64)
-                .prop_map(move |to_revision| Command::Rollback { split: split(), to_revision }),
+                .prop_map(move |to_revision| Command::Rollback { split: split(), to_revision, pins: None }),
         ]
     }
 

@@ -11,6 +11,7 @@ use super::{
     buffers::Buffers,
     client,
     downstream::Downstream,
+    pin::InSession,
     redirect,
     request_head::Outgoing,
     requests::KeptRequest,
@@ -24,6 +25,7 @@ use crate::{
     model::{access_log::LogField, path},
     routing::{
         live::Generation,
+        pins::Session,
         select::{self, Selection},
         table::{Route, Table},
     },
@@ -53,6 +55,8 @@ pub(super) struct Request {
     pub(super) arm: Option<(usize, usize)>,
     /// The pool, an index into the table.
     pub(super) pool: usize,
+    /// The session that it belongs to, if its split is sticky.
+    pub(super) session: Option<InSession>,
     /// The claim on the endpoint.
     pub(super) lease: Lease,
     /// What the upstream is to get: the head and as much of the body as came with it.
@@ -175,7 +179,7 @@ fn act(
         }
         Selection::Redirect { route } => (route, Err(None)),
         Selection::Unavailable { route, .. } => (route, Err(Some("no endpoint is available"))),
-        Selection::Forward { route, arm, pool, lease } => (route, Ok((arm, pool, lease))),
+        Selection::Forward { route, arm, pool, lease, session } => (route, Ok((arm, pool, lease, session))),
     };
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
     let routed = {
@@ -186,8 +190,8 @@ fn act(
         record.set(LogField::RequestId, id);
     }
     let answer = match (destination, &routed.settings().action) {
-        (Ok((arm, pool, lease)), _) => match check(routed.settings(), view) {
-            Ok(upgrade) => return forward(downstream, view, upgrade, (arm, pool, lease), (routed, account)),
+        (Ok(selected), _) => match check(routed.settings(), view) {
+            Ok(upgrade) => return forward(downstream, view, upgrade, selected, (routed, account)),
             Err(refusal) => refusal,
         },
         (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target),
@@ -250,7 +254,7 @@ fn forward(
     downstream: &Downstream,
     view: &View<'_>,
     upgrade: Option<usize>,
-    (arm, pool, lease): (Option<(usize, usize)>, usize, Lease),
+    (arm, pool, lease, session): (Option<(usize, usize)>, usize, Lease, Option<Session>),
     (routed, mut account): (Routed, Account),
 ) -> (Begin, usize) {
     let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
@@ -266,6 +270,7 @@ fn forward(
         peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: routed.request_id(),
+        in_session: session.is_some(),
     };
     outgoing.write(&mut message);
     let mut body = Body::of_request(head.body);
@@ -278,7 +283,8 @@ fn forward(
         }
     };
     let traits = Traits::of(head, buffer, upgrade);
-    let request = Request { routed, arm, pool, lease, message, body, traits, account };
+    let session = session.map(|session| InSession::new(session, view, downstream.peer.is_trusted));
+    let request = Request { routed, arm, pool, session, lease, message, body, traits, account };
     (Begin::Forward(worker.requests.keep(request)), head.length + passed)
 }
 

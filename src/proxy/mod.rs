@@ -25,6 +25,7 @@ mod held;
 mod linger;
 mod listener;
 mod outbox;
+mod pin;
 mod plane;
 mod redirect;
 mod request_head;

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     matcher::Matcher,
+    pins,
     table::{Arm, Pool, Route, Split, Table, Target},
 };
 use crate::{
@@ -46,7 +47,8 @@ pub fn build(
             (routes, matcher)
         }
     };
-    Table { generation, routes, splits, pools, matcher }
+    let keys = previous.map(|previous| previous.keys.clone()).unwrap_or_default();
+    Table { generation, routes, splits, pools, keys, matcher }
 }
 
 fn by_name<'a>(names: impl Iterator<Item = &'a Name>) -> HashMap<&'a Name, usize> {
@@ -115,11 +117,13 @@ fn splits(
     let before = previous.map(|table| by_name(table.splits.iter().map(|split| &split.settings.name)));
     let compile = |settings: &Arc<crate::config::Split>| {
         let weights = state.weights.get(&settings.name).expect("the live state has every declared split");
+        let released = |pool: &Name| state.released.get(&(settings.name.clone(), pool.clone()));
         let arm = |(pool, weight): (&Name, u32)| Arm {
             pool: *pools.get(pool).expect("weights name declared pools only"),
             weight,
             slot: series.declare(&Key::Split(settings.name.clone(), pool.clone())),
             seed: bucket::seed(&settings.name, pool),
+            released: released(pool).map_or(0, |at| pins::released_until(*at)),
         };
         let arms: Vec<Arm> = weights.iter().map(arm).collect();
         let same = previous.zip(before.as_ref()).and_then(|(table, index)| {

@@ -14,6 +14,9 @@ mod matcher;
 #[cfg(test)]
 mod matcher_tests;
 mod path_tree;
+pub mod pins;
+#[cfg(test)]
+mod pins_tests;
 mod predicates;
 pub mod request_view;
 pub mod select;

@@ -15,6 +15,7 @@ use crate::{
         buffers::Buffers,
         clock,
         outbox::Outbox,
+        pin,
         response_head::{Afterwards, Incoming},
         retry::Failure,
     },
@@ -214,6 +215,9 @@ impl Exchange<'_> {
         let id = self.request.routed.request_id();
         let out = self.down.outbox.room(&worker.buffers);
         Incoming { buffer: bytes, head, edits }.write(out, &body, self.down.afterwards, &worker.date, id);
+        if self.request.session.is_some() {
+            pin::add(out, self.request, worker);
+        }
         self.request.account.answered(head.status);
         self.down.state = if body.is_done() { State::Read } else { State::Body(body) };
         if self.up_state == Up::Sent {
@@ -235,6 +239,9 @@ impl Exchange<'_> {
         self.down.begin_final();
         let out = self.down.outbox.room(&self.downstream.worker.buffers);
         Incoming { buffer: bytes, head, edits: &settings.response_headers }.write_upgrade(out);
+        if self.request.session.is_some() {
+            pin::add(out, self.request, &self.downstream.worker);
+        }
         out.extend_from_slice(rest);
         self.request.account.sent += rest.len() as u64;
         self.request.account.answered(101);
