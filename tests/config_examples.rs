@@ -58,8 +58,23 @@ fn the_example_of_every_key_has_every_key_and_its_default() {
         (&a.balance, a.connect_timeout, a.idle_timeout, a.max_idle),
         (&b.balance, b.connect_timeout, b.idle_timeout, b.max_idle)
     );
+    assert_eq!((&a.eject, a.panic_threshold, a.max_age), (&b.eject, b.panic_threshold, b.max_age));
+    assert_eq!(
+        (a.limits.max_pending, a.limits.pending_timeout),
+        (b.limits.max_pending, b.limits.pending_timeout)
+    );
+    assert_eq!((a.is_drained, a.drain), (b.is_drained, b.drain));
+    let sketch = "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:8080\"\n[pool.blue]\nendpoints = []\n\
+                  health = { http = \"/healthz\", body = \"ok\", host = \"shop.internal\", port = 8081 }\n\
+                  slow_start = {}\nadaptive = {}\n[split.shop]\nweights = { blue = 1 }\n\
+                  sticky = { cookie = \"sb_shop\", domain = \"example.com\", secure = true, query = \"sb_pin\" }\n";
+    let (sketched, _) = config::parse("sketch", sketch).expect("it is sound");
+    let c = &sketched.pools[0];
+    assert_eq!((&a.health, a.slow_start, &a.limits.adaptive), (&c.health, c.slow_start, &c.limits.adaptive));
+    assert_eq!(shown.splits[0].sticky, sketched.splits[0].sticky);
     assert_eq!(shown.splits[0].when_unavailable, default.splits[0].when_unavailable);
     let (a, b) = (&shown.routes[0], &default.routes[0]);
+    assert_eq!((a.first_byte_timeout, a.stream_idle_timeout), (b.first_byte_timeout, b.stream_idle_timeout));
     assert_eq!((&a.matches.path, a.timeout, &a.retries), (&b.matches.path, b.timeout, &b.retries));
     assert_eq!((&a.request_headers, &a.response_headers), (&b.request_headers, &b.response_headers));
     assert_eq!((a.merge_slashes, a.max_body, a.forwarded), (b.merge_slashes, b.max_body, b.forwarded));

@@ -131,6 +131,12 @@ pub const MAX_HEADER_EDITS: usize = 100;
 pub const MAX_TEXT_BYTES: usize = 4096;
 /// The most attempts of one request after the first.
 pub const MAX_RETRY_ATTEMPTS: u64 = 10;
+/// The most of a request body that is kept for another attempt: it is held in memory.
+pub const MAX_RETRY_BODY: u64 = 16 << 20;
+/// The longest streak of successes or failures, and the most requests, that a decision may wait for.
+pub const MAX_STREAK: u64 = 1_000_000;
+/// A cookie's Path or Domain, in bytes: a browser takes 1024 at most.
+pub const MAX_ATTRIBUTE_BYTES: usize = 255;
 /// An access log template, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 4096;
 /// The most connections a listener may be given.

@@ -8,7 +8,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use self::{pool::*, sticky::*};
 use super::spanned::{Entries, Spanned};
+
+mod pool;
+mod sticky;
 
 /// A configuration file of Switchback.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -33,6 +37,8 @@ pub(super) struct File {
     /// The routes: which requests go where. The order matters only between routes that are equally specific.
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
+    /// What signs the pins of sticky splits.
+    pub pins: Option<Spanned<Pins>>,
     /// The access log. Without this table it is off.
     pub access_log: Option<Spanned<AccessLog>>,
     /// How the process stops.
@@ -97,52 +103,6 @@ pub(super) enum Underscores {
     Allow,
 }
 
-/// One version of a service.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Pool {
-    /// Its addresses. It may be empty: a version that has not been deployed yet.
-    #[schemars(required)]
-    pub endpoints: Option<Vec<Spanned<Endpoint>>>,
-    /// How an endpoint is chosen: "least_request" (default, the less loaded of two random ones) or "round_robin".
-    pub balance: Option<Spanned<Balance>>,
-    /// How long a connection attempt may take.
-    pub connect_timeout: Option<Spanned<DurationText>>,
-    /// How long an upstream connection is kept idle; keep it below the application's own keep-alive time.
-    pub idle_timeout: Option<Spanned<DurationText>>,
-    /// The most idle connections to one endpoint, for each worker.
-    pub max_idle: Option<Spanned<u64>>,
-}
-
-/// An address of a pool: "IP:port", or a table with its weight.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum Endpoint {
-    /// The IP address and port.
-    Address(String),
-    /// The address and its weight.
-    Weighted(WeightedEndpoint),
-}
-
-/// An address of a pool with its weight.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WeightedEndpoint {
-    /// The IP address and port.
-    #[schemars(required)]
-    pub address: Option<String>,
-    /// Its share within its pool, 1 by default; 0 takes no traffic.
-    pub weight: Option<u64>,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Balance {
-    LeastRequest,
-    RoundRobin,
-}
-
 /// A named set of weights over pools.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -154,6 +114,8 @@ pub(super) struct Split {
     pub key: Option<Spanned<SplitKey>>,
     /// The share of a pool with no available endpoint: "pass_on" (default) to the others, or "fail" with 503.
     pub when_unavailable: Option<Spanned<WhenUnavailable>>,
+    /// How sessions stay with their pool: a cookie that pins them. Without it, each request is drawn by itself.
+    pub sticky: Option<Spanned<Sticky>>,
 }
 
 /// What buckets a request: one of a cookie, a header or the client's address.
@@ -212,6 +174,10 @@ pub(super) struct Route {
     pub redirect: Option<Spanned<Redirect>>,
     /// From the request's head to the response's end, or "off".
     pub timeout: Option<Spanned<DurationText>>,
+    /// From the request's last byte to the response's first, or "off" (default).
+    pub first_byte_timeout: Option<Spanned<DurationText>>,
+    /// The longest silence of an upstream within its response, or "off" (default).
+    pub stream_idle_timeout: Option<Spanned<DurationText>>,
     /// When a failed attempt is repeated.
     pub retries: Option<Spanned<Retries>>,
     /// Edits of the request's header fields.
@@ -262,6 +228,16 @@ pub(super) struct Retries {
     pub attempts: Option<Spanned<u64>>,
     /// Retries as a share of the requests, 0.2 by default; at least 10 a second are always allowed.
     pub budget: Option<Spanned<f64>>,
+    /// How long an attempt may take to the response's head while another attempt is left, or "off" (default).
+    pub per_try_timeout: Option<Spanned<DurationText>>,
+    /// How much of a request body is kept for another attempt: bytes or a text such as "64KiB" (default).
+    pub max_body: Option<Spanned<Size>>,
+    /// Statuses of an answer, 500 to 599, after which an idempotent request is sent again; none by default.
+    #[serde(default)]
+    pub statuses: Vec<Spanned<u64>>,
+    /// Whether requests that are not idempotent are sent again, too, where they may have been processed; false by
+    /// default.
+    pub non_idempotent: Option<Spanned<bool>>,
 }
 
 /// Edits of header fields.

@@ -200,11 +200,6 @@ fn fixed_value(
     if allowed.is_empty() || allowed.contains(&text) {
         return true;
     }
-    if let Some(feature) = later::feature_of_value(at, text) {
-        let help = format!("allowed here: {}", allowed.join(", "));
-        problems.error(span, at, format!("\"{text}\" ({feature}) is not in this version"), help);
-        return false;
-    }
     let help = suggest::help(text, allowed.iter().copied(), "allowed here");
     problems.error(span, at, format!("\"{}\" is not allowed here", shortened(text)), help);
     false

@@ -10,8 +10,10 @@ mod host;
 mod listener;
 mod path;
 mod pool;
+mod request_key;
 mod route;
 mod split;
+mod sticky;
 mod unused;
 mod value;
 
@@ -27,7 +29,7 @@ use super::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{AdminAddress, Config, Pins, Shutdown},
+    settings::{AdminAddress, Config, Shutdown},
     spanned::{Entries, Spanned},
 };
 
@@ -61,7 +63,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         pools: pools.into_iter().map(Arc::new).collect(),
         splits: splits.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
-        pins: Pins::default(),
+        pins: sticky::pins(file.pins.as_ref(), &root.key("pins"), problems),
         access_log,
         shutdown: shutdown(file.shutdown.as_ref(), &root.key("shutdown"), problems),
     }

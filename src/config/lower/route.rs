@@ -75,7 +75,7 @@ fn one(
     let merge_slashes = raw.merge_slashes.as_ref().is_some_and(|flag| flag.value);
     let matches = matches(raw, merge_slashes, at, problems);
     let action = action::action(raw, declared, at, problems);
-    let timeout = value::optional_timeout(&raw.timeout, defaults::TIMEOUT, &at.key("timeout"), problems);
+    let timeout = value::timeout_or_off(&raw.timeout, Some(defaults::TIMEOUT), &at.key("timeout"), problems);
     let retries = retries(raw.retries.as_ref(), &at.key("retries"), problems);
     let edits = |raw: &Option<_>, direction, key, problems: &mut _| {
         headers::edits(Option::as_ref(raw), direction, &at.key(key), problems)
@@ -91,8 +91,18 @@ fn one(
         matches: matches?,
         action: action?,
         timeout,
-        first_byte_timeout: None,
-        stream_idle_timeout: None,
+        first_byte_timeout: value::timeout_or_off(
+            &raw.first_byte_timeout,
+            None,
+            &at.key("first_byte_timeout"),
+            problems,
+        ),
+        stream_idle_timeout: value::timeout_or_off(
+            &raw.stream_idle_timeout,
+            None,
+            &at.key("stream_idle_timeout"),
+            problems,
+        ),
         retries,
         request_headers,
         response_headers,
@@ -205,7 +215,31 @@ fn retries(raw: Option<&Spanned<raw::Retries>>, at: &Pointer<'_>, problems: &mut
     });
     let attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(default.attempts);
     let budget = value::share(&raw.budget, default.budget, &at.key("budget"), problems);
-    Retries { attempts, budget, ..default }
+    let statuses_at = at.key("statuses");
+    limit(&raw.statuses, defaults::MAX_MATCHES, |status| status.span.clone(), &statuses_at, problems);
+    let statuses = raw.statuses.iter().enumerate().filter_map(|(index, status)| {
+        value::within(status, 500..=599, &statuses_at.index(index), problems)
+            .and_then(|status| u16::try_from(status).ok())
+    });
+    let statuses = statuses.collect();
+    let per_try = at.key("per_try_timeout");
+    Retries {
+        attempts,
+        budget,
+        per_try_timeout: value::timeout_or_off(&raw.per_try_timeout, None, &per_try, problems),
+        max_body: replayed(raw, default.max_body, &at.key("max_body"), problems),
+        statuses,
+        non_idempotent: raw.non_idempotent.as_ref().is_some_and(|flag| flag.value),
+    }
+}
+
+/// How much of a body is kept for another attempt.
+fn replayed(raw: &raw::Retries, default: usize, at: &Pointer<'_>, problems: &mut Problems<'_>) -> usize {
+    let Some(size) = &raw.max_body else { return default };
+    let bytes = value::size(size, at, problems).unwrap_or(0);
+    let bytes = Spanned { span: size.span.clone(), value: bytes };
+    let bytes = value::within(&bytes, 0..=defaults::MAX_RETRY_BODY, at, problems);
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
 }
 
 fn rewrite(raw: &raw::Route, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<Box<str>> {

@@ -1,14 +1,17 @@
 //! Splits: weights over pools, and what buckets a request.
 
-use super::{Names, limit, value};
+use super::{
+    Names, limit,
+    request_key::{self, Written},
+    sticky, value,
+};
 use crate::{
     config::{
         defaults,
         pointer::Pointer,
         problems::Problems,
         raw,
-        settings::{Split, SplitKey, WhenUnavailable},
-        shape::shortened,
+        settings::{Split, WhenUnavailable},
         spanned::{Entries, Spanned},
     },
     model::{
@@ -38,7 +41,14 @@ fn one(
     let weights =
         raw.weights.as_ref().and_then(|raw| weights(name, raw, pools, &at.key("weights"), problems));
     let key = match &raw.key {
-        Some(raw) => Some(key(raw, &at.key("key"), problems)?),
+        Some(raw) => {
+            let written = Written { cookie: &raw.cookie, header: &raw.header, client: &raw.client };
+            Some(request_key::key(written, &raw.span, &at.key("key"), problems)?)
+        }
+        None => None,
+    };
+    let sticky = match &raw.sticky {
+        Some(raw) => Some(sticky::sticky(raw, &at.key("sticky"), problems)?),
         None => None,
     };
     let when_unavailable =
@@ -46,7 +56,7 @@ fn one(
             raw::WhenUnavailable::PassOn => WhenUnavailable::PassOn,
             raw::WhenUnavailable::Fail => WhenUnavailable::Fail,
         });
-    Some(Split { name: given?, weights: weights?, key, when_unavailable, sticky: None })
+    Some(Split { name: given?, weights: weights?, key, when_unavailable, sticky })
 }
 
 fn weights(
@@ -84,37 +94,6 @@ fn weights(
             };
             let span = faulty.map_or(span, |(_, weight)| &weight.span);
             problems.error(span, at, error.to_string(), None);
-            None
-        }
-    }
-}
-
-fn key(raw: &Spanned<raw::SplitKey>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<SplitKey> {
-    let token = |text: &Spanned<String>, at: &Pointer<'_>, problems: &mut Problems<'_>| {
-        if value::is_token(&text.value) {
-            return true;
-        }
-        let message = format!("\"{}\" is no name of a cookie or field", shortened(text));
-        problems.error(&text.span, at, message, "letters, digits and any of !#$%&'*+-.^_`|~".to_owned());
-        false
-    };
-    match (&raw.cookie, &raw.header, &raw.client) {
-        (Some(cookie), None, None) => {
-            token(cookie, &at.key("cookie"), problems).then(|| SplitKey::Cookie(cookie.as_str().into()))
-        }
-        (None, Some(header), None) => token(header, &at.key("header"), problems)
-            .then(|| SplitKey::Header(header.to_ascii_lowercase().into())),
-        (None, None, Some(client)) => match client.value {
-            raw::ClientKey::Ip => Some(SplitKey::ClientIp),
-        },
-        _ => {
-            let help = "{ cookie = \"user\" }, { header = \"X-User\" } or { client = \"ip\" }".to_owned();
-            problems.missing(
-                &raw.span,
-                at,
-                "a key is one of a cookie, a header and the client's address",
-                help,
-            );
             None
         }
     }

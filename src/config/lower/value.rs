@@ -75,6 +75,35 @@ pub(super) fn count(
     given.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
 }
 
+/// A number of a range of 32 bits, or its default.
+pub(super) fn small(
+    number: &Option<Spanned<u64>>,
+    range: RangeInclusive<u64>,
+    default: u32,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> u32 {
+    let given = number.as_ref().and_then(|number| within(number, range, at, problems));
+    given.and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
+}
+
+/// A real number of a range, or its default.
+pub(super) fn real(
+    number: &Option<Spanned<f64>>,
+    range: RangeInclusive<f64>,
+    default: f64,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> f64 {
+    let Some(number) = number else { return default };
+    if !range.contains(&number.value) {
+        let message = format!("{} is out of range", number.value);
+        problems.error(&number.span, at, message, format!("from {} to {}", range.start(), range.end()));
+        return default;
+    }
+    number.value
+}
+
 /// A timeout that there must be, or its default.
 pub(super) fn timeout(
     text: &Option<Spanned<DurationText>>,
@@ -92,17 +121,17 @@ pub(super) fn timeout(
     duration(text, defaults::MIN_TIMEOUT, at, problems).unwrap_or(default)
 }
 
-/// A timeout that may be "off", or its default.
-pub(super) fn optional_timeout(
+/// A timeout that may be "off", or its default, which may be that, too.
+pub(super) fn timeout_or_off(
     text: &Option<Spanned<DurationText>>,
-    default: Duration,
+    default: Option<Duration>,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Duration> {
     match text {
-        None => Some(default),
+        None => default,
         Some(text) if text.0 == "off" => None,
-        Some(text) => duration(text, defaults::MIN_TIMEOUT, at, problems).or(Some(default)),
+        Some(text) => duration(text, defaults::MIN_TIMEOUT, at, problems).or(default),
     }
 }
 
