@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -39,6 +40,7 @@ pub fn render(admin: &Admin) -> String {
     }
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
+    pins::metrics(admin, MAX_SERIES, &mut text);
     upstream(endpoints, &mut text);
     let mut omitted = text.gauge(
         "switchback_series_omitted",

@@ -10,6 +10,7 @@ mod explain;
 mod guard;
 mod health;
 pub mod metrics;
+mod pins;
 mod places;
 pub mod problem;
 mod query;

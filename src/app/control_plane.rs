@@ -17,10 +17,11 @@ use crate::{
         server::{Limits, serve},
         socket::{Bound, Socket},
     },
-    config::{AdminAddress, Config},
+    config::{self, AdminAddress, Config},
     control::{
         controller::{Control, Controller},
         lifecycle::Lifecycle,
+        pin_keys::{self, KeyFile},
     },
     routing::live::Live,
     telemetry::registry::Registry,
@@ -56,7 +57,10 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
+        let pins = config.pins.clone();
+        warn_of_passing_key(&config);
         let (controller, control, live) = Controller::new(config, series);
+        let key_file = pin_keys::open(&pins, live.table().keys.clone())?;
         let lifecycle = Lifecycle::default();
         let (stop, stopped) = watch::channel(false);
         let served = Arc::new(Admin {
@@ -67,7 +71,7 @@ impl ControlPlane {
         });
         let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || runtime.block_on(run(controller, socket, served, stopped)))
+            .spawn(move || runtime.block_on(run(controller, key_file, socket, served, stopped)))
             .context("the control plane's thread could not be started")?;
         Ok(Self { live, lifecycle, admin, control, stop, thread: Some(thread) })
     }
@@ -94,13 +98,26 @@ impl Drop for ControlPlane {
     }
 }
 
+/// Says it where pins will not outlive the process.
+fn warn_of_passing_key(config: &Config) {
+    let signs = |split: &config::Split| split.sticky.as_ref().is_some_and(|sticky| sticky.signed);
+    if config.pins.key_file.is_none() && config.splits.iter().any(|split| signs(split)) {
+        tracing::warn!(
+            "pins are signed by a key that lives as long as this process, so a restart ends all sessions, and no other \
+             instance knows them: name a [pins] key_file"
+        );
+    }
+}
+
 async fn run(
     controller: Controller,
+    key_file: Option<KeyFile>,
     socket: Option<Socket>,
     admin: Arc<Admin>,
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
+    let keys = key_file.map(|file| tokio::spawn(file.follow()));
     if let Some(socket) = socket
         && let Err(error) = serve(socket, admin, Limits::default(), stop.clone()).await
     {
@@ -110,6 +127,7 @@ async fn run(
     // Without an admin API, or after it has failed, changes can still come from inside the process.
     let _ = stop.wait_for(|stop| *stop).await;
     controller.abort();
+    keys.inspect(tokio::task::JoinHandle::abort);
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
 }

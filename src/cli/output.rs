@@ -65,6 +65,11 @@ pub fn change(answer: &Value) -> String {
         }
         (false, _) => format!("{split}: nothing to change, it is at {}\n", pairs(&answer["weights"])),
     };
+    let released: Vec<_> = list(&answer["released"]).map(text).collect();
+    if !released.is_empty() {
+        let were = if answer["dry_run"] == json!(true) { "would be" } else { "were" };
+        let _ = writeln!(words, "pins to {} {were} released", released.join(", "));
+    }
     if answer["drained"] == json!(true) {
         words.push_str("nothing is in flight on the other pools\n");
     }
