@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -21,6 +21,9 @@ use crate::{
 
 /// The weight that a switch gives to the pool that takes everything.
 const SWITCHED: u32 = 100;
+
+/// Pins know their moment of issue in milliseconds.
+const RELEASES_APART: Duration = Duration::from_millis(1);
 
 /// The live state and how it came to be.
 #[derive(Debug, Clone)]
@@ -151,7 +154,9 @@ impl State {
             let (split, weights, released) =
                 (change.split.clone(), change.after.clone(), change.released.clone());
             for pool in &released {
-                next.live.released.insert((split.clone(), pool.clone()), at);
+                // Two releases are told apart by their moments, however quickly one follows the other.
+                let moment = next.live.released.entry((split.clone(), pool.clone())).or_insert(at);
+                *moment = at.max(*moment + RELEASES_APART);
             }
             next.live.weights.insert(split.clone(), weights.clone());
             let history =
@@ -222,6 +227,10 @@ pub(crate) mod tests {
         );
         crate::config::parse("test.toml", &file).expect("the sample is good").0
     }
+
+    const STICKY: &str = "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:8080\"\n[pool.blue]\nendpoints = []\n\
+                          [split.shop]\nweights = { blue = 1 }\nsticky = { cookie = \"sb\" }\n\
+                          [[route]]\nname = \"shop\"\nsplit = \"shop\"\n";
 
     fn declared(weights: &[u32]) -> State {
         State::declared(&config(weights), SystemTime::UNIX_EPOCH)
@@ -302,6 +311,51 @@ pub(crate) mod tests {
         assert_eq!((in_force(&state), change.changed(), change.revision), (vec![100, 0], false, 4));
         let back = Command::Rollback { split: "shop".into(), to_revision: Some(2), pins: None };
         assert_eq!(in_force(&apply(&state, &back).unwrap().0), [75, 25]);
+    }
+
+    #[test]
+    fn pins_are_released_by_what_lowers_a_share_if_the_change_says_so() {
+        let mut config = config(&[100, 0, 0]);
+        let state = State::declared(&config, SystemTime::UNIX_EPOCH);
+        let change = apply(&state, &put(&[("blue", 1), ("green", 1)])).unwrap().1;
+        assert_eq!((change.pins, change.released.len()), (PinsOnChange::Keep, 0));
+        // Without pins there are none to release.
+        let plain = apply(&state, &release(put(&[("green", 1)]))).unwrap().1;
+        assert_eq!((plain.pins, plain.released.len()), (PinsOnChange::Release, 0));
+        let sticky = crate::config::parse("test.toml", STICKY).unwrap().0.splits[0].sticky.clone();
+        Arc::make_mut(&mut config.splits[0]).sticky = sticky;
+        let mut state = State::declared(&config, SystemTime::UNIX_EPOCH);
+        let mut last = None;
+        for (command, released) in [
+            (put(&[("blue", 1), ("green", 1)]), vec![]),
+            // Blue's weight stays and its share falls, but nobody has said that its pins are released.
+            (put(&[("blue", 1), ("green", 3)]), vec![]),
+            (rollback(), vec!["green"]),
+            (rollback(), vec![]),
+            (release(put(&[("blue", 3), ("green", 1)])), vec!["blue", "red"]),
+            (release(put(&[("blue", 3), ("green", 1)])), vec!["red"]),
+            (release(put(&[("blue", 3), ("green", 1)])), vec!["red"]),
+        ] {
+            let (next, change) = apply(&state, &command).unwrap();
+            let names: Vec<_> = change.released.iter().map(Name::as_str).collect();
+            assert_eq!(names, released, "{command:?}");
+            if released.contains(&"red") {
+                let moment =
+                    next.live().released.get(&(change.split.clone(), Name::new("red").unwrap())).copied();
+                assert!(moment > last, "each release has a moment of its own");
+                last = moment;
+            }
+            state = next;
+        }
+    }
+
+    fn release(command: Command) -> Command {
+        match command {
+            Command::SetWeights { split, weights, .. } => {
+                Command::SetWeights { split, weights, pins: Some(PinsOnChange::Release) }
+            }
+            other => other,
+        }
     }
 
     fn any_command() -> impl Strategy<Value = Command> {

@@ -7,6 +7,7 @@
 pub mod build;
 mod chooser;
 pub mod explain;
+mod explain_pins;
 #[cfg(test)]
 mod explain_tests;
 pub mod live;

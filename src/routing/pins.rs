@@ -123,8 +123,7 @@ impl Claims<'_> {
         let found = each_pin(sticky, request, |carrier, text| {
             let pin = match Pin::read(text, &compiled.settings.name, keys, &mut buffer) {
                 Ok(pin) => pin,
-                // A client asks for its pin with any value of the field.
-                Err(_) if carrier == Carrier::Field && text.len() <= 1 => return None,
+                Err(_) if carrier == Carrier::Field && asks(text) => return None,
                 Err(error) => return self.refuse(compiled, NotHonoured::from(error)),
             };
             match self.honour(compiled, sticky, &pin, now, carrier) {
@@ -184,6 +183,11 @@ impl Claims<'_> {
         self.series.pins(split.arms[0].slot).not_honoured[why as usize].add(1);
         None
     }
+}
+
+/// Whether the value of the field asks for the session's pin instead of carrying one: `?`, or nothing.
+pub(super) fn asks(text: &[u8]) -> bool {
+    matches!(text, b"" | b"?")
 }
 
 /// The arm that a pin names, and whether the pin is in the second half of its time; or why it counts no more.

@@ -228,7 +228,7 @@ impl Claims<'_> {
 
 /// Whether an endpoint takes a request: of a session that is there already, or of a new one.
 #[inline]
-fn takes(pool: &Pool, endpoint: &Endpoint, pinned: bool) -> bool {
+pub(super) fn takes(pool: &Pool, endpoint: &Endpoint, pinned: bool) -> bool {
     let standing = endpoint.occupancy.standing();
     if !pinned {
         return standing.is_available();
