@@ -125,7 +125,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 
 /// Hex comes first: 64 hex digits would be base64, too, and hex is what `openssl rand -hex 32` writes.
 fn decode(line: &str) -> Option<Vec<u8>> {
-    let is_hex = line.len() % 2 == 0 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = line.len().is_multiple_of(2) && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hex {
         let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).ok();
         return (0..line.len()).step_by(2).map(byte).collect();

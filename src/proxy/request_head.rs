@@ -92,7 +92,7 @@ impl Outgoing<'_> {
                 // What many applications read as a field that is dropped or written anew here.
                 let reads_as_known =
                     self.head.fields.underscore && fields::reads_as_known(field.name.of(self.buffer));
-                !reads_as_known && !(self.in_session && self.is_pin(field))
+                !(reads_as_known || self.in_session && self.is_pin(field))
             }
             Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
             Known::Expect => self.head.expects_continue,
