@@ -21,6 +21,8 @@ use crate::{
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a change of it is left to settle.
+const SETTLES_WITHIN: Duration = Duration::from_millis(100);
 /// The largest file: the most keys, with comments, need a few kilobytes.
 const MAX_BYTES: u64 = 64 << 10;
 /// The permissions of others than the owner.
@@ -89,19 +91,27 @@ impl KeyFile {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let path = self.path.clone();
-            // On a thread of its own: a file system that hangs must not hold up the control plane.
-            let Ok(read) = tokio::task::spawn_blocking(move || read(&path)).await else { continue };
-            self.take(read);
+            let found = self.read().await;
+            if found == self.seen {
+                continue;
+            }
+            // Who writes it in place may be in the middle: some of the keys are a good file, too.
+            tokio::time::sleep(SETTLES_WITHIN).await;
+            if self.read().await == found {
+                self.take(found);
+            }
         }
     }
 
-    /// Takes what was read, if it is something new.
-    fn take(&mut self, read: io::Result<String>) {
-        let read = read.map_err(|error| error.to_string());
-        if read == self.seen {
-            return;
-        }
+    /// Reads on a thread of its own: a file system that hangs must not hold up the control plane.
+    async fn read(&self) -> Result<String, String> {
+        let path = self.path.clone();
+        let found = tokio::task::spawn_blocking(move || read(&path)).await;
+        found.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    /// Takes what was found and is something new.
+    fn take(&mut self, read: Result<String, String>) {
         let file = self.path.display();
         match read.as_ref().map(|text| PinKeys::parse(text)) {
             Ok(Ok(keys)) => {
@@ -229,7 +239,7 @@ mod tests {
         let keys = SharedKeys::default();
         let mut file = open(&settings, keys.clone()).unwrap().unwrap();
         let first = signed(&keys);
-        for bad in [Ok("too short".to_owned()), Ok(String::new()), Err(io::ErrorKind::NotFound.into())] {
+        for bad in [Ok("too short".to_owned()), Ok(String::new()), Err("it is gone".to_owned())] {
             file.take(bad);
             assert_eq!(signed(&keys), first);
         }

@@ -167,13 +167,10 @@ impl Claims<'_> {
         let (arm, is_old) = place(self.table, split, sticky, pin, now)?;
         let pool = split.arms[arm].pool;
         let named = pin.endpoint.filter(|_| sticky.to == PinTo::Endpoint);
-        self.pinned = true;
-        let lease = named.and_then(|address| self.claim_at(pool, address));
-        let (lease, strayed) = match lease {
+        let (lease, strayed) = match named.and_then(|address| self.claim_at(pool, address)) {
             Some(lease) => (Some(lease), false),
-            None => (self.claim(pool), named.is_some()),
+            None => (self.claim_in_session(pool), named.is_some()),
         };
-        self.pinned = false;
         let lease = lease.ok_or(NotHonoured::Unavailable)?;
         let endpoint = (named.is_some() && !strayed).then_some(lease.id);
         Ok((lease, Kept { carrier, arm, endpoint, strayed, is_old }))

@@ -224,6 +224,21 @@ fn drained(endpoint: &crate::upstream::endpoint::Endpoint) {
 }
 
 #[test]
+fn an_endpoint_that_takes_no_new_session_is_spared_those_of_its_pool_while_there_are_others() {
+    let mut bench = shop(sticky(), None);
+    let green = bench.table.pools[1].clone();
+    green.endpoints[0].0.occupancy.reserve();
+    let request = pinned(&bench, "green", NOW);
+    for _ in 0..50 {
+        let Selection::Forward { lease, .. } = bench.select(&request) else { panic!("two are well") };
+        assert_ne!(lease.id, green.endpoints[0].0.id);
+    }
+    green.endpoints.iter().skip(1).for_each(|(endpoint, _)| drained(endpoint));
+    let Selection::Forward { lease, .. } = bench.select(&request) else { panic!("one takes who was there") };
+    assert_eq!(lease.id, green.endpoints[0].0.id);
+}
+
+#[test]
 fn a_retry_stays_in_a_pool_that_takes_no_new_sessions() {
     let mut bench = shop(sticky(), None);
     let green = bench.table.pools[1].clone();

@@ -115,11 +115,10 @@ pub fn select_again(
     tried: &[EndpointId],
 ) -> Selection {
     let (route, arm, pool) = earlier;
+    let mut claims = Claims { table, chooser, upstreams, series, tried, pinned: false };
     // Where the request was, its session is not a new one.
-    let pinned = arm.is_some_and(|(split, _)| table.splits[split].settings.sticky.is_some());
-    let mut claims = Claims { table, chooser, upstreams, series, tried, pinned };
-    let lease = claims.claim(pool);
-    claims.pinned = false;
+    let is_sticky = arm.is_some_and(|(split, _)| table.splits[split].settings.sticky.is_some());
+    let lease = if is_sticky { claims.claim_in_session(pool) } else { claims.claim(pool) };
     match (lease, arm) {
         (Some(lease), _) => Selection::Forward { route, arm, pool, lease, session: None },
         (None, Some(arm)) => claims.pass_on(route, arm, None, None),
@@ -148,8 +147,8 @@ pub(super) struct Claims<'a> {
     pub(super) upstreams: &'a mut Upstreams,
     pub(super) series: &'a mut LocalSeries,
     tried: &'a [EndpointId],
-    /// Whether the request's session is there already, so that endpoints take it that take no new one.
-    pub(super) pinned: bool,
+    /// Whether endpoints count that take no new session: only for one that is there already.
+    pinned: bool,
 }
 
 impl Claims<'_> {
@@ -166,12 +165,22 @@ impl Claims<'_> {
         None
     }
 
-    /// Claims the endpoint of a pool at an address, if it is there and takes the request.
+    /// Claims an endpoint of a pool for a session that is there already: one that takes every session, or else one
+    /// that takes no new ones.
+    pub(super) fn claim_in_session(&mut self, pool: usize) -> Option<Lease> {
+        self.claim(pool).or_else(|| {
+            self.pinned = true;
+            let lease = self.claim(pool);
+            self.pinned = false;
+            lease
+        })
+    }
+
+    /// Claims the endpoint of a pool at an address for a session that is there already, if it takes the request.
     pub(super) fn claim_at(&mut self, pool: usize, address: SocketAddr) -> Option<Lease> {
         let pool = &self.table.pools[pool];
         let known = pool.endpoints.iter().find(|(endpoint, _)| endpoint.address == address);
-        let (endpoint, _) =
-            known.filter(|(endpoint, weight)| *weight > 0 && takes(pool, endpoint, self.pinned))?;
+        let (endpoint, _) = known.filter(|(endpoint, weight)| *weight > 0 && takes(pool, endpoint, true))?;
         self.upstreams.claim(endpoint, u64::MAX, self.series).ok()
     }
 

@@ -112,10 +112,36 @@ fn the_command_line_says_what_becomes_of_pins() {
     assert_eq!(code, Some(0));
     assert!(said.contains("pins to blue were released"), "{said}");
     assert_eq!(on_blue.visit(&mut client).pool, "green");
+    let (_, said) = run(&["status"]);
+    assert!(said.contains("SESSIONS") && said.contains("~1"), "{said}");
     let (code, _) = run(&["weights", "main", "blue=1", "--pins", "keep"]);
     assert_eq!(code, Some(0));
     assert_eq!(on_blue.visit(&mut client).pool, "green");
     let (code, said) = run(&["rollback", "main"]);
     assert!(code == Some(0) && said.contains("pins to blue were released"), "{said}");
     assert_eq!(run(&["rollback", "main", "--pins", "drop"]).0, Some(2));
+}
+
+#[test]
+fn an_explanation_tells_what_a_pin_is_good_for() {
+    let (blue, green) = (named("blue"), named("green"));
+    let switchback = sticky(1, (1, 1), "cookie = \"sb\"", &blue, &green);
+    let jar = session_on("green", &mut switchback.client());
+    let explain = |cookie: &str| {
+        let body = serde_json::json!({"host": "a.example", "path": "/", "headers": {"cookie": cookie}});
+        let response = switchback.admin("POST", "/v1/explain", &body.to_string());
+        let told: Value = serde_json::from_str(&response.text()).expect("JSON");
+        (told["pool"].as_str().map(str::to_owned), told["steps"].to_string())
+    };
+    let sent = green.requests();
+    switchback.weigh(1, 0);
+    let cookie = jar.cookie.as_deref().expect("it was set");
+    let (pool, steps) = explain(cookie);
+    assert!(pool.as_deref() == Some("green") && steps.contains("the pin is honoured"), "{steps}");
+    let (pool, steps) = explain(&cookie[..cookie.len() - 1]);
+    assert!(pool.as_deref() == Some("blue") && steps.contains("as if absent"), "{steps}");
+    change(&switchback, "POST", "switch", "{\"to\": \"blue\", \"pins\": \"release\"}");
+    let (pool, steps) = explain(cookie);
+    assert!(pool.as_deref() == Some("blue") && steps.contains("it was released"), "{steps}");
+    assert_eq!(green.requests(), sent, "nothing of it was sent");
 }

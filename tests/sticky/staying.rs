@@ -115,3 +115,26 @@ fn pins_are_counted_and_sessions_estimated() {
     assert_eq!(switchback.metric("switchback_pins_issued_total"), 100.0);
     assert!((switchback.metric("switchback_pins_sessions") - 100.0).abs() < 6.0);
 }
+
+#[test]
+fn a_tunnel_begins_a_session_and_a_pinned_one_comes_where_it_belongs() {
+    let tunnel = || crate::support::Upstream::start(|exchange| exchange.tunnel_echo("websocket"));
+    let (blue, green) = (tunnel(), tunnel());
+    let switchback = sticky(1, (0, 1), "cookie = \"sb\"", &blue, &green);
+    let upgrade = |cookie: &str| {
+        let mut client = switchback.client();
+        client.send(format!(
+            "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{cookie}\r\n"
+        ));
+        let head = client.wire.head().expect("an answer");
+        assert_eq!(head.status(), Ok(101));
+        client.send("hello");
+        assert_eq!(client.wire.exactly(5).expect("an echo"), b"hello");
+        head.one("set-cookie").map(str::to_owned)
+    };
+    let issued = upgrade("").expect("a session begins");
+    switchback.weigh(1, 0);
+    let cookie = format!("Cookie: {}\r\n", issued.split(';').next().unwrap_or_default());
+    assert_eq!(upgrade(&cookie), None);
+    assert_eq!((blue.requests(), green.requests()), (0, 2));
+}
