@@ -1,6 +1,6 @@
 //! What `status` and the metrics tell of pins and of the sessions that they keep.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ pub(super) fn view(
             issued: ISSUED.into_iter().zip(totals.issued).collect(),
             released_at: released(pool),
             sessions: SessionsView {
-                estimate: totals.sessions.estimate().round() as u64,
+                estimate: totals.sessions,
                 window_seconds: WINDOW,
                 error: hyperloglog::ERROR,
                 method: "hyperloglog",
@@ -85,19 +85,23 @@ pub(super) fn view(
     Some(StickyView { cookie: sticky.cookie.clone(), pinned_share, pools, not_honoured })
 }
 
-/// The metrics of all sticky splits, of at most this many series each.
+/// The metrics of sticky splits, of at most this many pools of them.
 pub(super) fn metrics(admin: &Admin, most: usize, text: &mut Text) {
     let snapshot = admin.control.snapshot();
     let table = &snapshot.table;
     let sticky = table.splits.iter().filter(|split| split.settings.sticky.is_some());
-    let counted = |split: &std::sync::Arc<Split>| {
+    let counted = |split: &Arc<Split>| {
         let pools: Vec<(Name, PinTotals)> = keys(table, split)
             .map(|(pool, key)| (pool.clone(), admin.control.series().pin_counts(&key)))
             .collect();
         (split.settings.name.clone(), pools)
     };
-    // A sketch is some kilobytes, so there are bounds to what is held at once.
-    let splits: Vec<_> = sticky.take(most / 10).map(counted).collect();
+    let mut series = 0;
+    let within = |split: &&Arc<Split>| {
+        series += split.arms.len();
+        series <= most
+    };
+    let splits: Vec<_> = sticky.take_while(within).map(counted).collect();
     let all =
         || splits.iter().flat_map(|(split, pools)| pools.iter().map(move |(pool, of)| (split, pool, of)));
     let mut family =
@@ -127,8 +131,7 @@ pub(super) fn metrics(admin: &Admin, most: usize, text: &mut Text) {
         "Sessions with a request within the last 20 to 30 minutes, estimated with a standard error of 1.6 %.",
     );
     for (split, pool, of) in all() {
-        let estimate = of.sessions.estimate().round();
-        family.sample(&[("split", split.as_str()), ("pool", pool.as_str())], estimate);
+        family.sample(&[("split", split.as_str()), ("pool", pool.as_str())], of.sessions);
     }
 }
 

@@ -71,7 +71,9 @@ pub fn open(settings: &Pins, keys: SharedKeys) -> Result<Option<KeyFile>, KeyFil
     let text = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = random()?;
-            create(&path, &PinKeys::file_of(&key)).and_then(|()| read(&path))
+            // Instances in containers of their own may share the folder and the number of their process.
+            let name = u64::from_ne_bytes(*random()?.first_chunk().expect("a key is longer"));
+            create(&path, &PinKeys::file_of(&key), name).and_then(|()| read(&path))
         }
         read => read,
     };
@@ -157,9 +159,9 @@ fn warn_if_open(path: &Path) {
 
 /// Makes a file of keys that its owner alone may read. It appears whole, and never in the place of one that another
 /// instance has made meanwhile.
-fn create(path: &Path, text: &str) -> io::Result<()> {
+fn create(path: &Path, text: &str, name: u64) -> io::Result<()> {
     let mut whole = path.as_os_str().to_owned();
-    whole.push(format!(".{}.new", std::process::id()));
+    whole.push(format!(".{name:016x}.new"));
     let whole = PathBuf::from(whole);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&whole)?;
     let linked = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());

@@ -76,13 +76,14 @@ struct Part {
 }
 
 /// The counts at one moment, of all workers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of PinCounts")]
 pub struct PinTotals {
     pub pinned: u64,
     pub issued: [u64; ISSUED.len()],
     pub not_honoured: [u64; NOT_HONOURED.len()],
-    pub sessions: Sketch,
+    /// An estimate.
+    pub sessions: u64,
 }
 
 impl Default for Sessions {
@@ -136,16 +137,21 @@ impl Part {
     }
 }
 
-impl PinCounts {
-    /// Adds these counts to `into`; `now` is in seconds since 1970.
-    pub fn add_to(&self, into: &mut PinTotals, now: u64) {
-        into.pinned += self.pinned.value();
-        let issued = into.issued.iter_mut().zip(&self.issued);
-        let not_honoured = into.not_honoured.iter_mut().zip(&self.not_honoured);
-        for (sum, counter) in issued.chain(not_honoured) {
-            *sum += counter.value();
+impl PinTotals {
+    /// The sums of the workers' counts; `now` is in seconds since 1970.
+    pub fn of<'a>(workers: impl Iterator<Item = &'a PinCounts>, now: u64) -> Self {
+        let (mut totals, mut sessions) = (Self::default(), Sketch::default());
+        for counts in workers {
+            totals.pinned += counts.pinned.value();
+            let issued = totals.issued.iter_mut().zip(&counts.issued);
+            let not_honoured = totals.not_honoured.iter_mut().zip(&counts.not_honoured);
+            for (sum, counter) in issued.chain(not_honoured) {
+                *sum += counter.value();
+            }
+            counts.sessions.add_to(&mut sessions, now);
         }
-        self.sessions.add_to(&mut into.sessions, now);
+        totals.sessions = sessions.estimate().round() as u64;
+        totals
     }
 }
 

@@ -106,12 +106,12 @@ impl Registry {
     /// The sum of a series' pins over all workers; zeros if it has none.
     pub fn pin_counts(&self, key: &Key) -> PinTotals {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let inner = self.lock();
-        let mut totals = PinTotals::default();
-        for pins in inner.slots.get(key).and_then(|slot| inner.pins.get(slot)).into_iter().flatten() {
-            pins.add_to(&mut totals, since_1970.as_secs());
-        }
-        totals
+        // The sketches take a while to read: no worker that wants a handle meanwhile shall wait for it.
+        let workers = {
+            let inner = self.lock();
+            inner.slots.get(key).and_then(|slot| inner.pins.get(slot)).cloned().unwrap_or_default()
+        };
+        PinTotals::of(workers.iter().map(Arc::as_ref), since_1970.as_secs())
     }
 
     /// Fresh counts of a worker for it to write.
