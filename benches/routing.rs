@@ -208,6 +208,7 @@ fn config(layout: Layout, routes: usize) -> Config {
         pools: vec![pool("blue", 9001), pool("green", 9002)],
         splits: vec![Arc::new(split)],
         routes: (0..routes).map(route).collect(),
+        dns: Default::default(),
         pins: Pins::default(),
         access_log: None,
         shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },

@@ -10,6 +10,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod discovery;
 pub mod model;
 pub mod proxy;
 pub mod routing;

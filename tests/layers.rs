@@ -11,7 +11,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upstream", &["model", "wire", "telemetry"]),
     ("routing", &["model", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
-    ("control", &["model", "config", "telemetry", "upstream", "routing"]),
+    ("discovery", &["model", "config"]),
+    ("control", &["model", "config", "telemetry", "upstream", "routing", "discovery"]),
     ("admin", &["model", "telemetry", "control", "routing"]),
 ];
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    pins,
+    names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -51,6 +51,7 @@ pub fn render(admin: &Admin) -> String {
     }
     workers(admin, &mut text);
     control(admin, &mut text);
+    names::render(admin, &mut text);
     process(&mut text);
     text.finish()
 }

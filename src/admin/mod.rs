@@ -10,6 +10,7 @@ mod explain;
 mod guard;
 mod health;
 pub mod metrics;
+mod names;
 mod pins;
 mod places;
 pub mod problem;

@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::Uri};
 use serde::Serialize;
 
 use super::{
+    names::{self, NameView},
     pins::{self, StickyView},
     problem::Problem,
     query::{self, Named},
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     control::{
         command::{Kind, Origin},
-        controller::Snapshot,
+        controller::{Control, Snapshot},
         lifecycle::Phase,
         refusal::Unknown,
     },
@@ -108,11 +109,16 @@ pub struct PoolView {
     /// The splits that it is a pool of, with its weight in each.
     splits: BTreeMap<Name, u32>,
     endpoints: Vec<EndpointView>,
+    /// The names among its endpoints.
+    names: Vec<NameView>,
 }
 
 #[derive(Debug, Serialize)]
 struct EndpointView {
     address: String,
+    /// The name that the address is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     weight: u32,
     state: &'static str,
     in_flight: u64,
@@ -164,7 +170,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .take(MAX_LISTED)
             .map(|split| split_view(split, &snapshot, series))
             .collect(),
-        pools: pool_views(table, series, MAX_LISTED),
+        pools: pool_views(&snapshot, &admin.control, MAX_LISTED),
         totals: BTreeMap::from([
             ("listeners", listeners.len()),
             ("routes", table.routes.len()),
@@ -203,8 +209,7 @@ pub async fn split(
 /// All pools.
 pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
     query::none(&uri)?;
-    let table = &admin.control.snapshot().table;
-    let views = pool_views(table, admin.control.series(), usize::MAX);
+    let views = pool_views(&admin.control.snapshot(), &admin.control, usize::MAX);
     Ok(Json(serde_json::json!({ "pools": views })))
 }
 
@@ -215,13 +220,14 @@ pub async fn pool(
     uri: Uri,
 ) -> Result<Json<PoolView>, Problem> {
     query::none(&uri)?;
-    let table = &admin.control.snapshot().table;
+    let snapshot = admin.control.snapshot();
+    let table = &snapshot.table;
     let Some(place) = table.pools.iter().position(|pool| pool.settings.name.as_str() == name) else {
         let unknown = Unknown::new(&name, table.pools.iter().map(|pool| &pool.settings.name));
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
     let splits = memberships(table).swap_remove(place);
-    Ok(Json(pool_view(&table.pools[place], splits, admin.control.series())))
+    Ok(Json(pool_view(&table.pools[place], splits, &snapshot, &admin.control)))
 }
 
 fn routes(table: &Table, series: &Registry) -> Vec<Route> {
@@ -283,9 +289,10 @@ pub(super) fn shares(requests: &BTreeMap<Name, u64>) -> BTreeMap<Name, f64> {
     requests.iter().map(|(pool, count)| (pool.clone(), *count as f64 / sum)).collect()
 }
 
-fn pool_views(table: &Table, series: &Registry, limit: usize) -> Vec<PoolView> {
+fn pool_views(snapshot: &Snapshot, control: &Control, limit: usize) -> Vec<PoolView> {
+    let table = &snapshot.table;
     let pools = table.pools.iter().zip(memberships(table));
-    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, series)).collect()
+    pools.take(limit).map(|(pool, splits)| pool_view(pool, splits, snapshot, control)).collect()
 }
 
 /// For each pool, the splits that it is a pool of, with its weight in each.
@@ -299,8 +306,10 @@ fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
     memberships
 }
 
-fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> PoolView {
+fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, control: &Control) -> PoolView {
     let name = &pool.settings.name;
+    let series = control.series();
+    let origins = names::origins(name, snapshot);
     PoolView {
         name: name.clone(),
         available: pool
@@ -316,6 +325,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> Poo
             .iter()
             .map(|(endpoint, weight)| EndpointView {
                 address: endpoint.address.to_string(),
+                name: origins.get(&endpoint.address).map(|name| name.to_string()),
                 weight: *weight,
                 state: match &endpoint.occupancy {
                     occupancy if occupancy.is_draining() => "draining",
@@ -326,6 +336,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, series: &Registry) -> Poo
                 requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
             })
             .collect(),
+        names: names::of_pool(name, snapshot, control.names()),
     }
 }
 
@@ -337,7 +348,7 @@ fn requests(counts: &TrafficCounts) -> Requests {
     }
 }
 
-fn timestamp(at: SystemTime) -> String {
+pub(super) fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 

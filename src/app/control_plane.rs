@@ -3,7 +3,8 @@
 //! Invariant: nothing of it runs on a worker of the data plane, so a slow admin call can't delay a request.
 
 use std::{
-    sync::Arc,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -17,12 +18,14 @@ use crate::{
         server::{Limits, serve},
         socket::{Bound, Socket},
     },
-    config::{self, AdminAddress, Config},
+    config::{self, AdminAddress, Config, defaults},
     control::{
         controller::{Control, Controller},
         lifecycle::Lifecycle,
+        names,
         pin_keys::{self, KeyFile},
     },
+    discovery::dns::Dns,
     routing::live::Live,
     telemetry::registry::Registry,
 };
@@ -45,7 +48,8 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Compiles and publishes the first table, opens the admin API and starts the thread that serves both.
     ///
-    /// When this returns, the admin API is reachable. The lifecycle is still at `Starting`.
+    /// When this returns, the admin API is reachable, and the names of endpoints have been resolved as far as that takes
+    /// no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at `Starting`.
     pub fn start(config: Arc<Config>, series: Arc<Registry>) -> anyhow::Result<Self> {
         let socket = match &config.admin {
             None => None,
@@ -57,10 +61,13 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let pins = config.pins.clone();
+        let (controller, control, live) = Controller::new(Arc::clone(&config), series);
         warn_of_passing_key(&config);
-        let (controller, control, live) = Controller::new(config, series);
-        let key_file = pin_keys::open(&pins, live.table().keys.clone())?;
+        let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
+        let (first, resolved) = mpsc::sync_channel(1);
+        let dns = Dns::new(config.dns.clone());
+        let own = own_addresses(&config, admin.as_ref());
+        let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
         let (stop, stopped) = watch::channel(false);
         let served = Arc::new(Admin {
@@ -71,8 +78,12 @@ impl ControlPlane {
         });
         let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || runtime.block_on(run(controller, key_file, socket, served, stopped)))
+            .spawn(move || runtime.block_on(run(controller, names, key_file, socket, served, stopped)))
             .context("the control plane's thread could not be started")?;
+        if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
+            // Traffic for other pools must not wait for a name server that is away.
+            tracing::warn!("not every name of an endpoint has been resolved yet; the start goes on");
+        }
         Ok(Self { live, lifecycle, admin, control, stop, thread: Some(thread) })
     }
 
@@ -109,14 +120,31 @@ fn warn_of_passing_key(config: &Config) {
     }
 }
 
+/// Where this process listens; a listener's port that is yet to be taken is not among them.
+fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
+    let admin = admin.and_then(|bound| match bound {
+        Bound::Tcp(address) => Some(*address),
+        Bound::Unix(_) => None,
+    });
+    config
+        .listeners
+        .iter()
+        .map(|listener| listener.address)
+        .chain(admin)
+        .filter(|own| own.port() != 0)
+        .collect()
+}
+
 async fn run(
     controller: Controller,
+    names: impl Future<Output = ()> + Send + 'static,
     key_file: Option<KeyFile>,
     socket: Option<Socket>,
     admin: Arc<Admin>,
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
+    let names = tokio::spawn(names);
     let keys = key_file.map(|file| tokio::spawn(file.follow()));
     if let Some(socket) = socket
         && let Err(error) = serve(socket, admin, Limits::default(), stop.clone()).await
@@ -126,6 +154,7 @@ async fn run(
     }
     // Without an admin API, or after it has failed, changes can still come from inside the process.
     let _ = stop.wait_for(|stop| *stop).await;
+    names.abort();
     controller.abort();
     keys.inspect(tokio::task::JoinHandle::abort);
     // A change is one synchronous step, so what was begun has been answered.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Balance, WhenUnavailable};
+use super::settings::{Balance, DnsFamily, WhenUnavailable};
 use crate::model::slow_start::SlowStart;
 
 // --- listeners
@@ -90,6 +90,19 @@ pub const REDIRECT_STATUS: u16 = 302;
 /// The upgrade that browsers use. `h2c` is never one.
 pub const UPGRADES: &[&str] = &["websocket"];
 
+// --- names of endpoints
+
+/// Whoever publishes both means both; a machine without IPv6 says "ipv4".
+pub const DNS_FAMILY: DnsFamily = DnsFamily::Any;
+/// A time to live of 0 means "ask for each use", which for a proxy is nearly always: one question a second is the bound.
+pub const DNS_MIN_TTL: Duration = Duration::from_secs(1);
+/// A name that was given a long time to live before it was moved is followed within five minutes all the same.
+pub const DNS_MAX_TTL: Duration = Duration::from_secs(300);
+/// Three tries of more than a second each: the first may be lost, and a recursive resolver may have to ask far away.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a start waits for the names: for one question and its answer's way into the table, whatever else is slow.
+pub const DNS_START_WAIT: Duration = Duration::from_secs(5);
+
 // --- access log
 
 /// Every request: a log with gaps surprises.
@@ -117,6 +130,14 @@ pub const MAX_POOLS: usize = 20_000;
 pub const MAX_SPLITS: usize = 20_000;
 /// Endpoints of a pool: a draw looks at two, but a table holds them all.
 pub const MAX_ENDPOINTS: usize = 10_000;
+/// Names of endpoints, over all pools: with the shortest time to live, a few thousand questions a second.
+pub const MAX_DNS_NAMES: usize = 1_000;
+/// Addresses of one name: far over what a service publishes that is meant to be balanced by its clients.
+pub const MAX_DNS_ADDRESSES: usize = 256;
+/// Name servers: they are tried one after the other.
+pub const MAX_DNS_SERVERS: usize = 8;
+/// The lowest `min_ttl`: what name servers on the same machine can take.
+pub const DNS_LOWEST_TTL: Duration = Duration::from_millis(10);
 /// Routes: twice what the look-up is measured with.
 pub const MAX_ROUTES: usize = 200_000;
 /// Hosts of a route.

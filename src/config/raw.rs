@@ -8,9 +8,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use self::{pool::*, sticky::*};
+pub(super) use self::{dns::*, pool::*, sticky::*};
 use super::spanned::{Entries, Spanned};
 
+mod dns;
 mod pool;
 mod sticky;
 
@@ -37,6 +38,8 @@ pub(super) struct File {
     /// The routes: which requests go where. The order matters only between routes that are equally specific.
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
+    /// How names of endpoints are resolved.
+    pub dns: Option<Spanned<Dns>>,
     /// What signs the pins of sticky splits.
     pub pins: Option<Spanned<Pins>>,
     /// The access log. Without this table it is off.

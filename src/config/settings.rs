@@ -4,11 +4,12 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Du
 
 use ipnet::IpNet;
 
-pub use self::{pool::*, sticky::*};
+pub use self::{dns::*, pool::*, sticky::*};
 use super::defaults;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
 use crate::model::{name::Name, weights::Weights};
 
+mod dns;
 mod pool;
 mod sticky;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub splits: Vec<Arc<Split>>,
     /// Routes in the file's order, which is the last tie-breaker of their precedence.
     pub routes: Vec<Arc<Route>>,
+    /// How names of endpoints are resolved.
+    pub dns: Dns,
     /// What signs pins.
     pub pins: Pins,
     /// The access log, off by default.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     command::{Change, Command, Kind, Origin},
+    names::{self, Findings},
     refusal::Refusal,
     state::State,
     tally::{Outcome, Tally},
@@ -67,6 +68,8 @@ pub struct Snapshot {
     pub state: State,
     /// The table in force.
     pub table: Arc<Table>,
+    /// What names of endpoints stand for, as the table was compiled with it.
+    pub resolved: Arc<Resolved>,
     /// For each split, the requests that each of its pools had taken when its weights last changed.
     taken: BTreeMap<Name, Arc<[u64]>>,
 }
@@ -78,21 +81,20 @@ pub struct Control {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     series: Arc<Series>,
     tally: Arc<Tally>,
+    names: Arc<names::Book>,
 }
 
-/// A command on its way to the controller.
+/// What is on its way to the controller.
 #[derive(Debug)]
-struct Order {
-    command: Command,
-    origin: Origin,
-    answer: oneshot::Sender<Result<Change, ControlError>>,
+enum Order {
+    Change { command: Command, origin: Origin, answer: oneshot::Sender<Result<Change, ControlError>> },
+    Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
 /// The only writer of the live state and of the routing table.
 #[derive(Debug)]
 pub struct Controller {
     endpoints: upstream::registry::Registry,
-    resolved: Resolved,
     series: Arc<Series>,
     live: Live,
     compile: Compile,
@@ -115,12 +117,12 @@ impl Controller {
         }
         let state = State::declared(&config, SystemTime::now());
         let mut endpoints = upstream::registry::Registry::default();
-        let resolved = Resolved::default();
+        let resolved = Arc::<Resolved>::default();
         let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
         let live = Live::new(Arc::clone(&table));
         let taken =
             state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
-        let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, taken }));
+        let snapshot = watch::Sender::new(Arc::new(Snapshot { config, state, table, resolved, taken }));
         let (sender, orders) = mpsc::channel(MAX_WAITING);
         let tally = Arc::new(Tally::default());
         let control = Control {
@@ -128,29 +130,40 @@ impl Controller {
             snapshot: snapshot.subscribe(),
             series: Arc::clone(&series),
             tally: Arc::clone(&tally),
+            names: Arc::default(),
         };
-        (
-            Self { endpoints, resolved, series, live: live.clone(), compile, orders, snapshot, tally },
-            control,
-            live,
-        )
+        (Self { endpoints, series, live: live.clone(), compile, orders, snapshot, tally }, control, live)
     }
 
     /// Serves commands until no handle is left.
     pub async fn run(mut self) {
-        while let Some(Order { command, origin, answer }) = self.orders.recv().await {
-            let kind = command.kind();
-            // State and table are replaced only after everything that can panic, so unwinding leaves them whole;
-            // the registry of endpoints only ever gains entries.
-            let result = catch_unwind(AssertUnwindSafe(|| self.change(&command, origin)));
-            let result = result.unwrap_or_else(|_| {
-                tracing::error!(?command, "a change was stopped by a bug; what was in force still is");
-                Err(ControlError::Failed)
-            });
-            self.tally.count(kind, outcome(&result));
-            // Whoever asked may have gone; the change stands all the same.
-            let _ = answer.send(result);
+        while let Some(order) = self.orders.recv().await {
+            // Whoever asked may have gone; what was done stands all the same.
+            match order {
+                Order::Change { command, origin, answer } => {
+                    let kind = command.kind();
+                    let result = self.guarded(|controller| controller.change(&command, origin));
+                    self.tally.count(kind, outcome(&result));
+                    let _ = answer.send(result);
+                }
+                Order::Resolve { findings, answer } => {
+                    let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));
+                }
+            }
         }
+    }
+
+    /// Does what an order asks for, so that a bug in it ends nothing but the order.
+    fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        // State and table are replaced only after everything that can panic, so unwinding leaves them whole; the
+        // registry of endpoints only ever gains entries.
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
+            tracing::error!("a change was stopped by a bug; what was in force still is");
+            Err(ControlError::Failed)
+        })
     }
 
     /// Applies, compiles and publishes.
@@ -165,7 +178,7 @@ impl Controller {
             generation,
             &before.config,
             state.live(),
-            &self.resolved,
+            &before.resolved,
             &mut self.endpoints,
             &self.series,
             Some(&before.table),
@@ -173,10 +186,35 @@ impl Controller {
         let mut taken_then = before.taken.clone();
         taken_then.insert(change.split.clone(), taken(&state, &change.split, &self.series));
         self.live.publish(Arc::clone(&table));
-        let config = Arc::clone(&before.config);
-        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, taken: taken_then }));
+        let (config, resolved) = (Arc::clone(&before.config), Arc::clone(&before.resolved));
+        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, resolved, taken: taken_then }));
         log(&change, generation);
         Ok(change)
+    }
+
+    /// Compiles and publishes with what names stand for now. The live state, and so the revision, stays as it is.
+    fn resolve(&mut self, findings: Findings) -> Result<(), ControlError> {
+        let before = Arc::clone(&self.snapshot.borrow());
+        let Some(resolved) = names::applied(&before, findings) else { return Ok(()) };
+        let generation = before.table.generation + 1;
+        let live = before.state.live();
+        let table = Arc::new((self.compile)(
+            generation,
+            &before.config,
+            live,
+            &resolved,
+            &mut self.endpoints,
+            &self.series,
+            Some(&before.table),
+        ));
+        let came = names::undrain_new(&before.table, &table, live, &resolved);
+        self.live.publish(Arc::clone(&table));
+        let left = names::drain_left(&before.table, &table);
+        let (config, state, taken) = (Arc::clone(&before.config), before.state.clone(), before.taken.clone());
+        let resolved = Arc::new(resolved);
+        self.snapshot.send_replace(Arc::new(Snapshot { config, state, table, resolved, taken }));
+        tracing::info!(generation, came, left, "names of endpoints stand for other addresses");
+        Ok(())
     }
 }
 
@@ -204,13 +242,22 @@ impl Control {
     pub async fn change(&self, command: Command, origin: Origin) -> Result<Change, ControlError> {
         let kind = command.kind();
         let (answer, answered) = oneshot::channel();
-        let unheard = match self.orders.try_send(Order { command, origin, answer }) {
+        let unheard = match self.orders.try_send(Order::Change { command, origin, answer }) {
             Ok(()) => return answered.await.unwrap_or(Err(ControlError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => ControlError::Busy,
             Err(mpsc::error::TrySendError::Closed(_)) => ControlError::Stopped,
         };
         self.tally.count(kind, Outcome::Busy);
         Err(unheard)
+    }
+
+    /// Puts what names stand for in force, and answers when it is. It waits for its turn, but is not turned away: there
+    /// is nobody who would try again.
+    pub async fn resolve(&self, findings: Findings) -> Result<(), ControlError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.orders.send(Order::Resolve { findings, answer }).await;
+        sent.map_err(|_| ControlError::Stopped)?;
+        answered.await.unwrap_or(Err(ControlError::Stopped))
     }
 
     /// What a change would do now. Nothing changes.
@@ -221,6 +268,16 @@ impl Control {
     /// What is in force now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Sees each snapshot that comes into force, or the newest of several.
+    pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// What is known of the names of endpoints.
+    pub fn names(&self) -> &Arc<names::Book> {
+        &self.names
     }
 
     /// The counts of requests.

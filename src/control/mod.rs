@@ -8,6 +8,7 @@ pub mod command;
 pub mod controller;
 pub mod history;
 pub mod lifecycle;
+pub mod names;
 pub mod pin_keys;
 pub mod refusal;
 pub mod state;

@@ -48,6 +48,7 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
         pools: pools.iter().enumerate().map(pool).collect(),
         splits: Vec::new(),
         routes: Vec::new(),
+        dns: Default::default(),
         pins: Pins::default(),
         access_log: None,
         shutdown: Shutdown { delay: Duration::ZERO, deadline: Duration::ZERO },

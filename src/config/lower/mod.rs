@@ -5,6 +5,7 @@
 
 mod access_log;
 mod action;
+mod dns;
 mod headers;
 mod host;
 mod listener;
@@ -49,6 +50,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
     }
     let listeners = listener::all(declared_listeners, &root.key("listener"), problems);
     let pools = pool::all(&file.pool, declared_listeners, &root.key("pool"), problems);
+    dns::limit_names(&pools, &file.pool, &root.key("pool"), problems);
     let declared = Declared { pools: Names::of("pool", &file.pool), splits: Names::of("split", &file.split) };
     let splits = split::all(&file.split, &declared.pools, &root.key("split"), problems);
     let routes = route::all(&file.route, &declared, &root.key("route"), problems);
@@ -63,6 +65,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         pools: pools.into_iter().map(Arc::new).collect(),
         splits: splits.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
+        dns: dns::settings(file.dns.as_ref(), &root.key("dns"), problems),
         pins: sticky::pins(file.pins.as_ref(), &root.key("pins"), problems),
         access_log,
         shutdown: shutdown(file.shutdown.as_ref(), &root.key("shutdown"), problems),

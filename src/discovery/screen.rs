@@ -1,0 +1,91 @@
+//! Which addresses an answer may name.
+//!
+//! A zone is not always in the hands of who wrote the configuration. An answer must not send requests to where they
+//! can't be meant to go: to every address, to a group of machines, or to the link's own addresses, among which clouds
+//! keep the credentials of a machine (169.254.169.254). Loopback and private addresses are where applications are.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// The address in its plain form, if it can be an endpoint's: an IPv4 address in IPv6's clothes is the IPv4 address.
+pub(super) fn screened(address: IpAddr) -> Result<IpAddr, Refused> {
+    let plain = address.to_canonical();
+    let refused = match plain {
+        IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("means no machine"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("means every machine"),
+        IpAddr::V4(ip) if ip.is_link_local() => Some("is a link's own"),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some("means no machine"),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("is a link's own"),
+        ip if ip.is_multicast() => Some("is of a group"),
+        _ => None,
+    };
+    refused.map_or(Ok(plain), |why| Err(Refused { address, why }))
+}
+
+/// Whether an address leads back to one that this process listens on. Requests would go round in a circle, or reach the
+/// admin API from a place that it is not open to.
+pub(super) fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    own.iter().any(|own| {
+        let everywhere = own.ip().is_unspecified() && address.ip().is_loopback();
+        own.port() == address.port() && (own.ip() == address.ip() || everywhere)
+    })
+}
+
+/// An address that can't be an endpoint's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is left out: it {why}")]
+pub(super) struct Refused {
+    address: IpAddr,
+    why: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_back_is_known() {
+        let own = ["127.0.0.1:9900", "0.0.0.0:8080"].map(|text| text.parse().unwrap());
+        for (text, leads_back) in [
+            ("127.0.0.1:9900", true),
+            ("127.0.0.2:9900", false),
+            ("127.0.0.1:9901", false),
+            ("127.0.0.2:8080", true),
+            ("[::1]:8080", true),
+            ("10.0.0.1:8080", false),
+        ] {
+            assert_eq!(is_own(text.parse().unwrap(), &own), leads_back, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_endpoint_can_be_at_is_refused_in_either_form() {
+        let bad = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "224.0.0.1",
+            "239.255.255.250",
+            "169.254.169.254",
+            "::",
+            "ff02::1",
+            "fe80::1",
+            "::ffff:169.254.169.254",
+            "::ffff:0.0.0.0",
+            "::ffff:224.0.0.1",
+        ];
+        for text in bad {
+            assert!(screened(text.parse().unwrap()).is_err(), "{text}");
+        }
+        for (text, plain) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("203.0.113.9", "203.0.113.9"),
+            ("::1", "::1"),
+            ("fd00::1", "fd00::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(screened(text.parse().unwrap()), Ok(plain.parse().unwrap()));
+        }
+    }
+}
