@@ -57,21 +57,24 @@ fn a_pool_that_drains_keeps_or_moves_its_sessions_as_its_bits_say() {
 #[test]
 fn a_pool_that_is_not_well_loses_its_sessions_once_and_in_panic_keeps_them() {
     let (blue, green) = (named("blue"), named("green"));
-    let instance = start(&config(1, (1, 1), "cookie = \"sb\"", &blue, &green));
-    let mut client = Client::connect(instance.addresses[0]);
-    let (mut first, mut second) = (session_on("green", &mut client), session_on("green", &mut client));
-    each_endpoint(&instance, "green", |occupancy| occupancy.set_ejected(true));
-    let table = instance.control.live.table();
-    let pool = table.pools.iter().find(|pool| pool.settings.name.as_str() == "green").expect("a pool");
-    pool.state.set_panic(true);
-    assert_eq!(first.visit(&mut client).pool, "green", "in panic, ejections are ignored");
-    pool.state.set_panic(false);
-    assert_eq!(first.visit(&mut client).pool, "blue");
-    each_endpoint(&instance, "green", |occupancy| occupancy.set_ejected(false));
-    each_endpoint(&instance, "green", |occupancy| occupancy.set_healthy(false));
-    let visit = second.visit(&mut client);
-    assert_eq!((visit.pool.as_str(), visit.issued.is_some()), ("blue", true));
-    instance.end();
+    let text = config(1, (1, 1), "cookie = \"sb\"", &blue, &green);
+    for may_panic in [true, false] {
+        let share = if may_panic { "0.5" } else { "0" };
+        let text = text.replace("[pool.green]\n", &format!("[pool.green]\npanic = {share}\n"));
+        let instance = start(&text);
+        let mut client = Client::connect(instance.addresses[0]);
+        let (mut first, mut second) = (session_on("green", &mut client), session_on("green", &mut client));
+        each_endpoint(&instance, "green", |occupancy| occupancy.set_ejected(true));
+        let visit = first.visit(&mut client);
+        let stays = if may_panic { ("green", false) } else { ("blue", true) };
+        assert_eq!((visit.pool.as_str(), visit.issued.is_some()), stays, "panic = {share}");
+        each_endpoint(&instance, "green", |occupancy| occupancy.set_ejected(false));
+        assert_eq!(first.visit(&mut client).pool, stays.0, "it has moved once, if at all");
+        each_endpoint(&instance, "green", |occupancy| occupancy.set_healthy(false));
+        let visit = second.visit(&mut client);
+        assert_eq!((visit.pool.as_str(), visit.issued.is_some()), ("blue", true));
+        instance.end();
+    }
 }
 
 fn drain(occupancy: &Occupancy) {
