@@ -231,7 +231,10 @@ impl<'a> Exchange<'a> {
                 None
             }
             Overdue::Sending => Some(Failure::ClientStalledSending),
-            Overdue::Look => self.look(cx),
+            Overdue::Look => {
+                self.patience.look_no_more();
+                self.look(cx)
+            }
         }
     }
 

@@ -111,11 +111,9 @@ impl Patience {
         self.silent = None;
     }
 
-    /// There is a look around after a while, unless one is to come already.
+    /// There is a look around after a while, unless one is to come already or is due.
     pub(super) fn look_by(&mut self, now: Instant, after: Duration) {
-        if self.look_at.is_none_or(|at| at <= now) {
-            self.look_at = Some(now + after);
-        }
+        self.look_at.get_or_insert(now + after);
     }
 
     /// There is no further look around: the runtime says when something comes of the client.
