@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    health_metrics, names,
+    health_metrics, names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -42,6 +42,7 @@ pub fn render(admin: &Admin) -> String {
     }
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
+    pins::metrics(admin, MAX_SERIES, &mut text);
     upstream(endpoints, &mut text);
     drains(admin, &mut text);
     let mut omitted = text.gauge(

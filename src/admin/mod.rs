@@ -15,6 +15,7 @@ mod health;
 mod health_metrics;
 pub mod metrics;
 mod names;
+mod pins;
 mod places;
 mod pools;
 pub mod problem;

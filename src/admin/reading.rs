@@ -9,6 +9,7 @@ use super::{
     condition::Condition,
     drains::{DrainView, ProgressView},
     names::{self, NameView},
+    pins::{self, StickyView},
     problem::Problem,
     query::{self, Named},
     router::Admin,
@@ -88,6 +89,9 @@ pub struct SplitView {
     changed_at: String,
     changed_by: Origin,
     change: Kind,
+    /// What it does with sessions, if it is sticky.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<StickyView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -281,6 +285,9 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
         since_start.insert(pool.clone(), counts.taken());
         in_flight.insert(pool.clone(), counts.in_flight);
     }
+    let released = |pool: &Name| {
+        snapshot.state.live().released.get(&(name.clone(), pool.clone())).map(|at| timestamp(*at))
+    };
     SplitView {
         name: name.clone(),
         weights: revision.weights.clone(),
@@ -292,6 +299,7 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
         changed_at: timestamp(revision.at),
         changed_by: revision.origin,
         change: revision.kind,
+        sticky: pins::view(split, released, &snapshot.table, series),
     }
 }
 

@@ -143,6 +143,9 @@ pub enum Call {
         /// Pools with their weights
         #[arg(required = true, value_name = "POOL=WEIGHT", value_parser = weight)]
         weights: Vec<(String, u64)>,
+        /// What becomes of pinned sessions: they stay, or those of pools whose share falls move
+        #[arg(long, value_name = "keep|release", value_parser = ["keep", "release"])]
+        pins: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
         #[command(flatten)]
@@ -163,6 +166,9 @@ pub enum Call {
         /// How long to wait, at most 10m
         #[arg(long, value_name = "DURATION", default_value = "30s", requires = "wait", value_parser = patience)]
         timeout: Duration,
+        /// What becomes of sessions that are pinned to the other pools: they stay (the default), or move
+        #[arg(long, value_name = "keep|release", value_parser = ["keep", "release"])]
+        pins: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
         #[command(flatten)]
@@ -178,6 +184,9 @@ pub enum Call {
         /// Go back to the weights of this revision instead
         #[arg(long, value_name = "N")]
         to_revision: Option<u64>,
+        /// What becomes of sessions that are pinned to a pool whose share falls: they move (the default), or stay
+        #[arg(long, value_name = "keep|release", value_parser = ["keep", "release"])]
+        pins: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
         #[command(flatten)]

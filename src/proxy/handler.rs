@@ -12,6 +12,7 @@ use super::{
     buffers::Buffers,
     client,
     downstream::Downstream,
+    pin::InSession,
     redirect,
     replay::Replay,
     request_head::{Outgoing, trailers_to_drop},
@@ -26,6 +27,7 @@ use crate::{
     model::{access_log::LogField, path},
     routing::{
         live::Generation,
+        pins::Session,
         select::{self, Selection},
         table::{Route, Table},
     },
@@ -55,6 +57,8 @@ pub(super) struct Request {
     pub(super) arm: Option<(usize, usize)>,
     /// The pool, an index into the table.
     pub(super) pool: usize,
+    /// The session that it belongs to, if its split is sticky.
+    pub(super) session: Option<InSession>,
     /// The claim on the endpoint.
     pub(super) lease: Lease,
     /// On its way up: at first the head and as much of the body as came with it.
@@ -211,7 +215,7 @@ fn act(
         }
         Selection::Redirect { route } => (route, Err(None)),
         Selection::Unavailable { route, .. } => (route, Err(Some("no endpoint is available"))),
-        Selection::Forward { route, arm, pool, lease } => (route, Ok((arm, pool, lease))),
+        Selection::Forward { route, arm, pool, lease, session } => (route, Ok((arm, pool, lease, session))),
     };
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
     let routed = {
@@ -222,8 +226,8 @@ fn act(
         record.set(LogField::RequestId, id);
     }
     let answer = match (destination, &routed.settings().action) {
-        (Ok((arm, pool, lease)), _) => match check(routed.settings(), view) {
-            Ok(upgrade) => return forward(downstream, view, upgrade, (arm, pool, lease), (routed, account)),
+        (Ok(selected), _) => match check(routed.settings(), view) {
+            Ok(upgrade) => return forward(downstream, view, upgrade, selected, (routed, account)),
             Err(refusal) => refusal,
         },
         (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target, view.scheme),
@@ -286,7 +290,7 @@ fn forward(
     downstream: &Downstream,
     view: &View<'_>,
     upgrade: Option<usize>,
-    (arm, pool, lease): (Option<(usize, usize)>, usize, Lease),
+    (arm, pool, lease, session): (Option<(usize, usize)>, usize, Lease, Option<Session>),
     (routed, mut account): (Routed, Account),
 ) -> (Begin, usize) {
     let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
@@ -302,6 +306,7 @@ fn forward(
         peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: routed.request_id(),
+        in_session: session.is_some(),
     };
     outgoing.write(&mut message);
     let head_end = message.len() - b"\r\n".len();
@@ -316,10 +321,11 @@ fn forward(
         }
     };
     let traits = Traits::of(head, buffer, upgrade, downstream.peer.is_trusted);
+    let session = session.map(|session| InSession::new(session, view, downstream.peer.is_trusted));
     let key = copied_key(downstream, view, &routed.table, arm);
     let attempts = Attempts::new(lease.id, settings.timeout.map(|timeout| account.started + timeout));
     let up = Replay::new(message, head_end);
-    let mut request = Request { routed, arm, pool, lease, up, body, attempts, key, traits, account };
+    let mut request = Request { routed, arm, pool, session, lease, up, body, attempts, key, traits, account };
     if !request.body.is_done() || traits.told_attempts > 0 {
         request.prepare();
     }

@@ -27,6 +27,7 @@ mod held;
 mod linger;
 mod listener;
 mod outbox;
+mod pin;
 mod plane;
 mod redirect;
 mod replay;

@@ -6,6 +6,7 @@
 use super::{downstream::Peer, target::Target};
 use crate::{
     config,
+    routing::pins,
     wire::{
         emit,
         fields::{self, Field, Fields, Known},
@@ -30,6 +31,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a [u8]>,
     /// The request's id, if the route sends one.
     pub(super) request_id: Option<&'a [u8]>,
+    /// Whether its split is sticky: a pin in a field of our own has been read, and goes no further.
+    pub(super) in_session: bool,
 }
 
 impl Outgoing<'_> {
@@ -87,11 +90,13 @@ impl Outgoing<'_> {
     #[inline]
     fn passes(&self, field: &Field) -> bool {
         let passes = match field.known {
-            // What many applications read as a field that is dropped or written anew here.
-            Known::Other if self.head.fields.underscore => {
-                !fields::reads_as_known(field.name.of(self.buffer))
+            Known::Other => {
+                // What many applications read as a field that is dropped or written anew here.
+                let reads_as_known =
+                    self.head.fields.underscore && fields::reads_as_known(field.name.of(self.buffer));
+                !(reads_as_known || self.in_session && self.is_pin(field))
             }
-            Known::Other | Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
+            Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
             Known::Expect => self.head.expects_continue,
             Known::XRequestId => self.request_id.is_none(),
             Known::XForwardedOther => self.peer.is_trusted,
@@ -112,6 +117,10 @@ impl Outgoing<'_> {
         passes
             && !self.head.fields.is_nominated(self.buffer, field.name)
             && !is_dropped(&self.route.request_headers, field.name.of(self.buffer))
+    }
+
+    fn is_pin(&self, field: &Field) -> bool {
+        field.name.of(self.buffer).eq_ignore_ascii_case(pins::FIELD.as_bytes())
     }
 
     /// Writes who the client is, and that the request came through here.

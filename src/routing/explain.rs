@@ -154,7 +154,7 @@ impl Explanation {
         }
     }
 
-    fn say(&mut self, step: String) {
+    pub(super) fn say(&mut self, step: String) {
         self.steps.push(step);
     }
 
@@ -257,6 +257,9 @@ impl Explanation {
         let weights: Vec<_> =
             self.pools.iter().map(|pool| format!("{} {}", pool.pool, pool.weight)).collect();
         self.say(format!("split {} shares by the weights {}", split.settings.name, weights.join(", ")));
+        if self.tell_pins(table, split, request) {
+            return;
+        }
         let mut client = ClientKey::default();
         let key = split.settings.key.as_ref();
         match key.and_then(|key| key_of(key, request, &mut client)) {
@@ -404,7 +407,7 @@ fn shares(table: &Table, split: &Split) -> Vec<PoolShare> {
     split.arms.iter().map(share).collect()
 }
 
-fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
+pub(super) fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
     pool.endpoints.iter().map(|(endpoint, weight)| {
         let standing = endpoint.occupancy.standing();
         Candidate {

@@ -4,10 +4,11 @@
 //! one table. In the steady state nothing is allocated: the sequences of splits and pools are made when first needed
 //! and kept until their weights change.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 pub use super::chooser::Chooser;
 use super::{
+    pins::Session,
     request_view::RequestView,
     split_key::{ClientKey, key_of},
     table::{Pool, Split, Table, Target},
@@ -46,6 +47,8 @@ pub enum Selection {
         pool: usize,
         /// The claim on the endpoint.
         lease: Lease,
+        /// The session that the request belongs to, if its split is sticky.
+        session: Option<Session>,
     },
     /// There is nobody to answer it.
     Unavailable {
@@ -70,31 +73,40 @@ pub fn select(
         Target::Redirect => return Selection::Redirect { route },
         Target::Split(split) => split,
         Target::Pool(pool) => {
-            return match (Claims { table, chooser, upstreams, series, tried: &[] }).claim(pool) {
-                Some(lease) => Selection::Forward { route, arm: None, pool, lease },
+            return match (Claims { table, chooser, upstreams, series, tried: &[], pinned: false }).claim(pool)
+            {
+                Some(lease) => Selection::Forward { route, arm: None, pool, lease, session: None },
                 None => Selection::Unavailable { route, arm: None },
             };
         }
     };
     let compiled = &table.splits[split];
+    let mut claims = Claims { table, chooser, upstreams, series, tried: &[], pinned: false };
+    let mut session = None;
+    if let Some(sticky) = &compiled.settings.sticky {
+        match claims.pinned(route, split, sticky, request) {
+            Ok(selection) => return selection,
+            Err(opened) => session = Some(opened),
+        }
+    }
     let mut client = ClientKey::default();
     let key = compiled.settings.key.as_ref().and_then(|key| key_of(key, request, &mut client));
     let arm = match key {
         Some(key) => bucketed(compiled, table, key, |_| true).expect("a split's weights have a sum above 0"),
-        None => chooser.draw(compiled),
+        None => claims.chooser.draw(compiled),
     };
-    series.of(compiled.arms[arm].slot).drawn.add(1);
+    claims.series.of(compiled.arms[arm].slot).drawn.add(1);
     let pool = compiled.arms[arm].pool;
-    let mut claims = Claims { table, chooser, upstreams, series, tried: &[] };
     match claims.claim(pool) {
-        Some(lease) => Selection::Forward { route, arm: Some((split, arm)), pool, lease },
-        None => claims.pass_on(route, (split, arm), key),
+        Some(lease) => Selection::Forward { route, arm: Some((split, arm)), pool, lease, session },
+        None => claims.pass_on(route, (split, arm), key, session),
     }
 }
 
 /// Decides where the next attempt of a request goes whose earlier ones failed: the same pool if it has another
 /// available endpoint than those `tried`, else the other pools of the split, unless the split says that its share is
-/// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty.
+/// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty. The session that
+/// the request has stays the same one; it is not in the answer.
 pub fn select_again(
     table: &Table,
     chooser: &mut Chooser,
@@ -105,10 +117,13 @@ pub fn select_again(
     tried: &[EndpointId],
 ) -> Selection {
     let (route, arm, pool) = earlier;
-    let mut claims = Claims { table, chooser, upstreams, series, tried };
-    match (claims.claim(pool), arm) {
-        (Some(lease), _) => Selection::Forward { route, arm, pool, lease },
-        (None, Some(arm)) => claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty())),
+    let mut claims = Claims { table, chooser, upstreams, series, tried, pinned: false };
+    // Where the request was, its session is not a new one.
+    let is_sticky = arm.is_some_and(|(split, _)| table.splits[split].settings.sticky.is_some());
+    let lease = if is_sticky { claims.claim_in_session(pool) } else { claims.claim(pool) };
+    match (lease, arm) {
+        (Some(lease), _) => Selection::Forward { route, arm, pool, lease, session: None },
+        (None, Some(arm)) => claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty()), None),
         (None, None) => Selection::Unavailable { route, arm },
     }
 }
@@ -137,18 +152,20 @@ pub(super) fn bucketed(
 }
 
 /// What claiming needs, put together.
-struct Claims<'a> {
-    table: &'a Table,
-    chooser: &'a mut Chooser,
-    upstreams: &'a mut Upstreams,
-    series: &'a mut LocalSeries,
+pub(super) struct Claims<'a> {
+    pub(super) table: &'a Table,
+    pub(super) chooser: &'a mut Chooser,
+    pub(super) upstreams: &'a mut Upstreams,
+    pub(super) series: &'a mut LocalSeries,
     tried: &'a [EndpointId],
+    /// Whether endpoints count that take no new session: only for one that is there already.
+    pinned: bool,
 }
 
 impl Claims<'_> {
     /// Claims an endpoint of a pool, chosen as the pool balances; `None` if none takes a request.
     #[inline]
-    fn claim(&mut self, pool: usize) -> Option<Lease> {
+    pub(super) fn claim(&mut self, pool: usize) -> Option<Lease> {
         let pool = &self.table.pools[pool];
         for _ in 0..CLAIMS {
             let panics = pool.state.panics();
@@ -160,12 +177,30 @@ impl Claims<'_> {
         None
     }
 
+    /// Claims an endpoint of a pool for a session that is there already: one that takes every session, or else one
+    /// that takes no new ones.
+    pub(super) fn claim_in_session(&mut self, pool: usize) -> Option<Lease> {
+        self.claim(pool).or_else(|| {
+            self.pinned = true;
+            let lease = self.claim(pool);
+            self.pinned = false;
+            lease
+        })
+    }
+
+    /// Claims the endpoint of a pool at an address for a session that is there already, if it takes the request.
+    pub(super) fn claim_at(&mut self, pool: usize, address: SocketAddr) -> Option<Lease> {
+        let pool = &self.table.pools[pool];
+        let known = pool.endpoints.iter().find(|(endpoint, _)| endpoint.address == address);
+        let may = |endpoint: &Endpoint| takes(endpoint, true, pool.state.panics());
+        let (endpoint, _) = known.filter(|(endpoint, weight)| *weight > 0 && may(endpoint))?;
+        self.upstreams.claim(endpoint, u64::MAX, self.series).ok()
+    }
+
     #[inline]
     fn balance(&mut self, pool: &Arc<Pool>, panics: bool) -> Option<usize> {
-        let tried = self.tried;
-        let may = |endpoint: &Endpoint| {
-            endpoint.occupancy.standing().is_available_in(panics) && !tried.contains(&endpoint.id)
-        };
+        let (tried, pinned) = (self.tried, self.pinned);
+        let may = |endpoint: &Endpoint| takes(endpoint, pinned, panics) && !tried.contains(&endpoint.id);
         match &pool.settings.balance {
             Balance::LeastRequest | Balance::Hash(_) => {
                 pool.balancer.least_request(&pool.endpoints, self.chooser.rng(), may)
@@ -188,7 +223,13 @@ impl Claims<'_> {
     /// Gives the share of a pool that can't take it to the split's other available pools: to the key's next best, or
     /// by their weights. A pool of weight 0 is never among them.
     #[cold]
-    fn pass_on(&mut self, route: usize, from: (usize, usize), key: Option<&[u8]>) -> Selection {
+    fn pass_on(
+        &mut self,
+        route: usize,
+        from: (usize, usize),
+        key: Option<&[u8]>,
+        session: Option<Session>,
+    ) -> Selection {
         let (split, drawn) = from;
         let compiled = &self.table.splits[split];
         let mut left: u64 = 0;
@@ -207,10 +248,21 @@ impl Claims<'_> {
             let Some(next) = next else { break };
             let pool = compiled.arms[next].pool;
             if let Some(lease) = self.claim(pool) {
-                return Selection::Forward { route, arm: Some((split, next)), pool, lease };
+                return Selection::Forward { route, arm: Some((split, next)), pool, lease, session };
             }
             left &= !(1 << next);
         }
         Selection::Unavailable { route, arm: Some(from) }
     }
+}
+
+/// Whether an endpoint takes a request, of a session that is there already or of a new one, in a pool that ignores
+/// ejections if it `panics`.
+#[inline]
+pub(super) fn takes(endpoint: &Endpoint, pinned: bool, panics: bool) -> bool {
+    let standing = endpoint.occupancy.standing();
+    if !pinned {
+        return standing.is_available_in(panics);
+    }
+    standing.takes_pinned() || (panics && standing.takes_pinned_but_for_ejection())
 }

@@ -16,6 +16,7 @@ use crate::{
         buffers::Buffers,
         clock,
         outbox::Outbox,
+        pin,
         request_head::trailers_to_drop,
         response_head::{Afterwards, Incoming},
         retry::Failure,
@@ -265,6 +266,9 @@ impl Exchange<'_> {
         let out = self.down.outbox.room(&worker.buffers);
         let incoming = Incoming { buffer: bytes, head, edits, attempt };
         incoming.write(out, &body, self.down.afterwards, &worker.date, id);
+        if self.request.session.is_some() {
+            pin::add(out, self.request, worker);
+        }
         self.request.account.answered(head.status);
         self.down.state = if body.is_done() { State::Read } else { State::Body(body) };
         if self.up_state == Up::Sent {
@@ -294,6 +298,9 @@ impl Exchange<'_> {
         let out = self.down.outbox.room(&self.downstream.worker.buffers);
         let edits = &settings.response_headers;
         Incoming { buffer: bytes, head, edits, attempt: None }.write_upgrade(out);
+        if self.request.session.is_some() {
+            pin::add(out, self.request, &self.downstream.worker);
+        }
         out.extend_from_slice(rest);
         self.request.account.sent += rest.len() as u64;
         self.request.account.answered(101);
