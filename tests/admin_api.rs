@@ -155,6 +155,7 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["dry_run"], json!(true));
         assert_eq!(answer.json()["changed"], json!(path != ROLLBACK));
+        assert_eq!(answer.json()["revision"], json!(0), "the one in force");
     }
     assert_eq!(instance.get("/v1/splits/shop").json()["weights"]["blue"], json!(95));
     assert_eq!(instance.plane.live.table().generation, 1);

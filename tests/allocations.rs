@@ -18,6 +18,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const REQUEST: &[u8] =
     b"GET /shop/item?id=7 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
 const POST: &[u8] = b"POST /shop/cart HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 5\r\n\r\nhello";
+/// It begins a session, so its response brings a pin.
+const BEGINNING: &[u8] = b"GET /stay HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
 
@@ -45,6 +47,14 @@ endpoints = ["{plain}"]
 endpoints = ["{chunked}"]
 [split.shop]
 weights = {{ blue = 9, green = 1 }}
+[split.stay]
+weights = {{ blue = 1, green = 1 }}
+sticky = {{ cookie = "sb", ttl = "1h" }}
+[[route]]
+name = "stay"
+hosts = ["shop.example"]
+path = "/stay"
+split = "stay"
 [[route]]
 name = "shop"
 hosts = ["shop.example"]
@@ -57,9 +67,11 @@ split = "shop"
     let mut client = TcpStream::connect(instance.addresses[0]).expect("it listens");
     client.set_nodelay(true).expect("a socket option");
     let mut buffer = [0; 4096];
+    let pinned = pinned(&mut client, &mut buffer);
     let mut round = |count: usize| {
         for number in 0..count {
-            client.write_all(if number % 4 == 0 { POST } else { REQUEST }).expect("it reads");
+            let request = [POST, &pinned, BEGINNING, REQUEST][number % 4];
+            client.write_all(request).expect("it reads");
             read_response(&mut client, &mut buffer);
         }
     };
@@ -72,14 +84,24 @@ split = "shop"
     instance.end();
 }
 
+/// A request of a session that is pinned.
+fn pinned(client: &mut TcpStream, buffer: &mut [u8]) -> Vec<u8> {
+    client.write_all(BEGINNING).expect("it reads");
+    let length = read_response(client, buffer);
+    let response = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    let (_, cookie) = response.split_once("Set-Cookie: ").expect("a session begins");
+    let (cookie, _) = cookie.split_once(';').expect("it has attributes");
+    format!("GET /stay HTTP/1.1\r\nHost: shop.example\r\nCookie: a=b; {cookie}\r\n\r\n").into_bytes()
+}
+
 /// Reads until the end that both kinds of response have in common with no other part of them.
-fn read_response(client: &mut TcpStream, buffer: &mut [u8]) {
+fn read_response(client: &mut TcpStream, buffer: &mut [u8]) -> usize {
     let mut length = 0;
     loop {
         length += client.read(&mut buffer[length..]).expect("it answers");
         let read = &buffer[..length];
         if read.ends_with(b"\r\n\r\nhello") || read.ends_with(b"hello\r\n0\r\n\r\n") {
-            return;
+            return length;
         }
         assert!(length < buffer.len(), "no end: {}", String::from_utf8_lossy(read));
     }

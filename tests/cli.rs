@@ -298,3 +298,12 @@ fn the_options_of_a_call_may_stand_before_its_name() {
     assert_eq!(code(&status), 0, "{status:?}");
     assert!(parsed(&status)["generation"].is_u64(), "{status:?}");
 }
+
+#[test]
+fn the_demo_s_admin_api_is_for_this_machine_alone() {
+    let output = switchback(&["demo", "--admin-listen", "0.0.0.0:9900"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--admin-listen") && said.contains("only a loopback address"), "{said}");
+    assert!(!said.contains("configuration"), "it blames a file that nobody has seen: {said}");
+}

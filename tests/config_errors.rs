@@ -301,6 +301,16 @@ fn each_mistake_is_one_error_at_its_place() {
             "can't be edited",
         ),
         (
+            route("pool = \"blue\"\nrequest_headers = { set = { Transfer_Encoding = \"chunked\" } }"),
+            "/route/0/request_headers/set/Transfer_Encoding",
+            "can't be edited",
+        ),
+        (
+            route("pool = \"blue\"\nresponse_headers = { add = { \"Content0Length\" = \"3\" } }"),
+            "/route/0/response_headers/add/Content0Length",
+            "can't be edited",
+        ),
+        (
             route("pool = \"blue\"\nresponse_headers = { add = { \"a b\" = \"c\" } }"),
             "/route/0/response_headers/add/a b",
             "no field name",

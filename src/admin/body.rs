@@ -133,6 +133,12 @@ impl Object {
         Ok(values)
     }
 
+    /// Takes out the first member of a name, if it is a text.
+    pub fn take_text(&mut self, name: &str) -> Option<Value> {
+        let place = self.0.iter().position(|(of, value)| of == name && value.is_string())?;
+        Some(self.0.remove(place).1)
+    }
+
     /// All members as weights; which pools and weights are allowed is the split's matter.
     pub fn weights(self) -> Result<Vec<(String, u64)>, Problem> {
         if self.0.len() > Weights::MAX_POOLS {

@@ -67,7 +67,11 @@ impl<const WAITS: bool> Call<WAITS> {
     pub async fn make(self, command: Command) -> Result<Made, Problem> {
         let Self { admin, place, query, .. } = self;
         if query.dry_run {
-            let change = admin.control.preview(&command, Origin::Admin)?;
+            let mut change = admin.control.preview(&command, Origin::Admin)?;
+            // What a change would be numbered is not known before it is made: others may come first.
+            if change.changed() {
+                change.revision = admin.control.snapshot().state.revision();
+            }
             return Ok(Made { change, dry_run: true, wait: None, admin, _kept: None });
         }
         // Before anything is changed: a refused call has changed nothing.

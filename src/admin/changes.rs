@@ -14,7 +14,7 @@ use super::{
     router::Admin,
 };
 use crate::{
-    control::command::{Change, Command, Effect, Kind},
+    control::command::{Change, Command, Effect, Kind, PinsOnChange},
     model::{name::Name, weights::Weights},
 };
 
@@ -31,6 +31,9 @@ pub struct Answer {
     split: Name,
     weights: Weights,
     previous: Weights,
+    /// What became of pins, and the pools whose pins were released.
+    pins: PinsOnChange,
+    released: Vec<Name>,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     drained: Option<bool>,
@@ -41,24 +44,29 @@ pub struct Answer {
 
 /// `PUT /v1/splits/{split}/weights`.
 pub async fn weights(Named(split): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
-    let weights = call.body()?.weights()?;
-    answer(call.make(Command::SetWeights { split, weights }).await?).await
+    let mut set = call.body()?;
+    // A pool may be called "pins", too: its weight is a number.
+    let pins = pins(set.take_text("pins"))?;
+    let weights = set.weights()?;
+    answer(call.make(Command::SetWeights { split, weights, pins }).await?).await
 }
 
 /// `POST /v1/splits/{split}/switch`.
 pub async fn switch(Named(split): Named, mut call: Call<true>) -> Result<Json<Answer>, Problem> {
-    let [to] = call.body()?.members(["to"])?;
+    let [to, kept] = call.body()?.members(["to", "pins"])?;
+    let pins = pins(kept)?;
     let to = match to {
         Some(Value::String(pool)) => pool,
         Some(other) => return wrong("/to", format!("{} is not the name of a pool", short(&other))),
         None => return wrong("/to", "the pool to switch to is missing".into()),
     };
-    answer(call.make(Command::Switch { split, to }).await?).await
+    answer(call.make(Command::Switch { split, to, pins }).await?).await
 }
 
 /// `POST /v1/splits/{split}/rollback`; its body may be empty.
 pub async fn rollback(Named(split): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
-    let [revision] = call.optional_body().members(["revision"])?;
+    let [revision, kept] = call.optional_body().members(["revision", "pins"])?;
+    let pins = pins(kept)?;
     let to_revision = match &revision {
         None => None,
         Some(number) => match number.as_u64() {
@@ -66,7 +74,21 @@ pub async fn rollback(Named(split): Named, mut call: Call<false>) -> Result<Json
             None => return wrong("/revision", format!("{} is not the number of a revision", short(number))),
         },
     };
-    answer(call.make(Command::Rollback { split, to_revision }).await?).await
+    answer(call.make(Command::Rollback { split, to_revision, pins }).await?).await
+}
+
+/// What a body says of pins.
+fn pins(said: Option<Value>) -> Result<Option<PinsOnChange>, Problem> {
+    let pins = match said {
+        None => return Ok(None),
+        Some(Value::String(text)) if text == "keep" => PinsOnChange::Keep,
+        Some(Value::String(text)) if text == "release" => PinsOnChange::Release,
+        Some(other) => {
+            let fault = Fault::at("/pins", format!("{} says nothing about pins", short(&other)));
+            return Err(Problem::invalid(vec![fault.allowing(["keep", "release"])]));
+        }
+    };
+    Ok(Some(pins))
 }
 
 pub(super) fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
@@ -77,7 +99,7 @@ pub(super) fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
 async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
     let Change { revision, kind, at, .. } = made.change;
     let changed = made.change.changed();
-    let Effect::Weights { split, before, after } = &made.change.effect else {
+    let Effect::Weights { split, before, after, pins, released } = &made.change.effect else {
         unreachable!("these commands are about a split's weights")
     };
     let in_flight = match made.wait {
@@ -92,6 +114,8 @@ async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
         split: split.clone(),
         weights: after.clone(),
         previous: before.clone(),
+        pins: *pins,
+        released: released.clone(),
         at: humantime::format_rfc3339_millis(at).to_string(),
         drained: in_flight.as_ref().map(|left| left.values().all(|in_flight| *in_flight == 0)),
         in_flight,

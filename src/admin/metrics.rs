@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    health_metrics, limits, names,
+    health_metrics, limits, names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -42,6 +42,7 @@ pub fn render(admin: &Admin) -> String {
     }
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
+    pins::metrics(admin, MAX_SERIES, &mut text);
     upstream(endpoints, &mut text);
     drains(admin, &mut text);
     limits::metrics(admin, &mut text);
@@ -281,7 +282,7 @@ fn workers(admin: &Admin, text: &mut Text) {
         .sample(&[], sum(|counts| counts.connections.value()));
     text.counter(
         "switchback_requests_refused_total",
-        "Requests refused before they had a route: malformed, too large or too slow.",
+        "Requests refused before they had a route: malformed, too large, too slow or too many.",
     )
     .sample(&[], sum(|counts| counts.refused.value()));
     text.counter("switchback_requests_unrouted_total", "Requests that no route took.")
@@ -291,6 +292,11 @@ fn workers(admin: &Admin, text: &mut Text) {
         "Access log records dropped because the queue was full.",
     )
     .sample(&[], sum(|counts| counts.log_dropped.value()));
+    text.counter(
+        "switchback_access_log_lost_total",
+        "Access log lines that could not be written, such as to a full disk.",
+    )
+    .sample(&[], admin.control.series().log_lost.value());
     let mut family = text.gauge(
         "switchback_worker_table_generation",
         "The generation of the routing table that a worker used last.",

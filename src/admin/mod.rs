@@ -16,6 +16,7 @@ mod health_metrics;
 mod limits;
 pub mod metrics;
 mod names;
+mod pins;
 mod places;
 mod pools;
 pub mod problem;

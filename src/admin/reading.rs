@@ -10,6 +10,7 @@ use super::{
     drains::{DrainView, ProgressView},
     limits::{self, Limits},
     names::{self, NameView},
+    pins::{self, StickyView},
     problem::Problem,
     query::{self, Named},
     router::Admin,
@@ -89,6 +90,9 @@ pub struct SplitView {
     changed_at: String,
     changed_by: Origin,
     change: Kind,
+    /// What it does with sessions, if it is sticky.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<StickyView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,7 +161,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let (table, series) = (&snapshot.table, admin.control.series());
-    let listeners = &snapshot.config.listeners;
+    let (listeners, bound) = (&snapshot.config.listeners, admin.lifecycle.addresses());
     Ok(Json(Status {
         version: admin.version,
         phase: admin.lifecycle.phase(),
@@ -175,8 +179,13 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             .collect(),
         listeners: listeners
             .iter()
+            .enumerate()
             .take(MAX_LISTED)
-            .map(|listener| Listener { name: listener.name.clone(), address: listener.address.to_string() })
+            .map(|(place, listener)| Listener {
+                name: listener.name.clone(),
+                // While they are not open yet, that of the file.
+                address: bound.get(place).unwrap_or(&listener.address).to_string(),
+            })
             .collect(),
         routes: routes(table, series),
         splits: table
@@ -280,6 +289,9 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
         since_start.insert(pool.clone(), counts.taken());
         in_flight.insert(pool.clone(), counts.in_flight);
     }
+    let released = |pool: &Name| {
+        snapshot.state.live().released.get(&(name.clone(), pool.clone())).map(|at| timestamp(*at))
+    };
     SplitView {
         name: name.clone(),
         weights: revision.weights.clone(),
@@ -291,6 +303,7 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
         changed_at: timestamp(revision.at),
         changed_by: revision.origin,
         change: revision.kind,
+        sticky: pins::view(split, released, &snapshot.table, series),
     }
 }
 

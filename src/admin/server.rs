@@ -4,7 +4,12 @@
 //! unread answers have limits, and so has the number of connections, at which the one that has been silent longest
 //! gives way ([`super::places`]).
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use hyper::{body::Incoming, service::service_fn};
@@ -52,6 +57,9 @@ impl Default for Limits {
 const MAX_HEAD: usize = 64 * 1024;
 /// How long accepting pauses after an error such as running out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A trouble that lasts is warned of this often.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// How long, and for how many bytes, a closed connection waits for the client to close it too.
 const MAX_LINGER: Duration = Duration::from_secs(1);
@@ -109,6 +117,7 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     connections: &mut JoinSet<()>,
 ) {
     let places = Places::new(limits.connections);
+    let mut warned = None;
     loop {
         let accepted = tokio::select! {
             () = stopped(stop) => return,
@@ -133,7 +142,10 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin API could not accept a connection");
+                if warned.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_WARNINGS) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(%error, "the admin API could not accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

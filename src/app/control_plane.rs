@@ -12,17 +12,19 @@ use std::{
 use anyhow::Context;
 use tokio::{sync::watch, task::JoinSet};
 
+use super::descriptors::{self, Shares};
 use crate::{
     admin::{
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
     },
-    config::{AdminAddress, Config, defaults},
+    config::{self, AdminAddress, Config, defaults},
     control::{
         controller::{Control, Controller},
         lifecycle::{Lifecycle, Phase},
         names,
+        pin_keys::{self, KeyFile},
     },
     discovery::dns::Dns,
     health::{
@@ -61,12 +63,16 @@ impl ControlPlane {
             Some(AdminAddress::Loopback(address)) => Some(Socket::tcp(*address)?),
             Some(AdminAddress::Unix(path)) => Some(Socket::unix(path)?),
         };
+        let places = Shares::of(descriptors::limit(), &config)?.admin;
+        let limits = Limits { connections: places, ..Limits::default() };
         let admin = socket.as_ref().map(Socket::bound).transpose().context("the admin API's address")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
         let (controller, control, live) = Controller::new(Arc::clone(&config), Arc::clone(&series));
+        warn_of_passing_key(&config);
+        let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
         let (first, resolved) = mpsc::sync_channel(1);
         let dns = Dns::new(config.dns.clone());
         let own = own_addresses(&config, admin.as_ref());
@@ -83,7 +89,9 @@ impl ControlPlane {
         });
         let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || runtime.block_on(run(controller, names, socket, served, stopped)))
+            .spawn(move || {
+                runtime.block_on(run(controller, names, key_file, socket, (served, limits), stopped))
+            })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
             // Traffic for other pools must not wait for a name server that is away.
@@ -122,6 +130,17 @@ impl Drop for ControlPlane {
     }
 }
 
+/// Says it where pins will not outlive the process.
+fn warn_of_passing_key(config: &Config) {
+    let signs = |split: &config::Split| split.sticky.as_ref().is_some_and(|sticky| sticky.signed);
+    if config.pins.key_file.is_none() && config.splits.iter().any(|split| signs(split)) {
+        tracing::warn!(
+            "pins are signed by a key that lives as long as this process, so a restart ends all sessions, and no other \
+             instance knows them: name a [pins] key_file"
+        );
+    }
+}
+
 /// Where this process listens; a listener's port that is yet to be taken is not among them.
 fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
     let admin = admin.and_then(|bound| match bound {
@@ -140,8 +159,9 @@ fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
 async fn run(
     controller: Controller,
     names: impl Future<Output = ()> + Send + 'static,
+    key_file: Option<KeyFile>,
     socket: Option<Socket>,
-    admin: Arc<Admin>,
+    (admin, limits): (Arc<Admin>, Limits),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
@@ -149,8 +169,9 @@ async fn run(
     watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
+    let keys = key_file.map(|file| tokio::spawn(file.follow()));
     if let Some(socket) = socket
-        && let Err(error) = serve(socket, admin, Limits::default(), stop.clone()).await
+        && let Err(error) = serve(socket, admin, limits, stop.clone()).await
     {
         // The proxy goes on: traffic matters more than the means to change it.
         tracing::error!(%error, "the admin API could not be served");
@@ -159,6 +180,7 @@ async fn run(
     let _ = stop.wait_for(|stop| *stop).await;
     names.abort();
     controller.abort();
+    keys.inspect(tokio::task::JoinHandle::abort);
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
 }

@@ -1,34 +1,113 @@
 //! How many file descriptors the process may have, and how they are shared out.
+//!
+//! Invariant: the shares add up to no more than the limit, and each client's connection has one for the upstream
+//! connection that its request may need. So clients alone can't use the descriptors up, whatever they do, and the admin
+//! API and the log have theirs.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    proxy::{self, Allowance},
+};
 
-/// The share of all descriptors that clients can't take: a quarter is for upstreams, the admin API and files.
-const RESERVED_SHARE: u64 = 4;
+/// What is open whatever comes: the standard streams, the log, the admin socket, and what two runtimes and their signals
+/// take (about a dozen).
+const FIXED: u64 = 24;
+/// What each worker's runtime takes.
+const OF_A_WORKER: u64 = 4;
+/// The most that the admin API's clients are given; it has no more places.
+const MOST_ADMIN: u64 = 256;
 
-/// Raises the soft limit to the hard one, and answers how many connections of clients each listener may have.
-///
-/// Without this, clients that only connect could take the descriptors that their own upstream connections, and the
-/// admin API's callers, need.
-pub(super) fn connections(config: &Config) -> usize {
+/// Who may have how many descriptors at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Of the data plane.
+    pub(super) proxy: Allowance,
+    /// Connections of the admin API's clients.
+    pub(super) admin: usize,
+}
+
+/// Raises the soft limit to the hard one, and answers it.
+pub(super) fn limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     // No limit at all is possible, too.
-    let limit = if raised.is_ok() { maximum } else { current }.unwrap_or(u64::MAX);
-    let most = usize::try_from(limit - limit / RESERVED_SHARE).unwrap_or(usize::MAX);
-    for listener in &config.listeners {
-        if listener.max_connections > most
-            && listener.max_connections != crate::config::defaults::MAX_CONNECTIONS
-        {
-            tracing::warn!(
-                listener = %listener.name,
-                max_connections = listener.max_connections,
-                descriptors = limit,
-                "the limit of open files (ulimit -n) allows {most} connections only"
+    if raised.is_ok() { maximum } else { current }.unwrap_or(u64::MAX)
+}
+
+impl Shares {
+    /// Shares a limit out; an error if it is too low to serve anybody.
+    pub(super) fn of(limit: u64, config: &Config) -> anyhow::Result<Self> {
+        let workers = proxy::workers(config) as u64;
+        // A listener has a socket on each worker, and may accept one connection more than there is room for, because the
+        // workers look at the count and accept independently of each other.
+        let fixed = FIXED + workers * (OF_A_WORKER + 2 * config.listeners.len() as u64);
+        let left = limit.saturating_sub(fixed);
+        let admin = (left / 8).min(MOST_ADMIN);
+        // What nobody has a share of: files, name resolution.
+        let spare = left / 16;
+        let connections = left - admin - spare;
+        let idle = connections / 8;
+        let clients = (connections - idle) / 2;
+        if clients == 0 || admin == 0 {
+            anyhow::bail!(
+                "the limit of open files (ulimit -n) is {limit}; {workers} workers need at least {}",
+                fixed + 8
             );
         }
+        let size = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
+        let proxy = Allowance { connections: size(clients), idle_upstream: size(idle) };
+        Ok(Self { proxy, admin: size(admin) })
     }
-    tracing::info!(descriptors = limit, connections = most, "file descriptors are shared out");
-    most
+
+    /// Tells the log, and warns of listeners that want more than there is.
+    pub(super) fn announce(&self, limit: u64, config: &Config) {
+        let most = self.proxy.connections;
+        for listener in &config.listeners {
+            if listener.max_connections > most
+                && listener.max_connections != crate::config::defaults::MAX_CONNECTIONS
+            {
+                tracing::warn!(
+                    listener = %listener.name,
+                    max_connections = listener.max_connections,
+                    descriptors = limit,
+                    "the limit of open files (ulimit -n) allows {most} connections only, over all listeners"
+                );
+            }
+        }
+        tracing::info!(descriptors = limit, connections = most, "file descriptors are shared out");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listeners: usize, workers: usize) -> Config {
+        let mut text = format!("workers = {workers}\n");
+        for number in 0..listeners {
+            text +=
+                &format!("[[listener]]\nname = \"l{number}\"\nlisten = \"127.0.0.1:{}\"\n", 8000 + number);
+        }
+        text += "[pool.app]\nendpoints = [\"127.0.0.1:1\"]\n[[route]]\nname = \"all\"\npool = \"app\"\n";
+        crate::config::parse("test.toml", &text).expect("a test's file is right").0
+    }
+
+    #[test]
+    fn the_shares_never_add_up_to_more_than_the_limit() {
+        for (listeners, workers) in [(1, 1), (2, 4), (16, 64)] {
+            let config = config(listeners, workers);
+            for limit in [64, 100, 256, 1024, 4096, 65_536, 1 << 20, u64::MAX] {
+                let Ok(Shares { proxy, admin }) = Shares::of(limit, &config) else {
+                    assert!(limit < 40 + (workers * (4 + 2 * listeners)) as u64, "{limit} is enough");
+                    continue;
+                };
+                let sum = 2 * proxy.connections as u128 + proxy.idle_upstream as u128 + admin as u128;
+                let open = FIXED as u128 + (workers * (4 + 2 * listeners)) as u128;
+                assert!(sum + open <= u128::from(limit), "{limit}: {proxy:?} {admin}");
+                assert!(proxy.connections > 0 && admin > 0, "{limit}: {proxy:?} {admin}");
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::control_plane::ControlPlane;
+use self::{control_plane::ControlPlane, descriptors::Shares};
 use crate::{
     admin::socket::Bound,
     config::Config,
@@ -29,6 +29,9 @@ mod descriptors;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the end waits for the access log's last lines to be taken. A file takes them in milliseconds; a reader that
+/// needs longer has most likely stopped reading.
+const LOG_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running instance: both planes and what they share.
 #[derive(Debug)]
@@ -71,17 +74,20 @@ impl Instance {
     /// Starts both planes. When this returns, requests are served.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
+        let descriptors = descriptors::limit();
+        let shares = Shares::of(descriptors, &config)?;
+        shares.announce(descriptors, &config);
         let series = Arc::new(Registry::default());
         let log = config.access_log.as_ref().map(|settings| {
-            AccessLog::start(settings)
+            AccessLog::start(settings, Arc::clone(&series.log_lost))
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
         let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
-        let most = descriptors::connections(&config);
-        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), most)?;
-        control.listening();
+        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), shares.proxy)?;
         let addresses = proxy.addresses.clone();
+        control.lifecycle.listening_at(addresses.clone());
+        control.listening();
         let own = addresses.iter().copied().chain(match control.admin {
             Some(Bound::Tcp(address)) => Some(address),
             _ => None,
@@ -126,16 +132,34 @@ impl Instance {
             let left: u64 = self.series.workers().iter().map(|worker| worker.connections.value()).sum();
             tracing::warn!(connections = left, "what is left is cut");
         }
-        self.end();
+        // On a thread of its own, so that SIGINT is heard whatever the end waits for.
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let ending = std::thread::Builder::new().name("end".into()).spawn(move || {
+            self.end();
+            // Nobody listens after a SIGINT.
+            let _ = ended.send(());
+        });
+        if let Err(error) = ending {
+            tracing::warn!(%error, "a thread for the end can't be had; the process ends at once");
+            return;
+        }
+        tokio::select! {
+            // An error says that the thread has ended otherwise, which is an end, too.
+            _ = end => {}
+            _ = signals.interrupt.recv() => tracing::warn!("ending at once"),
+        }
     }
 
-    /// Ends everything at once.
+    /// Ends everything at once, but for the access log's last lines, which have [`LOG_LIMIT`].
     pub fn end(self) {
         self.proxy.enter(Phase::Stopped);
         self.proxy.join();
         self.control.stop();
         if let Some(log) = self.log {
-            log.finish();
+            let left = log.finish(LOG_LIMIT);
+            if left > 0 {
+                tracing::warn!(lines = left, "the access log's reader has stalled; its last lines are lost");
+            }
         }
     }
 }

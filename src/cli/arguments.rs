@@ -116,7 +116,7 @@ pub enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
         /// The address of the demo's admin API: a loopback address
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900", value_parser = loopback)]
         admin_listen: SocketAddr,
         /// Requests a second that the demo sends itself, so that there is something to see
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
@@ -143,6 +143,9 @@ pub enum Call {
         /// Pools with their weights
         #[arg(required = true, value_name = "POOL=WEIGHT", value_parser = weight)]
         weights: Vec<(String, u64)>,
+        /// What becomes of pinned sessions: they stay, or those of pools whose share falls move
+        #[arg(long, value_name = "keep|release", value_parser = ["keep", "release"])]
+        pins: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
         #[command(flatten)]
@@ -163,6 +166,9 @@ pub enum Call {
         /// How long to wait, at most 10m
         #[arg(long, value_name = "DURATION", default_value = "30s", requires = "wait", value_parser = patience)]
         timeout: Duration,
+        /// What becomes of sessions that are pinned to the other pools: they stay (the default), or move
+        #[arg(long, value_name = "keep|release", value_parser = ["keep", "release"])]
+        pins: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
         #[command(flatten)]
@@ -178,6 +184,9 @@ pub enum Call {
         /// Go back to the weights of this revision instead
         #[arg(long, value_name = "N")]
         to_revision: Option<u64>,
+        /// What becomes of sessions that are pinned to a pool whose share falls: they move (the default), or stay
+        #[arg(long, value_name = "keep|release", value_parser = ["keep", "release"])]
+        pins: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
         #[command(flatten)]
@@ -279,6 +288,17 @@ fn weight(text: &str) -> Result<(String, u64), String> {
     let weight = weight.parse().ok().filter(|weight| *weight <= u64::from(max));
     let weight = weight.ok_or_else(|| format!("a weight is a whole number from 0 to {max}"))?;
     if pool.is_empty() { Err("the name of the pool is missing".into()) } else { Ok((pool.into(), weight)) }
+}
+
+/// An address that only this machine reaches.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => {
+            Err("whoever reaches the admin API can move all traffic: only a loopback address is taken".into())
+        }
+        Err(_) => Err("an address and a port, such as 127.0.0.1:9900".into()),
+    }
 }
 
 /// A duration of at most what the admin API would wait.

@@ -20,23 +20,29 @@ pub fn call(call: arguments::Call) -> Result<(), Failure> {
             expect_shape(&connection, status["generation"].is_u64() && status["splits"].is_array())?;
             output::print(connection.form.json, &status, output::status)
         }
-        arguments::Call::Weights { split, weights, dry_run, connection } => {
+        arguments::Call::Weights { split, weights, pins, dry_run, connection } => {
             let path = format!("/v1/splits/{}/weights{}", encode(&split), query(&dry_run, None));
             print_change(
                 &connection,
-                send(&connection, Method::PUT, &path, Some(set(weights)?), ANSWER_WITHIN)?,
+                send(&connection, Method::PUT, &path, Some(set(weights, pins)?), ANSWER_WITHIN)?,
             )
         }
-        arguments::Call::Switch { split, pool, wait, timeout, dry_run, connection } => {
+        arguments::Call::Switch { split, pool, wait, timeout, pins, dry_run, connection } => {
             let wait = wait.then_some(timeout);
             let path = format!("/v1/splits/{}/switch{}", encode(&split), query(&dry_run, wait));
-            let body = json!({ "to": pool });
+            let mut body = json!({ "to": pool });
+            if let Some(pins) = pins {
+                body["pins"] = json!(pins);
+            }
             let within = ANSWER_WITHIN + wait.unwrap_or_default();
             print_change(&connection, send(&connection, Method::POST, &path, Some(body), within)?)
         }
-        arguments::Call::Rollback { split, to_revision, dry_run, connection } => {
+        arguments::Call::Rollback { split, to_revision, pins, dry_run, connection } => {
             let path = format!("/v1/splits/{}/rollback{}", encode(&split), query(&dry_run, None));
-            let body = to_revision.map(|revision| json!({ "revision": revision }));
+            let revision = to_revision.map(|revision| ("revision".to_owned(), json!(revision)));
+            let pins = pins.map(|pins| ("pins".to_owned(), json!(pins)));
+            let body: Map<_, _> = revision.into_iter().chain(pins).collect();
+            let body = (!body.is_empty()).then_some(Value::Object(body));
             print_change(&connection, send(&connection, Method::POST, &path, body, ANSWER_WITHIN)?)
         }
         arguments::Call::Explain { url, headers, method, connection } => {
@@ -116,14 +122,24 @@ pub fn expect_success(answer: Answer) -> Result<Value, Failure> {
     Err(Failure::Refused { words: output::problem(answer.status, &answer.body), problem: answer.body })
 }
 
-fn set(weights: Vec<(String, u64)>) -> Result<Value, Failure> {
+fn set(weights: Vec<(String, u64)>, pins: Option<String>) -> Result<Value, Failure> {
     let mut set = Map::new();
     for (pool, weight) in weights {
         if set.insert(pool.clone(), json!(weight)).is_some() {
             return Err(Failure::Usage(format!("pool {pool:?} is named twice")));
         }
     }
-    Ok(Value::Object(set))
+    // JSON that names a member twice is refused, and which of the two was meant could not be told.
+    match pins {
+        Some(_) if set.contains_key("pins") => Err(Failure::Usage(
+            "a pool is called pins: say what becomes of pins through the admin API".into(),
+        )),
+        Some(pins) => {
+            set.insert("pins".into(), json!(pins));
+            Ok(Value::Object(set))
+        }
+        None => Ok(Value::Object(set)),
+    }
 }
 
 fn query(dry_run: &DryRun, wait: Option<Duration>) -> String {

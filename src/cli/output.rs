@@ -65,6 +65,11 @@ pub fn change(answer: &Value) -> String {
         }
         (false, _) => format!("{split}: nothing to change, it is at {}\n", pairs(&answer["weights"])),
     };
+    let released: Vec<_> = list(&answer["released"]).map(text).collect();
+    if !released.is_empty() {
+        let were = if answer["dry_run"] == json!(true) { "would be" } else { "were" };
+        let _ = writeln!(words, "pins to {} {were} released", released.join(", "));
+    }
     if answer["drained"] == json!(true) {
         words.push_str("nothing is in flight on the other pools\n");
     }
@@ -125,6 +130,7 @@ pub fn status(status: &Value) -> String {
     );
     words.push('\n');
     words.push_str(&splits(&status["splits"]));
+    words.push_str(&sessions(&status["splits"]));
     words.push('\n');
     words.push_str(&endpoints(&status["pools"]));
     words.push('\n');
@@ -147,6 +153,28 @@ fn splits(splits: &Value) -> String {
         }
     }
     table(&["SPLIT", "POOL", "WEIGHT", "REALISED", "REQUESTS", "IN FLIGHT"], &rows)
+}
+
+/// The pins of sticky splits; nothing if there is none.
+fn sessions(splits: &Value) -> String {
+    let mut rows = Vec::new();
+    for split in list(splits) {
+        for (pool, pins) in split["sticky"]["pools"].as_object().into_iter().flatten() {
+            rows.push(vec![
+                text(&split["name"]),
+                pool.clone(),
+                format!("~{}", pins["sessions"]["estimate"]),
+                pins["pinned"].to_string(),
+                pins["issued"]["new"].to_string(),
+                pins["issued"]["moved"].to_string(),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["SPLIT", "POOL", "SESSIONS", "PINNED REQUESTS", "NEW PINS", "MOVED HERE"];
+    format!("\n{}", table(&head, &rows))
 }
 
 fn endpoints(pools: &Value) -> String {

@@ -8,14 +8,14 @@ pub(super) fn announce(change: &Change, generation: u64) {
     let Change { revision, kind, origin, effect, .. } = change;
     let (name, by) = (kind.name(), origin.name());
     match effect {
-        Effect::Weights { split, before, after } => {
+        Effect::Weights { split, before, after, released, .. } => {
             let message = match kind {
                 Kind::Switch => "traffic was switched",
                 Kind::Rollback => "the weights were rolled back",
                 _ => "weights were set",
             };
             let (weights, before) = (pairs(after), pairs(before));
-            tracing::info!(revision, generation, %split, kind = %name, weights, before, %by, "{message}");
+            tracing::info!(revision, generation, %split, kind = %name, weights, before, ?released, %by, "{message}");
         }
         Effect::Endpoint { pool, address, after, .. } => {
             let message = match kind {

@@ -24,6 +24,8 @@ pub enum Command {
         split: String,
         /// Pools with their weights.
         weights: Vec<(String, u64)>,
+        /// What becomes of pins; without it they are kept.
+        pins: Option<PinsOnChange>,
     },
     /// Sends all new traffic to one pool: weight 100 for it, 0 for the others.
     Switch {
@@ -31,6 +33,8 @@ pub enum Command {
         split: String,
         /// The pool.
         to: String,
+        /// What becomes of pins; without it they are kept.
+        pins: Option<PinsOnChange>,
     },
     /// Goes back to earlier weights.
     Rollback {
@@ -39,6 +43,8 @@ pub enum Command {
         /// The revision whose weights come back; without it, those before the last rise
         /// (see [`super::history::History::before_last_rise`]).
         to_revision: Option<u64>,
+        /// What becomes of pins; without it they are released.
+        pins: Option<PinsOnChange>,
     },
     /// Drains an endpoint, or changes how it is drained.
     DrainEndpoint {
@@ -115,6 +121,17 @@ pub enum Bound {
     Unbounded,
 }
 
+/// What a change of weights does to the sessions that are pinned to pools of the split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinsOnChange {
+    /// They stay where they are.
+    Keep,
+    /// Those move, with their next request, that are pinned to a pool whose share falls; where it was asked for in so many
+    /// words, those of every pool that has weight 0 then, too.
+    Release,
+}
+
 /// What made a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -177,6 +194,10 @@ pub enum Effect {
         before: Weights,
         /// The weights in force now.
         after: Weights,
+        /// What becomes of pins.
+        pins: PinsOnChange,
+        /// The pools whose pins were released.
+        released: Vec<Name>,
     },
     /// One endpoint; `None` is one that is not there.
     Endpoint {
@@ -232,7 +253,7 @@ impl Change {
     /// Whether anything is different now.
     pub fn changed(&self) -> bool {
         match &self.effect {
-            Effect::Weights { before, after, .. } => before != after,
+            Effect::Weights { before, after, released, .. } => before != after || !released.is_empty(),
             Effect::Endpoint { before, after, .. } => before != after,
             Effect::Pool { before, after, .. } => before != after,
         }

@@ -436,7 +436,7 @@ mod tests {
 
     fn put(green: u64) -> Command {
         let weights = vec![("blue".to_owned(), 50), ("green".to_owned(), green)];
-        Command::SetWeights { split: "shop".into(), weights }
+        Command::SetWeights { split: "shop".into(), weights, pins: None }
     }
 
     fn counted(control: &Control, outcome: &str) -> u64 {

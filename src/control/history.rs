@@ -18,9 +18,12 @@ pub struct Revision {
     pub kind: Kind,
     /// The weights that it put in force.
     pub weights: Weights,
+    /// The pools whose pins it released.
+    pub released: Vec<Name>,
 }
 
-/// A split's revisions, oldest first. There is always one, and neighbours differ in their weights.
+/// A split's revisions, oldest first. There is always one, and neighbours differ in their weights,
+/// or the later one released pins.
 #[derive(Debug, Clone)]
 pub struct History(VecDeque<Arc<Revision>>);
 
@@ -110,7 +113,7 @@ fn gained_most<'a>(earlier: &Weights, later: &'a Weights) -> Option<&'a Name> {
 
 /// By how much a pool's share rose, in units of 1 / (sum of `earlier` x sum of `later`): exact, and comparable
 /// between pools.
-fn gain(pool: &Name, earlier: &Weights, later: &Weights) -> i128 {
+pub(super) fn gain(pool: &Name, earlier: &Weights, later: &Weights) -> i128 {
     let part = |of: &Weights, other: &Weights| {
         i128::from(of.of(pool.as_str()).unwrap_or(0)) * i128::from(other.sum())
     };
@@ -133,6 +136,7 @@ mod tests {
             origin: Origin::Admin,
             kind: steps[number].0,
             weights: weights(steps[number].1),
+            released: Vec::new(),
         };
         (1..steps.len()).fold(History::new(revision(0)), |history, number| history.with(revision(number)))
     }
@@ -187,8 +191,14 @@ mod tests {
         for number in 1..=2 * History::MAX as u64 {
             let weights = weights(&[number as u32, 1]);
             let at = SystemTime::UNIX_EPOCH;
-            history =
-                history.with(Revision { number, at, origin: Origin::Admin, kind: Kind::Weights, weights });
+            history = history.with(Revision {
+                number,
+                at,
+                origin: Origin::Admin,
+                kind: Kind::Weights,
+                weights,
+                released: Vec::new(),
+            });
         }
         assert_eq!(history.newest_first().count(), History::MAX);
         assert_eq!(history.current().number, 2 * History::MAX as u64);

@@ -1,6 +1,9 @@
-//! Where the process stands between start and end: what `readyz` answers.
+//! Where the process stands between start and end, which is what `readyz` answers, and where it is reached.
 
-use std::sync::Arc;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::sync::watch;
 
@@ -20,32 +23,46 @@ pub enum Phase {
 
 /// The phase of the process; every clone is the same one.
 #[derive(Debug, Clone)]
-pub struct Lifecycle(Arc<watch::Sender<Phase>>);
+pub struct Lifecycle {
+    phase: Arc<watch::Sender<Phase>>,
+    listening: Arc<OnceLock<Vec<SocketAddr>>>,
+}
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Phase::Starting)))
+        Self { phase: Arc::new(watch::Sender::new(Phase::Starting)), listening: Arc::default() }
     }
 }
 
 impl Lifecycle {
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        *self.phase.borrow()
     }
 
     /// Moves on to a later phase. An earlier one is ignored, so that a late "ready" can't undo a stop.
     pub fn advance(&self, to: Phase) {
-        self.0.send_if_modified(|phase| {
+        self.phase.send_if_modified(|phase| {
             let later = to > *phase;
             *phase = to.max(*phase);
             later
         });
     }
 
+    /// Says where the listeners are bound, in the order of the configuration. Told once, when they are open.
+    pub fn listening_at(&self, addresses: Vec<SocketAddr>) {
+        // What was told first stays.
+        let _ = self.listening.set(addresses);
+    }
+
+    /// Where the listeners are bound, with the ports that were taken; empty until they are open.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.listening.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Tells of every later phase.
     pub fn watch(&self) -> watch::Receiver<Phase> {
-        self.0.subscribe()
+        self.phase.subscribe()
     }
 }
 

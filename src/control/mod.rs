@@ -12,6 +12,7 @@ pub mod history;
 pub mod lifecycle;
 pub mod names;
 pub mod own_addresses;
+pub mod pin_keys;
 mod pools;
 pub mod refusal;
 pub mod schedule;

@@ -3,11 +3,15 @@
 //! Invariant: [`State::apply`] does no I/O, reads no clock and changes nothing in place. It answers a whole new
 //! state or everything that is wrong with the command.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
-    command::{Change, Command, Effect, Kind, Origin},
-    history::{History, Revision},
+    command::{Change, Command, Effect, Kind, Origin, PinsOnChange},
+    history::{self, History, Revision},
     pools,
     refusal::{Refusal, Unknown, WeightFault},
 };
@@ -18,6 +22,9 @@ use crate::{
 
 /// The weight that a switch gives to the pool that takes everything.
 const SWITCHED: u32 = 100;
+
+/// Pins know their moment of issue in milliseconds.
+const RELEASES_APART: Duration = Duration::from_millis(1);
 
 /// The live state and how it came to be.
 #[derive(Debug, Clone)]
@@ -38,6 +45,7 @@ impl State {
                 origin: Origin::File,
                 kind: Kind::Declared,
                 weights,
+                released: Vec::new(),
             }))
         };
         Self {
@@ -76,35 +84,46 @@ impl State {
         at: SystemTime,
     ) -> Result<(State, Change), Refusal> {
         let effect = match command {
-            Command::SetWeights { split, weights } => self.weighted(split, |history| {
-                whole_set(&history.current().weights, weights).map_err(Refusal::Weights)
+            Command::SetWeights { split, weights, pins } => self.weighted(config, split, |history| {
+                let after = whole_set(&history.current().weights, weights).map_err(Refusal::Weights)?;
+                Ok((after, *pins, PinsOnChange::Keep))
             }),
-            Command::Switch { split, to } => {
-                self.weighted(split, |history| switched(&history.current().weights, to))
-            }
-            Command::Rollback { split, to_revision: None } => self.weighted(split, |history| {
-                Ok(history.before_last_rise().unwrap_or(&history.current().weights).clone())
+            Command::Switch { split, to, pins } => self.weighted(config, split, |history| {
+                Ok((switched(&history.current().weights, to)?, *pins, PinsOnChange::Keep))
             }),
-            Command::Rollback { split, to_revision: Some(number) } => {
-                self.weighted(split, |history| self.at(history, *number))
-            }
+            Command::Rollback { split, to_revision, pins } => self.weighted(config, split, |history| {
+                let after = match to_revision {
+                    None => history.before_last_rise().unwrap_or(&history.current().weights).clone(),
+                    Some(number) => self.at(history, *number)?,
+                };
+                Ok((after, *pins, PinsOnChange::Release))
+            }),
             _ => pools::effect(&self.live.pools, config, command, at),
         };
         Ok(self.with(Change { revision: self.revision, kind: command.kind(), origin, at, effect: effect? }))
     }
 
-    /// The effect of a change of a split's weights.
+    /// The effect of a change of a split's weights: to which, what was said of pins, and what holds if nothing was.
     fn weighted(
         &self,
+        config: &Config,
         split: &str,
-        weights: impl FnOnce(&History) -> Result<Weights, Refusal>,
+        to: impl FnOnce(&History) -> Result<(Weights, Option<PinsOnChange>, PinsOnChange), Refusal>,
     ) -> Result<Effect, Refusal> {
         let (split, history) = self
             .histories
             .get_key_value(split)
             .ok_or_else(|| Refusal::Split(Unknown::new(split, self.histories.keys())))?;
-        let (before, after) = (history.current().weights.clone(), weights(history)?);
-        Ok(Effect::Weights { split: split.clone(), before, after })
+        let before = history.current().weights.clone();
+        let (after, said, otherwise) = to(history)?;
+        let pins = said.unwrap_or(otherwise);
+        let released = match pins {
+            PinsOnChange::Release if has_pins(config, split) => {
+                released(&before, &after, said == Some(PinsOnChange::Release))
+            }
+            _ => Vec::new(),
+        };
+        Ok(Effect::Weights { split: split.clone(), before, after, pins, released })
     }
 
     /// The weights that a split had at a revision.
@@ -126,16 +145,34 @@ impl State {
         }
         next.revision += 1;
         change.revision = next.revision;
-        if let Effect::Weights { split, after, .. } = &change.effect {
-            next.live.weights.insert(split.clone(), after.clone());
+        if let Effect::Weights { split, after, released, .. } = &change.effect {
             let Change { revision: number, at, origin, kind, .. } = change;
+            for pool in released {
+                // Two releases are told apart by their moments, however quickly one follows the other.
+                let moment = next.live.released.entry((split.clone(), pool.clone())).or_insert(at);
+                *moment = at.max(*moment + RELEASES_APART);
+            }
+            next.live.weights.insert(split.clone(), after.clone());
+            let (weights, released) = (after.clone(), released.clone());
             let history =
-                self.histories[split].with(Revision { number, at, origin, kind, weights: after.clone() });
+                self.histories[split].with(Revision { number, at, origin, kind, weights, released });
             next.histories.insert(split.clone(), Arc::new(history));
         }
         pools::carry_out(&mut next.live.pools, &change.effect);
         (next, change)
     }
+}
+
+fn has_pins(config: &Config, split: &Name) -> bool {
+    config.splits.iter().any(|settings| settings.name == *split && settings.sticky.is_some())
+}
+
+/// The pools whose pins are released by a change of weights: those whose share falls, and where that `is_asked` for in so
+/// many words, every one of weight 0.
+fn released(before: &Weights, after: &Weights, is_asked: bool) -> Vec<Name> {
+    let falls = |pool: &Name| history::gain(pool, before, after) < 0;
+    let released = after.iter().filter(|(pool, weight)| falls(pool) || (is_asked && *weight == 0));
+    released.map(|(pool, _)| pool.clone()).collect()
 }
 
 /// A whole set of weights over the pools of `current`, in their order; a pool that is not named gets 0.
@@ -197,17 +234,21 @@ pub(crate) mod tests {
         crate::config::parse("test.toml", &file).expect("the sample is good").0
     }
 
+    const STICKY: &str = "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:8080\"\n[pool.blue]\nendpoints = []\n\
+                          [split.shop]\nweights = { blue = 1 }\nsticky = { cookie = \"sb\" }\n\
+                          [[route]]\nname = \"shop\"\nsplit = \"shop\"\n";
+
     fn declared(weights: &[u32]) -> State {
         State::declared(&config(weights), SystemTime::UNIX_EPOCH)
     }
 
     fn put(weights: &[(&str, u64)]) -> Command {
         let weights = weights.iter().map(|(pool, weight)| ((*pool).to_owned(), *weight)).collect();
-        Command::SetWeights { split: "shop".into(), weights }
+        Command::SetWeights { split: "shop".into(), weights, pins: None }
     }
 
     fn rollback() -> Command {
-        Command::Rollback { split: "shop".into(), to_revision: None }
+        Command::Rollback { split: "shop".into(), to_revision: None, pins: None }
     }
 
     fn apply(state: &State, command: &Command) -> Result<(State, Change), Refusal> {
@@ -217,6 +258,11 @@ pub(crate) mod tests {
     fn weights(change: &Change) -> (&Weights, &Weights) {
         let Effect::Weights { before, after, .. } = &change.effect else { panic!("it is about weights") };
         (before, after)
+    }
+
+    fn pins(change: &Change) -> (PinsOnChange, Vec<&str>) {
+        let Effect::Weights { pins, released, .. } = &change.effect else { panic!("it is about weights") };
+        (*pins, released.iter().map(Name::as_str).collect())
     }
 
     fn in_force(state: &State) -> Vec<u32> {
@@ -259,12 +305,12 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         let state = declared(&[95, 5]);
-        let unknown = Command::Switch { split: "shp".into(), to: "green".into() };
+        let unknown = Command::Switch { split: "shp".into(), to: "green".into(), pins: None };
         let Err(Refusal::Split(said)) = apply(&state, &unknown) else { panic!("there is no such split") };
         assert_eq!(said.nearest.as_deref(), Some("shop"));
-        let unknown = Command::Switch { split: "shop".into(), to: "purple".into() };
+        let unknown = Command::Switch { split: "shop".into(), to: "purple".into(), pins: None };
         assert!(matches!(apply(&state, &unknown), Err(Refusal::Pool(_))));
-        let unknown = Command::Rollback { split: "shop".into(), to_revision: Some(1) };
+        let unknown = Command::Rollback { split: "shop".into(), to_revision: Some(1), pins: None };
         let there = Refusal::Revision { asked: 1, oldest: 0, newest: 0 };
         assert_eq!(apply(&state, &unknown).unwrap_err(), there);
     }
@@ -279,8 +325,53 @@ pub(crate) mod tests {
         assert_eq!((in_force(&state), change.revision), (vec![100, 0], 4));
         let (state, change) = apply(&state, &rollback()).unwrap();
         assert_eq!((in_force(&state), change.changed(), change.revision), (vec![100, 0], false, 4));
-        let back = Command::Rollback { split: "shop".into(), to_revision: Some(2) };
+        let back = Command::Rollback { split: "shop".into(), to_revision: Some(2), pins: None };
         assert_eq!(in_force(&apply(&state, &back).unwrap().0), [75, 25]);
+    }
+
+    #[test]
+    fn pins_are_released_by_what_lowers_a_share_if_the_change_says_so() {
+        let mut config = config(&[100, 0, 0]);
+        let state = State::declared(&config, SystemTime::UNIX_EPOCH);
+        let change = apply(&state, &put(&[("blue", 1), ("green", 1)])).unwrap().1;
+        assert_eq!(pins(&change), (PinsOnChange::Keep, vec![]));
+        // Without pins there are none to release.
+        let plain = apply(&state, &release(put(&[("green", 1)]))).unwrap().1;
+        assert_eq!(pins(&plain), (PinsOnChange::Release, vec![]));
+        let sticky = crate::config::parse("test.toml", STICKY).unwrap().0.splits[0].sticky.clone();
+        Arc::make_mut(&mut config.splits[0]).sticky = sticky;
+        let mut state = State::declared(&config, SystemTime::UNIX_EPOCH);
+        let mut last = None;
+        for (command, released) in [
+            (put(&[("blue", 1), ("green", 1)]), vec![]),
+            // Blue's weight stays and its share falls, but nobody has said that its pins are released.
+            (put(&[("blue", 1), ("green", 3)]), vec![]),
+            (rollback(), vec!["green"]),
+            (rollback(), vec![]),
+            (release(put(&[("blue", 3), ("green", 1)])), vec!["blue", "red"]),
+            (release(put(&[("blue", 3), ("green", 1)])), vec!["red"]),
+            (release(put(&[("blue", 3), ("green", 1)])), vec!["red"]),
+        ] {
+            let (next, change) =
+                state.apply(&config, &command, Origin::Admin, SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(pins(&change).1, released, "{command:?}");
+            if released.contains(&"red") {
+                let red = (Name::new("shop").unwrap(), Name::new("red").unwrap());
+                let moment = next.live().released.get(&red).copied();
+                assert!(moment > last, "each release has a moment of its own");
+                last = moment;
+            }
+            state = next;
+        }
+    }
+
+    fn release(command: Command) -> Command {
+        match command {
+            Command::SetWeights { split, weights, .. } => {
+                Command::SetWeights { split, weights, pins: Some(PinsOnChange::Release) }
+            }
+            other => other,
+        }
     }
 
     fn any_command() -> impl Strategy<Value = Command> {
@@ -289,10 +380,10 @@ pub(crate) mod tests {
         let set = prop::collection::vec((pool.clone().prop_map(String::from), weight), 0..4);
         let split = || "shop".to_owned();
         prop_oneof![
-            4 => set.prop_map(move |weights| Command::SetWeights { split: split(), weights }),
-            2 => pool.prop_map(move |to| Command::Switch { split: split(), to: to.to_owned() }),
+            4 => set.prop_map(move |weights| Command::SetWeights { split: split(), weights, pins: None }),
+            2 => pool.prop_map(move |to| Command::Switch { split: split(), to: to.to_owned(), pins: None }),
             1 => prop::option::of(0..30u64)
-                .prop_map(move |to_revision| Command::Rollback { split: split(), to_revision }),
+                .prop_map(move |to_revision| Command::Rollback { split: split(), to_revision, pins: None }),
         ]
     }
 

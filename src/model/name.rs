@@ -19,12 +19,14 @@ impl Name {
 
     /// Checks a text and makes a name of it.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
+        if Self::is_one(text) { Ok(Self(text.into())) } else { Err(InvalidName) }
+    }
+
+    /// Whether a text is a name.
+    pub fn is_one(text: &str) -> bool {
         let begins_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        if !begins_well || text.len() > Self::MAX_LEN || !text.bytes().all(allowed) {
-            return Err(InvalidName);
-        }
-        Ok(Self(text.into()))
+        begins_well && text.len() <= Self::MAX_LEN && text.bytes().all(allowed)
     }
 
     /// The text of the name.

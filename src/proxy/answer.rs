@@ -70,7 +70,7 @@ impl Answer {
         }
         emit::content_length(out, body.len() as u64);
         if let Some(id) = routed.and_then(Routed::request_id) {
-            emit::line(out, b"X-Request-Id", id);
+            line(out, b"X-Request-Id", id);
         }
         if let Some(attempt) = self.attempt {
             write_attempt(out, attempt);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::wire::fields::{Fields, Known};
+use crate::wire::fields::{Field, Fields, Known};
 
 /// Whether the account of its client that the machine at an address gives is believed.
 #[inline]
@@ -27,6 +27,18 @@ pub(super) fn behind(peer: IpAddr, buffer: &[u8], fields: &Fields, trusted: &[Ip
         }
     }
     client
+}
+
+/// The scheme that the client used, by what a trusted peer says: the value of one `X-Forwarded-Proto` that is a scheme of
+/// HTTP. Of several lines or values nobody knows whose is the client's.
+pub(super) fn scheme(buffer: &[u8], fields: &Fields) -> &'static str {
+    let is_believed =
+        |field: &&Field| field.known == Known::XForwardedProto && !fields.is_nominated(buffer, field.name);
+    let mut lines = fields.lines.iter().filter(is_believed);
+    match (lines.next(), lines.next()) {
+        (Some(line), None) if line.value.of(buffer).eq_ignore_ascii_case(b"https") => "https",
+        _ => "http",
+    }
 }
 
 /// An address as proxies write it: bare, with a port, or in brackets.

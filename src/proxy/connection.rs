@@ -3,6 +3,7 @@
 //! Invariant: while it waits for a request it holds no buffer, only its socket and its deadline.
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
@@ -51,8 +52,13 @@ struct RequestEnd {
     keeps_alive: bool,
 }
 
-/// Serves a client's connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, peer: SocketAddr) {
+/// Serves a client's connection to its end. Beside the listener's settings is the count of its requests in flight.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    listener: (Rc<Listener>, Rc<Cell<usize>>),
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     let mut downstream = Downstream::new(worker, listener, stream, peer);
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
@@ -137,7 +143,9 @@ impl Downstream {
         if self.held.is_empty() {
             let (arrival, read) = self.read_head(bytes);
             self.held.add(&bytes[read..], &self.worker.buffers);
-            self.note_partial(arrival.is_none());
+            if arrival.is_none() {
+                self.note_partial();
+            }
             return arrival;
         }
         let had_line = memchr::memchr(b'\n', self.held.bytes()).is_some();
@@ -148,30 +156,33 @@ impl Downstream {
         let worth_reading = memchr::memchr(b'\n', bytes).is_some()
             || length >= LIMITS.head
             || (!had_line && (length <= 16 || length > LIMITS.target));
-        if worth_reading { self.read_held() } else { None }
+        if worth_reading {
+            return self.read_held();
+        }
+        self.note_partial();
+        None
     }
 
     /// Reads a head from the start of what is held.
     fn read_held(&mut self) -> Option<Arrival> {
         let mut held = std::mem::take(&mut self.held);
-        let was_partial = held.is_partial;
         let (arrival, read) = self.read_head(held.bytes());
         if arrival.is_some() {
             held.advance(read, &self.worker.buffers);
         }
         self.held = held;
-        self.note_partial(arrival.is_none() && !was_partial);
-        self.held.is_partial = arrival.is_none();
+        if arrival.is_none() {
+            self.note_partial();
+        }
         arrival
     }
 
-    /// From the first part of a head on, its client has the time for a head.
-    fn note_partial(&mut self, begins: bool) {
-        if begins {
-            self.held.is_partial = true;
-            if self.is_within_head() {
-                self.deadline.arm(clock::now() + self.listener.head_timeout);
-            }
+    /// What is held is a part of a head at most. From the head's first byte on, its client has the time for a head; an
+    /// empty line before it does not begin it.
+    fn note_partial(&mut self) {
+        self.held.is_partial = true;
+        if self.is_within_head() && !std::mem::replace(&mut self.held.is_timed, true) {
+            self.deadline.arm(clock::now() + self.listener.head_timeout);
         }
     }
 

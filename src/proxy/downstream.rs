@@ -1,6 +1,7 @@
 //! A client's connection, as those who serve its requests see it.
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
@@ -22,6 +23,8 @@ use crate::{config::Listener, upstream::local::Lease};
 pub(super) struct Downstream {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: Rc<Listener>,
+    /// Requests in flight of the listener, on this worker.
+    pub(super) on_listener: Rc<Cell<usize>>,
     pub(super) stream: TcpStream,
     pub(super) peer: Peer,
     pub(super) deadline: Deadline,
@@ -59,7 +62,7 @@ pub(super) enum After {
 impl Downstream {
     pub(super) fn new(
         worker: Rc<Worker>,
-        listener: Rc<Listener>,
+        (listener, on_listener): (Rc<Listener>, Rc<Cell<usize>>),
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Self {
@@ -68,6 +71,7 @@ impl Downstream {
         Self {
             worker,
             listener,
+            on_listener,
             stream,
             peer,
             deadline,

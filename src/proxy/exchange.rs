@@ -251,7 +251,7 @@ impl<'a> Exchange<'a> {
         // Behind bytes of a next request, or the end of its side, a reset shows as an error of the socket alone.
         // And while the endpoint drains, its deadline may have come at any look.
         if !self.is_watched || self.request.lease.occupancy.is_draining() {
-            self.patience.look_by(clock::now(), LOOK);
+            self.patience.look_by(clock::now() + LOOK);
         } else {
             self.patience.look_no_more();
         }

@@ -59,7 +59,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
         Err(failed) => fail(downstream, &mut request, failed).await,
     };
-    downstream.worker.requests.end(request);
+    downstream.worker.requests.end(request, &downstream.on_listener);
     after
 }
 
@@ -131,6 +131,7 @@ async fn connect(
     per_try: Option<Instant>,
     place: Place,
 ) -> Result<Connection, Failure> {
+    downstream.worker.make_room();
     let pool = &request.routed.table.pools[request.pool].settings;
     let due = request.attempts.due;
     let limit = clock::now() + pool.connect_timeout;
@@ -141,7 +142,7 @@ async fn connect(
     let connected = poll_fn(|cx| {
         loop {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(connected.map_err(Failure::UpstreamUnreachable));
+                return Poll::Ready(connected.map_err(Failure::of_connecting));
             }
             if !downstream.deadline.poll_at(cx, limit.min(look_at)) {
                 return Poll::Pending;

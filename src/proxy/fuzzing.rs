@@ -2,7 +2,11 @@
 
 use std::sync::LazyLock;
 
-use super::{downstream::Peer, request_head::Outgoing, target};
+use super::{
+    downstream::Peer,
+    request_head::{Outgoing, trailers_to_drop},
+    target,
+};
 use crate::{
     config,
     wire::{
@@ -55,9 +59,11 @@ fn one(input: &[u8], piece: usize) -> Option<(Vec<u8>, usize)> {
         peer: &Peer::new(([127, 0, 0, 1], 1).into(), &CONFIG.listeners[0]),
         upgrade: None,
         request_id: None,
+        in_session: false,
     }
     .write(&mut message);
     let mut body = Body::of_request(head.body);
+    body.drop_trailers(trailers_to_drop(&CONFIG.routes[0].request_headers, &head.fields, input));
     let mut at = end;
     while !body.is_done() {
         let next = input.get(at..(at + piece).min(input.len())).filter(|next| !next.is_empty())?;

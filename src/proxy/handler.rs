@@ -13,9 +13,10 @@ use super::{
     buffers::Buffers,
     client,
     downstream::Downstream,
+    pin::InSession,
     redirect,
     replay::Replay,
-    request_head::Outgoing,
+    request_head::{Outgoing, trailers_to_drop},
     requests::KeptRequest,
     routed::Routed,
     target::{self, Target},
@@ -27,6 +28,7 @@ use crate::{
     model::{access_log::LogField, path},
     routing::{
         live::Generation,
+        pins::Session,
         select::{self, Selection},
         table::{Route, Table},
     },
@@ -56,6 +58,8 @@ pub(super) struct Request {
     pub(super) arm: Option<(usize, usize)>,
     /// The pool, an index into the table.
     pub(super) pool: usize,
+    /// The session that it belongs to, if its split is sticky.
+    pub(super) session: Option<InSession>,
     /// The claim on the endpoint.
     pub(super) lease: Lease,
     /// On its way up: at first the head and as much of the body as came with it.
@@ -148,13 +152,14 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
     let peer = &downstream.peer;
-    let client = if peer.is_trusted {
-        client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies)
+    let (client, scheme) = if peer.is_trusted {
+        let client = client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies);
+        (client, client::scheme(buffer, &head.fields))
     } else {
-        peer.ip
+        (peer.ip, "http")
     };
-    let view = View { buffer, head, target: &target, client };
-    if downstream.worker.requests.in_flight() >= settings.max_requests {
+    let view = View { buffer, head, target: &target, client, scheme };
+    if downstream.on_listener.get() >= settings.max_requests {
         view::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::Answer(answer, None, None), read);
@@ -215,7 +220,7 @@ fn act(
         Selection::Shed { route, arm, pool, limit } => {
             return shed(downstream, view, table, (route, arm, pool), limit);
         }
-        Selection::Forward { route, arm, pool, lease } => (route, Ok((arm, pool, lease))),
+        Selection::Forward { route, arm, pool, lease, session } => (route, Ok((arm, pool, lease, session))),
     };
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
     let routed = {
@@ -226,11 +231,11 @@ fn act(
         record.set(LogField::RequestId, id);
     }
     let answer = match (destination, &routed.settings().action) {
-        (Ok((arm, pool, lease)), _) => match check(routed.settings(), view) {
-            Ok(upgrade) => return forward(downstream, view, upgrade, (arm, pool, lease), (routed, account)),
+        (Ok(selected), _) => match check(routed.settings(), view) {
+            Ok(upgrade) => return forward(downstream, view, upgrade, selected, (routed, account)),
             Err(refusal) => refusal,
         },
-        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target),
+        (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target, view.scheme),
         (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
     };
     let (answer, read) = unread(answer, view);
@@ -307,7 +312,7 @@ fn forward(
     downstream: &Downstream,
     view: &View<'_>,
     upgrade: Option<usize>,
-    (arm, pool, lease): (Option<(usize, usize)>, usize, Lease),
+    (arm, pool, lease, session): (Option<(usize, usize)>, usize, Lease, Option<Session>),
     (routed, mut account): (Routed, Account),
 ) -> (Begin, usize) {
     let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
@@ -323,10 +328,12 @@ fn forward(
         peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: routed.request_id(),
+        in_session: session.is_some(),
     };
     outgoing.write(&mut message);
     let head_end = message.len() - b"\r\n".len();
     let mut body = Body::of_request(head.body);
+    body.drop_trailers(trailers_to_drop(&settings.request_headers, &head.fields, buffer));
     let rest = &buffer[head.length..];
     let passed = match pass_first(&mut body, rest, &mut message, settings.max_body, &worker.buffers) {
         Ok(passed) => passed,
@@ -336,14 +343,15 @@ fn forward(
         }
     };
     let traits = Traits::of(head, buffer, upgrade, downstream.peer.is_trusted);
+    let session = session.map(|session| InSession::new(session, view, downstream.peer.is_trusted));
     let key = copied_key(downstream, view, &routed.table, arm);
     let attempts = Attempts::new(lease.id, settings.timeout.map(|timeout| account.started + timeout));
     let up = Replay::new(message, head_end);
-    let mut request = Request { routed, arm, pool, lease, up, body, attempts, key, traits, account };
+    let mut request = Request { routed, arm, pool, session, lease, up, body, attempts, key, traits, account };
     if !request.body.is_done() || traits.told_attempts > 0 {
         request.prepare();
     }
-    (Begin::Forward(worker.requests.keep(request)), head.length + passed)
+    (Begin::Forward(worker.requests.keep(request, &downstream.on_listener)), head.length + passed)
 }
 
 /// What a split with a key buckets a request by, for its further attempts: its head will be gone by then.

@@ -11,6 +11,8 @@ pub(super) struct Held {
     from: usize,
     /// Whether they were read as a head already, and are only a part of one.
     pub(super) is_partial: bool,
+    /// Whether the time for that head has begun.
+    pub(super) is_timed: bool,
 }
 
 impl Held {
@@ -46,6 +48,7 @@ impl Held {
     pub(super) fn advance(&mut self, count: usize, buffers: &Buffers) {
         self.from += count;
         self.is_partial = false;
+        self.is_timed = false;
         if self.is_empty() {
             self.clear(buffers);
         }
@@ -56,6 +59,7 @@ impl Held {
         buffers.give(std::mem::take(&mut self.bytes));
         self.from = 0;
         self.is_partial = false;
+        self.is_timed = false;
     }
 
     /// Takes all out, in a buffer of the worker's.

@@ -1,6 +1,7 @@
 //! Listening sockets, one for each worker, and the loop that accepts on one.
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -47,10 +48,26 @@ pub(super) struct Bound {
     pub(super) settings: Arc<Listener>,
     /// The socket.
     pub(super) socket: std::net::TcpListener,
-    /// Connections of the listener that are open, over all workers.
-    pub(super) open: Arc<AtomicUsize>,
-    /// The most of them that the process has descriptors for.
+    /// How many connections are open.
+    pub(super) open: Open,
+}
+
+/// How many clients' connections are open, over all workers.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    /// Those of one listener.
+    pub(super) on_listener: Arc<AtomicUsize>,
+    /// Those of all.
+    pub(super) on_all: Arc<AtomicUsize>,
+    /// The most of all that the process has descriptors for.
     pub(super) most: usize,
+}
+
+impl Open {
+    /// Whether there is no descriptor for another.
+    fn is_full(&self) -> bool {
+        self.on_all.load(Ordering::Relaxed) >= self.most
+    }
 }
 
 /// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out.
@@ -106,9 +123,11 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         }
     };
     let settings = Rc::new(Listener::clone(&bound.settings));
+    let in_flight = Rc::default();
     let mut warned = None;
     loop {
-        if bound.open.load(Ordering::Relaxed) >= settings.max_connections.min(bound.most) {
+        if bound.open.is_full() || bound.open.on_listener.load(Ordering::Relaxed) >= settings.max_connections
+        {
             tokio::time::sleep(PAUSE).await;
             if *phases.borrow() >= Phase::Draining {
                 break;
@@ -121,7 +140,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
             _ = phases.wait_for(|phase| *phase >= Phase::Draining) => break,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&worker, &settings, &bound.open, stream, peer),
+            Ok((stream, peer)) => begin(&worker, (&settings, &in_flight), &bound.open, stream, peer),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if warned.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_WARNINGS) {
@@ -135,25 +154,27 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
     // The kernel has completed these handshakes already: dropping the socket now would reset them. The runtime may not
     // have heard of the last ones yet, so it is the socket that is asked.
     let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = listener.accept() {
+    while !bound.open.is_full()
+        && let Ok((stream, peer)) = listener.accept()
+    {
         let registered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = registered {
-            begin(&worker, &settings, &bound.open, stream, peer);
+            begin(&worker, (&settings, &in_flight), &bound.open, stream, peer);
         }
     }
 }
 
 fn begin(
     worker: &Rc<Worker>,
-    settings: &Rc<Listener>,
-    open: &Arc<AtomicUsize>,
+    (settings, in_flight): (&Rc<Listener>, &Rc<Cell<usize>>),
+    open: &Open,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
     let counted = Counted::new(worker, open);
-    let (worker, settings) = (Rc::clone(worker), Rc::clone(settings));
+    let (worker, listener) = (Rc::clone(worker), (Rc::clone(settings), Rc::clone(in_flight)));
     tokio::task::spawn_local(async move {
-        connection::serve(worker, settings, stream, peer).await;
+        connection::serve(worker, listener, stream, peer).await;
         drop(counted);
     });
 }
@@ -168,21 +189,25 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[derive(Debug)]
 struct Counted {
     worker: Rc<Worker>,
-    open: Arc<AtomicUsize>,
+    open: Open,
 }
 
 impl Counted {
-    fn new(worker: &Rc<Worker>, open: &Arc<AtomicUsize>) -> Self {
+    fn new(worker: &Rc<Worker>, open: &Open) -> Self {
         worker.counts.accepted.add(1);
         worker.counts.connections.add(1);
-        open.fetch_add(1, Ordering::Relaxed);
-        Self { worker: Rc::clone(worker), open: Arc::clone(open) }
+        open.on_listener.fetch_add(1, Ordering::Relaxed);
+        open.on_all.fetch_add(1, Ordering::Relaxed);
+        Self { worker: Rc::clone(worker), open: open.clone() }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.worker.counts.connections.subtract(1);
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        // Before its place is given on: what the upstream side had for it goes with it.
+        self.worker.make_room();
+        self.open.on_listener.fetch_sub(1, Ordering::Relaxed);
+        self.open.on_all.fetch_sub(1, Ordering::Relaxed);
     }
 }

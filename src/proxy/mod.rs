@@ -28,6 +28,7 @@ mod held;
 mod linger;
 mod listener;
 mod outbox;
+mod pin;
 mod plane;
 mod redirect;
 mod replay;
@@ -42,5 +43,5 @@ mod tunnel;
 mod view;
 mod worker;
 
-pub use plane::{Proxy, ProxyError};
+pub use plane::{Allowance, Proxy, ProxyError, workers};
 pub use worker::Phase;

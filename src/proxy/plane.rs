@@ -19,7 +19,7 @@ use super::{
     budget::Reserve,
     clock,
     deadline::SWEEP,
-    listener::{self, Bound},
+    listener::{self, Bound, Open},
     worker::{AccessLog, Phase, Worker},
 };
 use crate::{
@@ -41,6 +41,16 @@ pub struct Proxy {
     workers: Vec<thread::JoinHandle<()>>,
 }
 
+/// The descriptors that the data plane may have. Beside these, each client's connection may have one upstream
+/// connection, for its request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Connections of clients, over all listeners and workers, whatever the listeners' own limits say.
+    pub connections: usize,
+    /// Idle upstream connections, over all workers, that are kept even with few clients.
+    pub idle_upstream: usize,
+}
+
 /// Why the data plane could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -60,16 +70,15 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Binds the listeners and starts the workers. When this returns, connections are accepted: no more than `most`
-    /// at a time on each listener, whatever its own limit says.
+    /// Binds the listeners and starts the workers. When this returns, connections are accepted.
     pub fn start(
         config: &Config,
         live: &Live,
         series: &Arc<Registry>,
         log: Option<&access_log::AccessLog>,
-        most: usize,
+        allowance: Allowance,
     ) -> Result<Self, ProxyError> {
-        let count = config.workers.map_or_else(cores, usize::from);
+        let count = workers(config);
         let (phase, phases) = watch::channel(Phase::Serving);
         let mut bound = Vec::new();
         for settings in &config.listeners {
@@ -79,14 +88,21 @@ impl Proxy {
         let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let reserve = Arc::new(Reserve::new(clock::now()));
         let pleas = Arc::new(Pleas::new(count));
-        let mut workers = Vec::new();
+        let on_all = Arc::new(AtomicUsize::new(0));
+        let idle_floor = allowance.idle_upstream / count;
+        let mut threads = Vec::new();
         for index in 0..count {
             let mut sockets = Vec::new();
             for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
                 let socket = bound.sockets.pop().expect("one socket was bound for each worker");
                 let max_requests = settings.max_requests.div_ceil(count);
                 let settings = Arc::new(Listener { max_requests, ..Listener::clone(settings) });
-                sockets.push(Bound { settings, socket, open: Arc::clone(open), most });
+                let open = Open {
+                    on_listener: Arc::clone(open),
+                    on_all: Arc::clone(&on_all),
+                    most: allowance.connections,
+                };
+                sockets.push(Bound { settings, socket, open });
             }
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let reserve = Arc::clone(&reserve);
@@ -94,11 +110,11 @@ impl Proxy {
             let log = log.map(|(log, settings)| AccessLog { sender: log.sender(), sample: settings.sample });
             let pleas = Arc::clone(&pleas);
             let thread = thread::Builder::new().name(format!("worker-{index}"));
-            workers.push(
-                thread.spawn(move || run(sockets, &live, series, reserve, phases, (pleas, index), log))?,
-            );
+            let own = (pleas, index);
+            let log = (log, idle_floor);
+            threads.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, own, log))?);
         }
-        Ok(Self { addresses, phase, workers })
+        Ok(Self { addresses, phase, workers: threads })
     }
 
     /// Moves on to a later phase.
@@ -121,8 +137,9 @@ impl Proxy {
     }
 }
 
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+/// How many workers a configuration asks for: by default one for each core.
+pub fn workers(config: &Config) -> usize {
+    config.workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
 /// The body of a worker's thread.
@@ -133,7 +150,7 @@ fn run(
     reserve: Arc<Reserve>,
     phases: watch::Receiver<Phase>,
     (pleas, index): (Arc<Pleas>, usize),
-    log: Option<AccessLog>,
+    (log, idle_floor): (Option<AccessLog>, usize),
 ) {
     let runtime = Builder::new_current_thread()
         .enable_io()
@@ -149,7 +166,7 @@ fn run(
     };
     runtime.block_on(async move {
         let upstreams = Upstreams::new(Arc::clone(&pleas), index);
-        let worker = Rc::new(Worker::new(live, series, upstreams, reserve, log));
+        let worker = Rc::new(Worker::new(live, series, upstreams, reserve, log, idle_floor));
         let listeners: Vec<_> = sockets
             .into_iter()
             .map(|bound| {

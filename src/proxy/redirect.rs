@@ -3,10 +3,11 @@
 use super::{answer::Answer, target::Target};
 use crate::config;
 
-/// The answer that leads to the request's own URL with the parts that the route replaces.
-pub(super) fn answer(redirect: &config::Redirect, target: &Target<'_>) -> Answer {
+/// The answer that leads to the request's own URL with the parts that the route replaces. `scheme` is the one that the
+/// client used.
+pub(super) fn answer(redirect: &config::Redirect, target: &Target<'_>, scheme: &str) -> Answer {
     let mut location = Vec::new();
-    location.extend_from_slice(redirect.scheme.as_deref().unwrap_or("http").as_bytes());
+    location.extend_from_slice(redirect.scheme.as_deref().unwrap_or(scheme).as_bytes());
     location.extend_from_slice(b"://");
     match (&redirect.host, &redirect.scheme) {
         (Some(host), _) => location.extend_from_slice(host.as_bytes()),

@@ -6,9 +6,10 @@
 use super::{downstream::Peer, target::Target};
 use crate::{
     config,
+    routing::pins,
     wire::{
         emit,
-        fields::{self, Field, Known},
+        fields::{self, Field, Fields, Known},
         request::{RequestBody, RequestHead},
     },
 };
@@ -30,6 +31,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a [u8]>,
     /// The request's id, if the route sends one.
     pub(super) request_id: Option<&'a [u8]>,
+    /// Whether its split is sticky: a pin in a field of our own has been read, and goes no further.
+    pub(super) in_session: bool,
 }
 
 impl Outgoing<'_> {
@@ -47,10 +50,12 @@ impl Outgoing<'_> {
             emit::content_length(out, length);
         }
         self.write_forwarding(out);
-        if let Some(id) = self.request_id {
+        let edits = &self.route.request_headers;
+        // What the route says of the field stands for ours.
+        if let Some(id) = self.request_id.filter(|_| !is_dropped(edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
         }
-        out.extend_from_slice(&self.route.request_headers.lines);
+        out.extend_from_slice(&edits.lines);
         if self.head.body == RequestBody::Chunked {
             out.extend_from_slice(emit::CHUNKED);
         }
@@ -85,11 +90,13 @@ impl Outgoing<'_> {
     #[inline]
     fn passes(&self, field: &Field) -> bool {
         let passes = match field.known {
-            // What many applications read as a field that is dropped or written anew here.
-            Known::Other if self.head.fields.underscore => {
-                !fields::reads_as_known(field.name.of(self.buffer))
+            Known::Other => {
+                // What many applications read as a field that is dropped or written anew here.
+                let reads_as_known =
+                    self.head.fields.underscore && fields::reads_as_known(field.name.of(self.buffer));
+                !(reads_as_known || self.in_session && self.is_pin(field))
             }
-            Known::Other | Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
+            Known::Cookie | Known::Date | Known::Host | Known::Trailer | Known::Via => true,
             Known::Expect => self.head.expects_continue,
             Known::XRequestId => self.request_id.is_none(),
             Known::XForwardedOther => self.peer.is_trusted,
@@ -110,6 +117,10 @@ impl Outgoing<'_> {
         passes
             && !self.head.fields.is_nominated(self.buffer, field.name)
             && !is_dropped(&self.route.request_headers, field.name.of(self.buffer))
+    }
+
+    fn is_pin(&self, field: &Field) -> bool {
+        field.name.of(self.buffer).eq_ignore_ascii_case(pins::FIELD.as_bytes())
     }
 
     /// Writes who the client is, and that the request came through here.
@@ -167,8 +178,20 @@ impl Outgoing<'_> {
     }
 }
 
-/// Whether a route's edits drop a field.
+/// Whether a route's edits drop a field: also one that only looks like it to who takes `_` for `-`.
 #[inline]
 pub(super) fn is_dropped(edits: &config::HeaderEdits, name: &[u8]) -> bool {
-    !edits.drop.is_empty() && edits.drop.iter().any(|dropped| name.eq_ignore_ascii_case(dropped.as_bytes()))
+    let is_name = |dropped: &[u8]| fields::is_same_to_applications(name, dropped);
+    !edits.drop.is_empty() && edits.drop.iter().any(|dropped| is_name(dropped.as_bytes()))
+}
+
+/// The names of trailers that go the way of the fields: those that the route sets or removes, and those that belong to
+/// the sender's connection.
+pub(super) fn trailers_to_drop<'a>(
+    edits: &'a config::HeaderEdits,
+    fields: &'a Fields,
+    buffer: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let edited = edits.drop.iter().map(|name| name.as_bytes());
+    edited.chain(fields.connection.nominated_names(buffer))
 }

@@ -27,15 +27,16 @@ pub(super) struct Requests {
 pub(super) struct KeptRequest(Box<Option<Request>>);
 
 impl Requests {
-    /// How many requests are in flight.
+    /// How many requests of the worker are in flight, of whichever listener.
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.get()
     }
 
-    /// Puts a request into a box.
+    /// Puts a request into a box, and counts it on its listener, too.
     #[inline]
-    pub(super) fn keep(&self, request: Request) -> KeptRequest {
+    pub(super) fn keep(&self, request: Request, on_listener: &Cell<usize>) -> KeptRequest {
+        on_listener.set(on_listener.get() + 1);
         self.in_flight.set(self.in_flight.get() + 1);
         let mut kept = self.boxes.borrow_mut().pop().unwrap_or_default();
         *kept = Some(request);
@@ -44,10 +45,11 @@ impl Requests {
 
     /// Ends a request, and keeps its box for another.
     #[inline]
-    pub(super) fn end(&self, request: KeptRequest) {
+    pub(super) fn end(&self, request: KeptRequest, on_listener: &Cell<usize>) {
         let KeptRequest(mut kept) = request;
         // What it holds is given back before the boxes are borrowed, whatever that does.
         *kept = None;
+        on_listener.set(on_listener.get() - 1);
         self.in_flight.set(self.in_flight.get() - 1);
         let mut boxes = self.boxes.borrow_mut();
         if boxes.len() < KEPT {

@@ -91,10 +91,11 @@ impl Incoming<'_> {
             _ => {}
         }
         // RFC 9110 6.6.1: a recipient with a clock adds the date that an origin without one left out.
-        if !self.head.has_date {
+        if !self.head.has_date && !is_dropped(self.edits, b"date") {
             emit::line(out, b"Date", date.borrow_mut().text());
         }
-        if let Some(id) = request_id {
+        // What the route says of the field stands for ours.
+        if let Some(id) = request_id.filter(|_| !is_dropped(self.edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
         }
         if let Some(attempt) = self.attempt {

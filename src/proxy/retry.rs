@@ -14,6 +14,9 @@ pub(super) enum Failure {
     /// No connection to the endpoint could be had. Nothing was sent.
     #[error("the upstream can't be connected to")]
     UpstreamUnreachable(io::Error),
+    /// This process, or the machine, has no file descriptor left. The endpoint has no part in it.
+    #[error("no file descriptor is left for an upstream connection")]
+    OutOfDescriptors,
     /// The connection was closed or reset before a byte of the response came.
     #[error("the upstream closed the connection without an answer")]
     UpstreamSilent {
@@ -69,6 +72,15 @@ impl From<ResponseError> for Failure {
 }
 
 impl Failure {
+    /// Why no connection could be had, from what the system said.
+    pub(super) fn of_connecting(error: io::Error) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE) => Self::OutOfDescriptors,
+            _ => Self::UpstreamUnreachable(error),
+        }
+    }
+
     /// The status that tells the client, if it can still be told; `None` if nobody is there to be told.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
@@ -76,7 +88,7 @@ impl Failure {
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
-            Self::Drained { .. } | Self::Shed(_) => Some(503),
+            Self::OutOfDescriptors | Self::Drained { .. } | Self::Shed(_) => Some(503),
             Self::UpstreamStatus(status) => Some(*status),
             Self::TimedOut(_) => Some(504),
             Self::ClientStalledSending => Some(408),
@@ -101,7 +113,7 @@ impl Failure {
             Self::TimedOut(TimeoutKind::Request) => request_read,
             Self::TimedOut(_) => true,
             // What its status says of the endpoint is counted as an answer.
-            Self::UpstreamStatus(_) | Self::Drained { .. } | Self::Shed(_) => false,
+            Self::UpstreamStatus(_) | Self::Drained { .. } | Self::OutOfDescriptors | Self::Shed(_) => false,
             Self::ClientGone
             | Self::ClientStalledReading
             | Self::ClientStalledSending

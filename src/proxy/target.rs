@@ -78,6 +78,10 @@ pub(super) fn read<'a>(
             if host::parse(named)? != host {
                 return Err(TargetError::HostDiffers);
             }
+            // The last proxy on the way asks the origin for `*` (RFC 9112 3.2.4).
+            if rest.is_empty() && method == b"OPTIONS" {
+                return Ok(Target { host: host.host, authority, path: Cow::Borrowed(b"*"), query: None });
+            }
             rest
         }
     };

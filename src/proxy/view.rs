@@ -24,6 +24,8 @@ pub(super) struct View<'a> {
     pub(super) target: &'a Target<'a>,
     /// The client, behind trusted proxies.
     pub(super) client: IpAddr,
+    /// The scheme that it used: `http`, unless a trusted proxy in between ended its TLS.
+    pub(super) scheme: &'static str,
 }
 
 impl RequestView for View<'_> {
@@ -32,7 +34,7 @@ impl RequestView for View<'_> {
     }
 
     fn scheme(&self) -> &str {
-        "http"
+        self.scheme
     }
 
     fn host(&self) -> &str {

@@ -68,6 +68,8 @@ pub(super) struct Worker {
     pub(super) phase: Cell<Phase>,
     /// When each stream's turn comes if its endpoint drains.
     pub(super) marks: RefCell<Marks>,
+    /// Idle upstream connections that are kept even with few clients.
+    idle_floor: usize,
     log: Option<AccessLog>,
 }
 
@@ -97,6 +99,7 @@ impl Worker {
         upstreams: Upstreams,
         reserve: Arc<Reserve>,
         log: Option<AccessLog>,
+        idle_floor: usize,
     ) -> Self {
         let counts = series.worker();
         Self {
@@ -119,6 +122,7 @@ impl Worker {
             date: RefCell::new(DateValue::new()),
             phase: Cell::new(Phase::Serving),
             marks: RefCell::new(Marks::new(fastrand::u32(..))),
+            idle_floor,
             log,
         }
     }
@@ -133,6 +137,19 @@ impl Worker {
     pub(super) fn count_cut(&self, endpoint: &LocalEndpoint, kind: Kind) {
         endpoint.drain.count_cut(kind);
         self.counts.drain_cut[kind as usize].add(1);
+    }
+
+    /// Closes idle upstream connections until they and the requests in flight, each of which has one, are no more than the
+    /// clients' connections, or than the worker's share of idle ones. So the upstream side has its part of the descriptors,
+    /// and never takes the other's.
+    pub(super) fn make_room(&self) {
+        let routing = self.routing.borrow();
+        let clients = usize::try_from(self.counts.connections.value()).unwrap_or(usize::MAX);
+        let used = routing.upstreams.idle() + self.requests.in_flight();
+        let over = used.saturating_sub(clients.max(self.idle_floor));
+        if over > 0 {
+            routing.upstreams.shed(over);
+        }
     }
 
     /// Whether the next request is one of the access log's sample.

@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn another_attempt_of_a_request_in_a_full_pool_is_let_in() {
         let mut bench = shop(&[1, 1], |pool| pool.limits.max_requests = Some(1));
-        let Selection::Forward { route, arm, pool, lease } = bench.select(&get("blue", "/")) else {
+        let Selection::Forward { route, arm, pool, lease, .. } = bench.select(&get("blue", "/")) else {
             panic!("there is room");
         };
         let again = bench.select_again((route, arm, pool), &[lease.id]);

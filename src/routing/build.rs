@@ -11,6 +11,7 @@ use std::{
 use super::{
     admission::{self, Bounds},
     matcher::Matcher,
+    pins,
     table::{Arm, Pool, Route, Split, Table, Target},
 };
 use crate::{
@@ -47,7 +48,8 @@ pub fn build(
             (routes, matcher)
         }
     };
-    Table { generation, routes, splits, pools, matcher }
+    let keys = previous.map(|previous| previous.keys.clone()).unwrap_or_default();
+    Table { generation, routes, splits, pools, keys, matcher }
 }
 
 fn by_name<'a>(names: impl Iterator<Item = &'a Name>) -> HashMap<&'a Name, usize> {
@@ -123,12 +125,14 @@ fn splits(
         // A pool that drains is passed over as one of weight 0 is, unless nobody else would be left.
         let drains = |pool: &Name| state.pools.get(pool).is_some_and(|pool| pool.drain.is_some());
         let someone_is_left = weights.iter().any(|(pool, weight)| weight > 0 && !drains(pool));
+        let released = |pool: &Name| state.released.get(&(settings.name.clone(), pool.clone()));
         let arm = |(pool, weight): (&Name, u32)| Arm {
             pool: *pools.get(pool).expect("weights name declared pools only"),
             weight: if someone_is_left && drains(pool) { 0 } else { weight },
             set_weight: weight,
             slot: series.declare(&Key::Split(settings.name.clone(), pool.clone())),
             seed: bucket::seed(&settings.name, pool),
+            released: released(pool).map_or(0, |at| pins::released_until(*at)),
         };
         let arms: Vec<Arm> = weights.iter().map(arm).collect();
         let same = previous.zip(before.as_ref()).and_then(|(table, index)| {

@@ -261,6 +261,9 @@ impl Explanation {
         let weights: Vec<_> =
             self.pools.iter().map(|pool| format!("{} {}", pool.pool, pool.weight)).collect();
         self.say(format!("split {} shares by the weights {}", split.settings.name, weights.join(", ")));
+        if self.tell_pins(table, split, request) {
+            return;
+        }
         let mut client = ClientKey::default();
         let key = split.settings.key.as_ref();
         match key.and_then(|key| key_of(key, request, &mut client)) {
@@ -364,7 +367,7 @@ fn asked_path(route: &Route, request: &impl RequestView) -> String {
 
 /// Where a redirect leads: to the request's own URL with the parts that the route replaces.
 fn location(redirect: &Redirect, request: &impl RequestView, path: &str, authority: &str) -> String {
-    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let scheme = redirect.scheme.as_deref().unwrap_or_else(|| request.scheme());
     let host = match (&redirect.host, &redirect.scheme) {
         (Some(host), _) => host,
         // Another scheme has another default port: the one that the client used would be wrong.
@@ -408,7 +411,7 @@ fn shares(table: &Table, split: &Split) -> Vec<PoolShare> {
     split.arms.iter().map(share).collect()
 }
 
-fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
+pub(super) fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
     pool.endpoints.iter().map(|(endpoint, weight)| {
         let standing = endpoint.occupancy.standing();
         Candidate {

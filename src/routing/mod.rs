@@ -9,6 +9,7 @@ pub mod build;
 mod chooser;
 pub mod explain;
 mod explain_balance;
+mod explain_pins;
 #[cfg(test)]
 mod explain_tests;
 pub mod live;
@@ -16,6 +17,9 @@ mod matcher;
 #[cfg(test)]
 mod matcher_tests;
 mod path_tree;
+pub mod pins;
+#[cfg(test)]
+mod pins_tests;
 mod predicates;
 pub mod request_view;
 pub mod select;

@@ -21,18 +21,13 @@ pub trait RequestView {
 
     /// The value of a cookie: of the first pair with that name.
     fn cookie(&self, name: &str) -> Option<&[u8]> {
-        let mut nth = 0;
-        while let Some(line) = self.header("cookie", nth) {
-            for pair in line.split(|byte| *byte == b';') {
-                let pair = pair.trim_ascii();
-                if let Some(value) =
-                    pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-                {
-                    return Some(value);
-                }
-            }
-            nth += 1;
-        }
-        None
+        self.cookies(name).next()
+    }
+
+    /// The values of all cookies of a name, in order.
+    fn cookies<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let lines = (0..).map_while(|nth| self.header("cookie", nth));
+        let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';'));
+        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }

@@ -4,13 +4,14 @@
 //! one table. In the steady state nothing is allocated: the sequences of splits and pools are made when first needed
 //! and kept until their weights change.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use super::chooser::Chooser;
 use super::{
     admission::{Permit, Refused},
+    pins::Session,
     request_view::RequestView,
     split_key::{ClientKey, key_of},
     table::{Pool, Split, Table, Target},
@@ -24,6 +25,7 @@ use crate::{
         endpoint::{Endpoint, EndpointId},
         gate::Limit,
         local::{Lease, Upstreams},
+        occupancy::Claim,
     },
 };
 
@@ -51,6 +53,8 @@ pub enum Selection {
         pool: usize,
         /// The claim on the endpoint.
         lease: Lease,
+        /// The session that the request belongs to, if its split is sticky.
+        session: Option<Session>,
     },
     /// There is nobody to answer it.
     Unavailable {
@@ -90,30 +94,39 @@ pub fn select(
         Target::Redirect => return Selection::Redirect { route },
         Target::Split(split) => split,
         Target::Pool(pool) => {
-            let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash };
+            let mut claims =
+                Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false };
             let claimed = claims.claim(pool, false);
-            return Selection::of(route, None, pool, claimed);
+            return Selection::of(route, None, pool, claimed, None);
         }
     };
     let compiled = &table.splits[split];
+    let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false };
+    let mut session = None;
+    if let Some(sticky) = &compiled.settings.sticky {
+        match claims.pinned(route, split, sticky, request) {
+            Ok(selection) => return selection,
+            Err(opened) => session = Some(opened),
+        }
+    }
     let mut client = ClientKey::default();
     let key = compiled.settings.key.as_ref().and_then(|key| key_of(key, request, &mut client));
     let arm = match key {
         Some(key) => bucketed(compiled, table, key, |_| true).expect("a split's weights have a sum above 0"),
-        None => chooser.draw(compiled),
+        None => claims.chooser.draw(compiled),
     };
-    series.of(compiled.arms[arm].slot).drawn.add(1);
+    claims.series.of(compiled.arms[arm].slot).drawn.add(1);
     let pool = compiled.arms[arm].pool;
-    let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash };
     match claims.claim(pool, false) {
-        Err(Refused::Unavailable) => claims.pass_on(route, (split, arm), key),
-        claimed => Selection::of(route, Some((split, arm)), pool, claimed),
+        Err(Refused::Unavailable) => claims.pass_on(route, (split, arm), key, session),
+        claimed => Selection::of(route, Some((split, arm)), pool, claimed, session),
     }
 }
 
 /// Decides where the next attempt of a request goes whose earlier ones failed: the same pool if it has another
 /// available endpoint than those `tried`, else the other pools of the split, unless the split says that its share is
-/// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty.
+/// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty. The session that
+/// the request has stays the same one; it is not in the answer.
 pub fn select_again(
     table: &Table,
     chooser: &mut Chooser,
@@ -124,12 +137,15 @@ pub fn select_again(
     tried: &[EndpointId],
 ) -> Selection {
     let (route, arm, pool) = earlier;
-    let mut claims = Claims { table, chooser, upstreams, series, tried, hash: &|_| None };
-    match (claims.claim(pool, true), arm) {
+    let mut claims = Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false };
+    // Where the request was, its session is not a new one.
+    let is_sticky = arm.is_some_and(|(split, _)| table.splits[split].settings.sticky.is_some());
+    let claimed = if is_sticky { claims.claim_in_session(pool, true) } else { claims.claim(pool, true) };
+    match (claimed, arm) {
         (Err(Refused::Unavailable), Some(arm)) => {
-            claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty()))
+            claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty()), None)
         }
-        (claimed, _) => Selection::of(route, arm, pool, claimed),
+        (claimed, _) => Selection::of(route, arm, pool, claimed, None),
     }
 }
 
@@ -157,11 +173,17 @@ pub(super) fn bucketed(
 }
 
 impl Selection {
-    /// What a claim has come to.
+    /// What a claim has come to, for a request of a session or of none.
     #[inline]
-    fn of(route: usize, arm: Option<(usize, usize)>, pool: usize, claimed: Result<Lease, Refused>) -> Self {
+    pub(super) fn of(
+        route: usize,
+        arm: Option<(usize, usize)>,
+        pool: usize,
+        claimed: Result<Lease, Refused>,
+        session: Option<Session>,
+    ) -> Self {
         match claimed {
-            Ok(lease) => Self::Forward { route, arm, pool, lease },
+            Ok(lease) => Self::Forward { route, arm, pool, lease, session },
             Err(Refused::Unavailable) => Self::Unavailable { route, arm },
             Err(Refused::Shed(limit)) => Self::Shed { route, arm, pool, limit },
         }
@@ -169,21 +191,23 @@ impl Selection {
 }
 
 /// What claiming needs, put together.
-struct Claims<'a> {
-    table: &'a Table,
-    chooser: &'a mut Chooser,
-    upstreams: &'a mut Upstreams,
-    series: &'a mut LocalSeries,
+pub(super) struct Claims<'a> {
+    pub(super) table: &'a Table,
+    pub(super) chooser: &'a mut Chooser,
+    pub(super) upstreams: &'a mut Upstreams,
+    pub(super) series: &'a mut LocalSeries,
     tried: &'a [EndpointId],
     /// The hash of what a pool that balances by a key is to balance the request by.
     hash: &'a dyn Fn(&SplitKey) -> Option<u64>,
+    /// Whether endpoints count that take no new session: only for one that is there already.
+    pinned: bool,
 }
 
 impl Claims<'_> {
     /// Claims an endpoint of a pool, chosen as the pool balances. A request that is `in_already` needs no other permit
     /// of the pool.
     #[inline]
-    fn claim(&mut self, pool: usize, in_already: bool) -> Result<Lease, Refused> {
+    pub(super) fn claim(&mut self, pool: usize, in_already: bool) -> Result<Lease, Refused> {
         let pool = &self.table.pools[pool];
         if !pool.bounds.is_gated {
             return self.claim_endpoint(pool);
@@ -213,8 +237,7 @@ impl Claims<'_> {
         let most = pool.bounds.most_on_endpoint;
         let panics = pool.ignores_ejections();
         let is_full = |(endpoint, weight): &(Arc<Endpoint>, u32)| {
-            let standing = endpoint.occupancy.standing();
-            *weight > 0 && standing.is_available_in(panics) && !self.tried.contains(&endpoint.id)
+            *weight > 0 && takes(endpoint, self.pinned, panics) && !self.tried.contains(&endpoint.id)
         };
         match most != u64::MAX && pool.endpoints.iter().any(is_full) {
             true => Refused::Shed(Limit::MaxEndpointRequests),
@@ -222,12 +245,46 @@ impl Claims<'_> {
         }
     }
 
+    /// Claims an endpoint of a pool for a session that is there already: one that takes every session, or else one
+    /// that takes no new ones. A pool that is full sheds its sessions; it does not move them.
+    pub(super) fn claim_in_session(&mut self, pool: usize, in_already: bool) -> Result<Lease, Refused> {
+        match self.claim(pool, in_already) {
+            Err(Refused::Unavailable) => {
+                self.pinned = true;
+                let claimed = self.claim(pool, in_already);
+                self.pinned = false;
+                claimed
+            }
+            claimed => claimed,
+        }
+    }
+
+    /// Claims the endpoint of a pool at an address for a session that is there already, if it takes the request.
+    pub(super) fn claim_at(&mut self, pool: usize, address: SocketAddr) -> Result<Lease, Refused> {
+        let pool = &self.table.pools[pool];
+        let known = pool.endpoints.iter().find(|(endpoint, _)| endpoint.address == address);
+        let may = |endpoint: &Endpoint| takes(endpoint, true, pool.state.panics());
+        let known = known.filter(|(endpoint, weight)| *weight > 0 && may(endpoint));
+        let (endpoint, _) = known.ok_or(Refused::Unavailable)?;
+        let permit = if pool.bounds.is_gated { Some(Permit::new(pool, false)?) } else { None };
+        let claimed = self.upstreams.claim(endpoint, pool.bounds.most_on_endpoint, self.series);
+        let lease = claimed.map_err(|why| match why {
+            Claim::Full => Refused::Shed(Limit::MaxEndpointRequests),
+            _ => Refused::Unavailable,
+        })?;
+        Ok(match permit {
+            Some(permit) => permit.pass_to(lease),
+            None => lease,
+        })
+    }
+
     #[inline]
     fn balance(&mut self, pool: &Arc<Pool>, panics: bool) -> Option<usize> {
-        let (tried, most) = (self.tried, pool.bounds.most_on_endpoint);
+        let (tried, pinned, most) = (self.tried, self.pinned, pool.bounds.most_on_endpoint);
         let may = |endpoint: &Endpoint| {
-            let standing = endpoint.occupancy.standing();
-            standing.is_available_in(panics) && standing.in_flight() < most && !tried.contains(&endpoint.id)
+            takes(endpoint, pinned, panics)
+                && endpoint.occupancy.in_flight() < most
+                && !tried.contains(&endpoint.id)
         };
         let warming = pool.settings.slow_start.as_ref().map(|slow| Warming::new(slow, self.chooser.time()));
         let warming = warming.as_ref();
@@ -259,7 +316,13 @@ impl Claims<'_> {
     /// Gives the share of a pool that can't take it to the split's other available pools: to the key's next best, or
     /// by their weights. A pool of weight 0 is never among them.
     #[cold]
-    fn pass_on(&mut self, route: usize, from: (usize, usize), key: Option<&[u8]>) -> Selection {
+    fn pass_on(
+        &mut self,
+        route: usize,
+        from: (usize, usize),
+        key: Option<&[u8]>,
+        session: Option<Session>,
+    ) -> Selection {
         let (split, drawn) = from;
         let compiled = &self.table.splits[split];
         let mut left: u64 = 0;
@@ -279,9 +342,20 @@ impl Claims<'_> {
             let pool = compiled.arms[next].pool;
             match self.claim(pool, false) {
                 Err(Refused::Unavailable) => left &= !(1 << next),
-                claimed => return Selection::of(route, Some((split, next)), pool, claimed),
+                claimed => return Selection::of(route, Some((split, next)), pool, claimed, session),
             }
         }
         Selection::Unavailable { route, arm: Some(from) }
     }
+}
+
+/// Whether an endpoint takes a request, of a session that is there already or of a new one, in a pool that ignores
+/// ejections if it `panics`.
+#[inline]
+pub(super) fn takes(endpoint: &Endpoint, pinned: bool, panics: bool) -> bool {
+    let standing = endpoint.occupancy.standing();
+    if !pinned {
+        return standing.is_available_in(panics);
+    }
+    standing.takes_pinned() || (panics && standing.takes_pinned_but_for_ejection())
 }

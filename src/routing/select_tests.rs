@@ -322,7 +322,7 @@ fn another_attempt_goes_to_an_endpoint_that_was_not_tried_and_then_to_the_other_
     let mut tried = Vec::new();
     let mut earlier = (0, Some((0, 0)), 0);
     let mut pools = Vec::new();
-    while let Selection::Forward { route, arm, pool, lease } = bench.select_again(earlier, &tried) {
+    while let Selection::Forward { route, arm, pool, lease, .. } = bench.select_again(earlier, &tried) {
         assert!(!tried.contains(&lease.id), "an endpoint is tried once");
         assert_eq!(bench.table.splits[0].arms[arm.unwrap().1].pool, pool);
         tried.push(lease.id);
@@ -393,7 +393,7 @@ fn nothing_is_allocated_in_the_steady_state() {
     let round = |bench: &mut Bench| {
         for request in &requests {
             let selection = bench.select(request);
-            if let Selection::Forward { route, arm, pool, lease } = &selection {
+            if let Selection::Forward { route, arm, pool, lease, .. } = &selection {
                 bench.select_again((*route, *arm, *pool), &[lease.id]);
             }
         }

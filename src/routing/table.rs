@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{admission::Bounds, matcher::Matcher, request_view::RequestView};
+use super::{admission::Bounds, matcher::Matcher, pins::SharedKeys, request_view::RequestView};
 use crate::{
     config,
     telemetry::registry::Slot,
@@ -20,6 +20,8 @@ pub struct Table {
     pub splits: Vec<Arc<Split>>,
     /// The pools, in the file's order.
     pub pools: Vec<Arc<Pool>>,
+    /// The keys of pins; the same for every table.
+    pub keys: SharedKeys,
     /// The routes' matches, compiled; shared as the routes are.
     pub(super) matcher: Arc<Matcher>,
 }
@@ -68,6 +70,9 @@ pub struct Arm {
     pub slot: Slot,
     /// What makes the pool's order of keys its own: see [`crate::model::bucket::seed`].
     pub seed: u64,
+    /// Pins to this pool count no more that were issued up to this moment, in milliseconds since 1970; 0 if none were
+    /// released.
+    pub released: u64,
 }
 
 /// A compiled pool.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: the request path never waits for the log. It hands a record over through a bounded queue, and one that
 //! finds the queue full is dropped and counted by the caller. Nothing that the disk does stops the process or a worker:
-//! what can't be written is dropped, counted and warned of at most once a minute.
+//! what can't be written is dropped, counted and warned of at most once a minute, and a write that does not end is left
+//! behind at the end of the process.
 
 mod line;
 mod record;
@@ -11,16 +12,17 @@ mod writer;
 use std::{
     io,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
 pub use record::Record;
 
+use super::counter::Counter;
 use crate::model::access_log::AccessLogSettings;
 use writer::Writer;
 
@@ -33,40 +35,55 @@ const IDLE: Duration = Duration::from_millis(250);
 /// A running access log. Dropping it lets the writer end once every [`Sender`] is gone; see [`AccessLog::finish`].
 #[derive(Debug)]
 pub struct AccessLog {
-    sender: Sender,
+    queue: SyncSender<Record>,
     shared: Arc<Shared>,
-    thread: JoinHandle<()>,
+    /// Disconnected when the writer's thread has ended.
+    ended: Receiver<()>,
 }
 
 /// One worker's end of the queue.
-#[derive(Debug, Clone)]
-pub struct Sender(SyncSender<Record>);
+#[derive(Debug)]
+pub struct Sender {
+    queue: SyncSender<Record>,
+    sent: Arc<Counter>,
+}
 
 /// What the writer's thread and the others both see.
 #[derive(Debug, Default)]
 struct Shared {
     reopen: AtomicBool,
-    lost: AtomicU64,
+    /// Lines that could not be written.
+    lost: Arc<Counter>,
+    /// Lines that were written.
+    written: Counter,
+    /// What each [`Sender`] has put into the queue.
+    sent: Mutex<Vec<Arc<Counter>>>,
 }
 
 impl AccessLog {
     /// Opens the file (at its end, new if there is none) and starts the writer.
     ///
-    /// Which requests are logged (`sample`) is the caller's draw, so that no record is made for the others.
-    pub fn start(settings: &AccessLogSettings) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    /// Which requests are logged (`sample`) is the caller's draw, so that no record is made for the others. Lines that
+    /// were taken from the queue and could not be written are counted in `lost`.
+    pub fn start(settings: &AccessLogSettings, lost: Arc<Counter>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { lost, ..Shared::default() });
         let writer = Writer::open(settings)?;
-        let (sender, records) = sync_channel(QUEUE);
+        let (queue, records) = sync_channel(QUEUE);
+        let (ending, ended) = channel();
         let for_thread = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(&records, writer, &for_thread))?;
-        Ok(Self { sender: Sender(sender), shared, thread })
+        thread::Builder::new().name("access-log".into()).spawn(move || {
+            // Dropped when the thread ends, however it does.
+            let _ending: std::sync::mpsc::Sender<()> = ending;
+            write_all(&records, writer, &for_thread);
+        })?;
+        Ok(Self { queue, shared, ended })
     }
 
     /// A worker's end of the queue.
     pub fn sender(&self) -> Sender {
-        self.sender.clone()
+        let sent = Arc::new(Counter::default());
+        self.shared.senders().push(Arc::clone(&sent));
+        Sender { queue: self.queue.clone(), sent }
     }
 
     /// Opens the file anew before the next line, so that it can be renamed away first (log rotation).
@@ -74,18 +91,23 @@ impl AccessLog {
         self.shared.reopen.store(true, Ordering::Release);
     }
 
-    /// Lines that were taken from the queue and could not be written.
-    pub fn lost(&self) -> u64 {
-        self.shared.lost.load(Ordering::Relaxed)
-    }
-
-    /// Waits until everything that was sent has been written. It returns once all senders are gone.
-    pub fn finish(self) {
-        let Self { sender, thread, .. } = self;
-        drop(sender);
-        if thread.join().is_err() {
-            tracing::error!("the access log's writer has panicked");
+    /// Waits until everything that was sent has been written, once all senders are gone; but no longer than `limit`,
+    /// since a reader that has stopped reading would hold the end of the process up for as long as it likes. Answers how
+    /// many lines were left behind.
+    pub fn finish(self, limit: Duration) -> u64 {
+        let Self { queue, shared, ended } = self;
+        drop(queue);
+        if ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout) {
+            return 0;
         }
+        let sent: u64 = shared.senders().iter().map(|sent| sent.value()).sum();
+        sent.saturating_sub(shared.written.value() + shared.lost.value())
+    }
+}
+
+impl Shared {
+    fn senders(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Counter>>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +116,9 @@ impl Sender {
     #[inline]
     #[must_use]
     pub fn try_send(&self, record: Record) -> bool {
-        self.0.try_send(record).is_ok()
+        let is_sent = self.queue.try_send(record).is_ok();
+        self.sent.add(u64::from(is_sent));
+        is_sent
     }
 }
 
@@ -103,22 +127,22 @@ fn write_all(records: &Receiver<Record>, mut writer: Writer, shared: &Shared) {
     loop {
         let next = match records.try_recv() {
             Err(TryRecvError::Empty) => {
-                writer.flush(&shared.lost);
+                writer.flush(shared);
                 records.recv_timeout(IDLE)
             }
             Ok(record) => Ok(record),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
         };
         if shared.reopen.swap(false, Ordering::AcqRel) {
-            writer.reopen(&shared.lost);
+            writer.reopen(shared);
         }
         match next {
-            Ok(record) => writer.write(&record, &shared.lost),
+            Ok(record) => writer.write(&record, shared),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    writer.flush(&shared.lost);
+    writer.flush(shared);
 }
 
 #[cfg(test)]
@@ -149,6 +173,9 @@ mod tests {
         }
     }
 
+    /// Far longer than any of these tests takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     fn settings(path: PathBuf) -> AccessLogSettings {
         let format = AccessLogFormat::Template(LogPiece::parse_template("{path} {status}").unwrap());
         AccessLogSettings { path, format, sample: 1.0 }
@@ -164,7 +191,8 @@ mod tests {
     #[test]
     fn what_was_sent_is_in_the_file_when_the_log_is_finished() {
         let scratch = Scratch::new("finish");
-        let log = AccessLog::start(&settings(scratch.file())).unwrap();
+        let lost = Arc::new(Counter::default());
+        let log = AccessLog::start(&settings(scratch.file()), Arc::clone(&lost)).unwrap();
         let workers: Vec<_> = (0..4)
             .map(|worker| {
                 let sender = log.sender();
@@ -174,8 +202,8 @@ mod tests {
             })
             .collect();
         let sent: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
-        assert_eq!((sent, log.lost()), (2_000, 0), "the queue is longer than that");
-        log.finish();
+        assert_eq!(sent, 2_000, "the queue is longer than that");
+        assert_eq!((log.finish(PATIENCE), lost.value()), (0, 0));
         let text = fs::read_to_string(scratch.file()).unwrap();
         assert_eq!(text.lines().count(), sent);
         let of_third: Vec<_> = text.lines().filter(|line| line.starts_with("/3/")).collect();
@@ -186,7 +214,7 @@ mod tests {
     #[test]
     fn a_renamed_file_is_left_behind_after_reopening() {
         let scratch = Scratch::new("reopen");
-        let log = AccessLog::start(&settings(scratch.file())).unwrap();
+        let log = AccessLog::start(&settings(scratch.file()), Arc::default()).unwrap();
         let sender = log.sender();
         assert!(sender.try_send(record("/before")));
         wait_until(|| fs::read_to_string(scratch.file()).is_ok_and(|text| text == "/before 200\n"));
@@ -196,30 +224,50 @@ mod tests {
         wait_until(|| scratch.file().exists());
         assert!(sender.try_send(record("/after")));
         drop(sender);
-        log.finish();
+        assert_eq!(log.finish(PATIENCE), 0);
         assert_eq!(fs::read_to_string(rotated).unwrap(), "/before 200\n");
         assert_eq!(fs::read_to_string(scratch.file()).unwrap(), "/after 200\n");
     }
 
     #[test]
     fn a_full_disk_loses_lines_and_stops_nothing() {
-        let log = AccessLog::start(&settings("/dev/full".into())).unwrap();
+        let lost = Arc::new(Counter::default());
+        let log = AccessLog::start(&settings("/dev/full".into()), Arc::clone(&lost)).unwrap();
         let sender = log.sender();
         for n in 1..=3 {
             assert!(sender.try_send(record("/")));
-            wait_until(|| log.lost() == n);
+            wait_until(|| lost.value() == n);
         }
         drop(sender);
-        log.finish();
+        assert_eq!(log.finish(PATIENCE), 0);
+    }
+
+    #[test]
+    fn a_reader_that_has_stopped_reading_does_not_hold_the_end_up() {
+        let scratch = Scratch::new("stalled");
+        let made = std::process::Command::new("mkfifo").arg(scratch.file()).status().unwrap();
+        assert!(made.success(), "{made}");
+        // Open for both, so that neither side waits for the other to open it; nobody reads.
+        let _held = fs::OpenOptions::new().read(true).write(true).open(scratch.file()).unwrap();
+        let log = AccessLog::start(&settings(scratch.file()), Arc::default()).unwrap();
+        let sender = log.sender();
+        let long = format!("/{}", "x".repeat(1000));
+        let sent = (0..1_000).filter(|_| sender.try_send(record(&long))).count() as u64;
+        drop(sender);
+        let left = log.finish(Duration::from_millis(300));
+        // The pipe holds 64 KiB, and what was not all taken counts as left.
+        assert!(sent == 1_000 && (900..=1_000).contains(&left), "{left} of {sent}");
     }
 
     #[test]
     fn a_file_that_can_t_be_opened_is_an_error_at_the_start() {
-        assert!(AccessLog::start(&settings("/nonexistent/folder/access.log".into())).is_err());
+        assert!(
+            AccessLog::start(&settings("/nonexistent/folder/access.log".into()), Arc::default()).is_err()
+        );
     }
 
     fn wait_until(condition: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !condition() {
             assert!(Instant::now() < deadline, "waited in vain");
             thread::yield_now();

@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod causes;
 pub mod counter;
 pub mod histogram;
+pub mod pins;
 pub mod process;
 pub mod prometheus;
 pub mod registry;

@@ -8,10 +8,12 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use super::{
     counter::Counter,
+    pins::{PinCounts, PinTotals},
     traffic::{Traffic, TrafficCounts},
 };
 use crate::model::name::Name;
@@ -40,7 +42,7 @@ pub struct WorkerCounts {
     pub accepted: Counter,
     /// Connections open now.
     pub connections: Counter,
-    /// Requests refused before they had a route, by reason: see `docs/metrics.md`.
+    /// Requests refused before they had a route: malformed, too large, too slow or too many.
     pub refused: Counter,
     /// Requests that no route took.
     pub unrouted: Counter,
@@ -59,6 +61,8 @@ pub const CUT_KINDS: [&str; 3] = ["request", "tunnel", "event_stream"];
 #[derive(Debug, Default)]
 pub struct Registry {
     inner: Mutex<Inner>,
+    /// Lines that the access log took from its queue and could not write; its writer counts them.
+    pub log_lost: Arc<Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ struct Inner {
     slots: BTreeMap<Key, Slot>,
     /// By slot: each worker's counts.
     series: Vec<Vec<Arc<Traffic>>>,
+    /// Of sticky splits alone: each worker's counts of pins.
+    pins: BTreeMap<Slot, Vec<Arc<PinCounts>>>,
     workers: Vec<Arc<WorkerCounts>>,
 }
 
@@ -95,6 +101,24 @@ impl Registry {
         let traffic = Arc::new(Traffic::default());
         self.lock().series[slot.index()].push(Arc::clone(&traffic));
         traffic
+    }
+
+    /// Fresh counts of the pins of a series for one worker to write.
+    pub fn pins(&self, slot: Slot) -> Arc<PinCounts> {
+        let pins = Arc::new(PinCounts::default());
+        self.lock().pins.entry(slot).or_default().push(Arc::clone(&pins));
+        pins
+    }
+
+    /// The sum of a series' pins over all workers; zeros if it has none.
+    pub fn pin_counts(&self, key: &Key) -> PinTotals {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // The sketches take a while to read: no worker that wants a handle meanwhile shall wait for it.
+        let workers = {
+            let inner = self.lock();
+            inner.slots.get(key).and_then(|slot| inner.pins.get(slot)).cloned().unwrap_or_default()
+        };
+        PinTotals::of(workers.iter().map(Arc::as_ref), since_1970.as_secs())
     }
 
     /// Fresh counts of a worker for it to write.
@@ -158,12 +182,13 @@ fn sum(series: &[Arc<Traffic>]) -> TrafficCounts {
 pub struct LocalSeries {
     registry: Arc<Registry>,
     handles: Vec<Option<Arc<Traffic>>>,
+    pins: Vec<Option<Arc<PinCounts>>>,
 }
 
 impl LocalSeries {
     /// Handles for one worker; none is taken yet.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, handles: Vec::new() }
+        Self { registry, handles: Vec::new(), pins: Vec::new() }
     }
 
     /// This worker's counts of a series.
@@ -173,6 +198,19 @@ impl LocalSeries {
             self.take(slot);
         }
         self.handles[slot.index()].as_ref().expect("taken above")
+    }
+
+    /// This worker's counts of the pins of a series.
+    #[inline]
+    pub fn pins(&mut self, slot: Slot) -> &PinCounts {
+        let index = slot.index();
+        if self.pins.get(index).is_none_or(Option::is_none) {
+            if self.pins.len() <= index {
+                self.pins.resize(index + 1, None);
+            }
+            self.pins[index] = Some(self.registry.pins(slot));
+        }
+        self.pins[index].as_ref().expect("taken above")
     }
 
     #[cold]

@@ -5,9 +5,10 @@
 //! its endpoint's places from before it is opened until after it is closed.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,7 +38,12 @@ pub struct Place(Arc<Endpoint>);
 
 /// The idle ones, the newest last.
 #[derive(Debug, Default)]
-pub struct IdleConnections(RefCell<VecDeque<Idle>>);
+pub struct IdleConnections {
+    /// From the oldest to the newest.
+    idle: RefCell<VecDeque<Idle>>,
+    /// How many the worker has, to all endpoints.
+    of_worker: Rc<Cell<usize>>,
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -73,11 +79,17 @@ impl Drop for Place {
 }
 
 impl IdleConnections {
+    /// None, of a worker that counts them all in `of_worker`.
+    pub fn new(of_worker: Rc<Cell<usize>>) -> Self {
+        Self { idle: RefCell::default(), of_worker }
+    }
+
     /// The newest connection that is still good.
     #[inline]
     pub fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.0.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         while let Some(newest) = idle.pop_back() {
+            self.of_worker.set(self.of_worker.get() - 1);
             if newest.expires > now && newest.connection.is_quiet() {
                 return Some(Connection { reused: true, ..newest.connection });
             }
@@ -88,28 +100,42 @@ impl IdleConnections {
     /// Keeps a connection for `time`, unless `most` are kept already.
     #[inline]
     pub fn give(&self, connection: Connection, now: Instant, time: Duration, most: usize) {
-        let mut idle = self.0.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         let expires = now + time;
         let expires = connection.good_until.map_or(expires, |good_until| good_until.min(expires));
         if idle.len() < most && expires > now && connection.is_quiet() {
             idle.push_back(Idle { connection, expires });
+            self.of_worker.set(self.of_worker.get() + 1);
         }
     }
 
     /// Closes every one.
     #[cold]
     pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+        let mut idle = self.idle.borrow_mut();
+        self.of_worker.set(self.of_worker.get() - idle.len());
+        idle.clear();
     }
 
     /// Closes the one that has been idle longest; answers whether there was one.
     pub fn close_oldest(&self) -> bool {
-        let oldest = self.0.borrow_mut().pop_front();
-        oldest.is_some()
+        self.shed(1) == 1
     }
 
     /// Closes those that are too old or that the endpoint has closed; with `all`, every one.
     pub fn sweep(&self, now: Instant, all: bool) {
-        self.0.borrow_mut().retain(|idle| !all && idle.expires > now && idle.connection.is_quiet());
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|idle| !all && idle.expires > now && idle.connection.is_quiet());
+        self.of_worker.set(self.of_worker.get() - (before - idle.len()));
+    }
+
+    /// Closes the oldest, up to this many; answers how many that were.
+    pub fn shed(&self, most: usize) -> usize {
+        let mut idle = self.idle.borrow_mut();
+        let count = most.min(idle.len());
+        idle.drain(..count);
+        self.of_worker.set(self.of_worker.get() - count);
+        count
     }
 }

@@ -25,6 +25,8 @@ pub struct Upstreams {
     pleas: Arc<Pleas>,
     /// Which worker this is.
     worker: usize,
+    /// Idle connections to all of them.
+    idle: Rc<Cell<usize>>,
 }
 
 /// A worker's handle of one endpoint.
@@ -55,7 +57,7 @@ pub struct Lease {
 impl Upstreams {
     /// A worker's, which asks the others and is asked by them.
     pub fn new(pleas: Arc<Pleas>, worker: usize) -> Self {
-        Self { handles: Vec::new(), pleas, worker }
+        Self { handles: Vec::new(), pleas, worker, idle: Rc::default() }
     }
 
     /// This worker's handle of an endpoint.
@@ -70,7 +72,7 @@ impl Upstreams {
             self.handles[index] = Some(Rc::new(LocalEndpoint {
                 shared: Arc::clone(endpoint),
                 traffic,
-                idle: IdleConnections::default(),
+                idle: IdleConnections::new(Rc::clone(&self.idle)),
                 epoch: Cell::new(endpoint.drain.epoch()),
                 was_draining: Cell::new(false),
                 waiters: RefCell::default(),
@@ -95,6 +97,23 @@ impl Upstreams {
                 Ok(Lease { endpoint: local, is_gated: false })
             }
             refused => Err(refused),
+        }
+    }
+
+    /// How many idle connections there are, to all endpoints.
+    #[inline]
+    pub fn idle(&self) -> usize {
+        self.idle.get()
+    }
+
+    /// Closes this many idle connections, the oldest of an endpoint first.
+    #[cold]
+    pub fn shed(&self, mut count: usize) {
+        for endpoint in self.handles.iter().flatten() {
+            if count == 0 {
+                return;
+            }
+            count -= endpoint.idle.shed(count);
         }
     }
 

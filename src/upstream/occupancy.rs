@@ -174,6 +174,12 @@ impl Standing {
         self.0 & (DRAINING | UNHEALTHY | EJECTED) == 0
     }
 
+    /// Whether a request of a session that is pinned here may come if ejections are ignored.
+    #[inline]
+    pub fn takes_pinned_but_for_ejection(self) -> bool {
+        self.0 & (DRAINING | UNHEALTHY) == 0
+    }
+
     /// Whether no new request may come.
     #[inline]
     pub fn is_draining(self) -> bool {

@@ -64,6 +64,13 @@ impl Body {
         Self { source, target, data: 0 }
     }
 
+    /// Drops trailers of these names, too, beside those that are never passed on.
+    pub fn drop_trailers<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
+        if let Source::Chunked(chunked) = &mut self.source {
+            names.for_each(|name| chunked.drop_trailer(name));
+        }
+    }
+
     /// How it is framed where it goes.
     pub fn target(&self) -> Target {
         self.target

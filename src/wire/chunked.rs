@@ -27,6 +27,8 @@ pub struct Chunked {
     trailers: (usize, usize),
     /// A trailer line that is not whole yet.
     line: Vec<u8>,
+    /// Names of trailers that this message's are not passed on with, each with a `:` behind it, which no name holds.
+    dropped: Vec<u8>,
     /// Data bytes so far.
     data: u64,
 }
@@ -71,6 +73,12 @@ pub enum ChunkError {
 }
 
 impl Chunked {
+    /// Drops trailers of this name, too, beside those that are never passed on.
+    pub fn drop_trailer(&mut self, name: &[u8]) {
+        self.dropped.extend_from_slice(name);
+        self.dropped.push(b':');
+    }
+
     /// Whether the whole body, with its trailers, has been read.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -241,7 +249,15 @@ impl Chunked {
             return Err(ChunkError::Trailer);
         }
         let name = field.name.of(&self.line);
-        if output == Output::Chunks && classes & scan::UNDERSCORE == 0 && may_be_trailer(name, field.known) {
+        let is_dropped = self
+            .dropped
+            .split(|byte| *byte == b':')
+            .any(|dropped| fields::is_same_to_applications(name, dropped));
+        if output == Output::Chunks
+            && classes & scan::UNDERSCORE == 0
+            && may_be_trailer(name, field.known)
+            && !is_dropped
+        {
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(field.value.of(&self.line));
@@ -311,7 +327,9 @@ fn may_be_trailer(name: &[u8], known: Known) -> bool {
         "retry-after",
         "vary",
     ];
-    known == Known::Other && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
+    known == Known::Other
+        && !fields::resembles_framing(name)
+        && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
 }
 
 #[cfg(test)]
@@ -360,6 +378,17 @@ mod tests {
                 assert_eq!((std::str::from_utf8(&out).unwrap(), done), (data, true), "{input:?} by {step}");
             }
         }
+    }
+
+    #[test]
+    fn a_message_s_own_trailers_are_dropped_by_name() {
+        let mut chunked = Chunked::default();
+        chunked.drop_trailer(b"X-User");
+        chunked.drop_trailer(b"x_gone");
+        let mut out = Vec::new();
+        let input = b"0\r\nx-user: a\r\nX-Gone: b\r\nContentLength: 5\r\nX-Users: c\r\n\r\n";
+        assert_eq!(chunked.advance(input, Output::Chunks, &mut out), Ok(input.len()));
+        assert_eq!(out, b"0\r\nX-Users: c\r\n\r\n");
     }
 
     #[test]

@@ -287,6 +287,13 @@ fn classify(name: &[u8]) -> Known {
     if is_lowered(name, candidate.as_bytes()) { known } else { other(name) }
 }
 
+/// Whether two names are one for a reader who takes `_` for `-`, as CGI and its heirs do.
+#[inline]
+pub fn is_same_to_applications(one: &[u8], other: &[u8]) -> bool {
+    let read = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(read).eq(other.iter().map(read))
+}
+
 /// Whether a name with underscores is that of a known field once they are read as `-`, as CGI and its heirs do.
 pub fn reads_as_known(name: &[u8]) -> bool {
     let mut hyphened = [0; 32];
@@ -326,6 +333,11 @@ fn is_lowered(name: &[u8], candidate: &[u8]) -> bool {
 }
 
 impl ConnectionOptions {
+    /// The names of the fields that belong to the sender's connection.
+    pub fn nominated_names<'a>(&self, buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.nominated.iter().map(|name| name.of(buffer))
+    }
+
     fn clear(&mut self) {
         self.close = false;
         self.keep_alive = false;
@@ -423,6 +435,16 @@ mod tests {
         }
         for name in ["X-Forwarded-For", "x_y", "a_very_long_name_that_is_longer_than_any_that_is_known"] {
             assert!(!reads_as_known(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_an_application_reads_alike() {
+        for (one, other) in [("x-user", "X_User"), ("X_USER", "x-user"), ("x_a-b", "X-A_B"), ("a", "A")] {
+            assert!(is_same_to_applications(one.as_bytes(), other.as_bytes()), "{one} {other}");
+        }
+        for (one, other) in [("x-user", "xuser"), ("x-user", "x-uses"), ("a", "ab")] {
+            assert!(!is_same_to_applications(one.as_bytes(), other.as_bytes()), "{one} {other}");
         }
     }
 

@@ -169,9 +169,10 @@ impl RequestHead {
             let value = || field.value.of(buffer);
             match field.known {
                 Known::Other => {
-                    // Letters and hyphens alone make a lookalike only if they begin as the framing names do.
+                    // Letters and hyphens alone make a lookalike only if they begin as the framing names do, or with a
+                    // hyphen before that.
                     let first = buffer[field.name.start as usize] | 0x20;
-                    if (self.fields.odd || matches!(first, b'c' | b't'))
+                    if (self.fields.odd || matches!(first, b'c' | b't' | b'-'))
                         && resembles_framing(field.name.of(buffer))
                     {
                         return Err(RequestError::Framing(
@@ -364,6 +365,9 @@ mod tests {
             "Transfer-Encoding: \"chunked\"\r\n",
             "Transfer-Encoding:\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "-Content-Length: 5\r\n",
+            "Content-Length-: 5\r\n",
+            "--transfer-encoding: chunked\r\n",
             "Host: b\r\n",
             "Connection: host\r\n",
             "Connection: close, content-length\r\n",

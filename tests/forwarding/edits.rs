@@ -25,6 +25,52 @@ fn headers_are_set_added_and_removed_in_both_directions() {
 }
 
 #[test]
+fn an_underscore_does_not_hide_a_field_from_an_edit() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nX_User: app\r\nX_Gone: app\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let switchback = Setup::new()
+        .listener("underscores = \"allow\"")
+        .route("request_headers = { set = { X-User = \"me\", X_Other = \"me\" }, remove = [\"X-Gone\"] }")
+        .route("response_headers = { set = { X-User = \"me\" }, remove = [\"X-Gone\"] }")
+        .start(&upstream);
+    let fields = "X_User: forged\r\nx_uSER: forged\r\nX-Other: forged\r\nX_Gone: forged\r\nX_Kept: 1\r\n";
+    let answer = switchback.client().exchange(get("/", fields)).whole();
+    let head = upstream.last().head;
+    for head in [&answer.head, &head] {
+        assert_eq!((head.all("x-user"), head.all("x_user").len()), (vec!["me"], 0), "{head:?}");
+        assert!(head.all("x_gone").is_empty(), "{head:?}");
+    }
+    assert_eq!((head.all("x_other"), head.all("x-other").len()), (vec!["me"], 0), "{head:?}");
+    assert_eq!((head.one("x_kept"), answer.head.one("x-kept")), (Some("1"), Some("1")));
+}
+
+#[test]
+fn a_trailer_goes_the_way_of_the_field_of_its_name() {
+    let trailers = "x-user: t\r\nX-GONE: t\r\nX-Hop: t\r\nContentLength: 9\r\nX-Sum: 1\r\n";
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{trailers}\r\n"
+    );
+    let upstream = Upstream::start(move |exchange| {
+        exchange.body();
+        exchange.send(answer.as_bytes());
+    });
+    let edits = "{ set = { X-User = \"me\" }, remove = [\"X-Gone\"] }";
+    let switchback = Setup::new()
+        .route(&format!("request_headers = {edits}\nresponse_headers = {edits}"))
+        .start(&upstream);
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a.example\r\nTE: trailers\r\nConnection: TE, X-Hop\r\n\
+         Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailers}\r\n"
+    );
+    let answer = switchback.client().exchange(request).whole();
+    let passed = [("X-Sum".to_owned(), "1".to_owned())];
+    assert_eq!((answer.text().as_str(), &answer.body.trailers[..]), ("ok", &passed[..]));
+    assert_eq!(upstream.last().body.trailers, passed);
+    assert_eq!(upstream.last().head.all("x-user"), ["me"]);
+}
+
+#[test]
 fn a_prefix_is_rewritten_by_whole_segments() {
     let upstream = Upstream::ok();
     let switchback = Setup::new()
@@ -67,6 +113,47 @@ fn a_redirect_is_answered_by_switchback_itself() {
     let answer = client.exchange("HEAD /tls HTTP/1.1\r\nHost: a.example\r\n\r\n");
     assert_eq!((answer.status, answer.head.one("location")), (308, Some("https://a.example/tls")));
     assert_eq!(upstream.total(), 0);
+}
+
+#[test]
+fn a_redirect_behind_a_trusted_proxy_keeps_the_scheme_that_the_client_used() {
+    let upstream = Upstream::ok();
+    let old = "[[route]]\nname = \"old\"\npath = \"/old\"\nredirect = { path = \"/new\" }";
+    let start = |listener: &str| Setup::new().listener(listener).tables(old).start(&upstream);
+    let trusting = start("trusted_proxies = [\"127.0.0.1\"]");
+    let plain = start("");
+    for (switchback, fields, location) in [
+        (&trusting, "X-Forwarded-Proto: https\r\n", "https://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: HTTPS\r\n", "https://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: http\r\n", "http://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: javascript\r\n", "http://a.example/new"),
+        (&trusting, "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n", "http://a.example/new"),
+        (&trusting, "", "http://a.example/new"),
+        (&plain, "X-Forwarded-Proto: https\r\n", "http://a.example/new"),
+    ] {
+        let answer = switchback.client().exchange(get("/old", fields)).whole();
+        assert_eq!(answer.head.one("location"), Some(location), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_field_that_is_set_stands_once() {
+    let upstream = Upstream::ok();
+    let switchback = Setup::new()
+        .route("request_id = true")
+        .route("request_headers = { set = { X-Request-Id = \"fixed\" } }")
+        .route("response_headers = { set = { X-Request-Id = \"fixed\", Date = \"never\" } }")
+        .tables("[pool.none]\nendpoints = []\n[[route]]\nname = \"none\"\npath = \"/none\"\npool = \"none\"\nrequest_id = true\nresponse_headers = { set = { X-Request-Id = \"fixed\", Date = \"never\" } }")
+        .start(&upstream);
+    for (target, status) in [("/", 200), ("/none", 503)] {
+        let answer = switchback.client().exchange(get(target, "X-Request-Id: forged\r\n")).whole();
+        assert_eq!(answer.status, status);
+        assert_eq!(
+            (answer.head.all("x-request-id"), answer.head.all("date")),
+            (vec!["fixed"], vec!["never"])
+        );
+    }
+    assert_eq!(upstream.last().head.all("x-request-id"), ["fixed"]);
 }
 
 #[test]

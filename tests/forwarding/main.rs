@@ -5,7 +5,9 @@ mod support;
 
 mod bodies;
 mod connections;
+mod descriptors;
 mod edits;
+mod observed;
 mod retries;
 mod streams;
 mod tunnels;

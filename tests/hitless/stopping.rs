@@ -161,3 +161,75 @@ fn the_deadline_ends_what_does_not_end_by_itself() {
         since.elapsed()
     );
 }
+
+#[test]
+fn an_access_log_that_nobody_reads_does_not_hold_the_end_up() {
+    let pipe = Pipe::new("end");
+    let upstream = Upstream::ok();
+    let mut switchback = pipe.stalls(&upstream, "1s");
+    let since = Instant::now();
+    switchback.signal("TERM");
+    assert_eq!(switchback.wait().code(), Some(0));
+    assert!(since.elapsed() < Duration::from_secs(5), "it took {:?}", since.elapsed());
+    let said = switchback.stderr();
+    assert!(said.contains("the access log's reader has stalled") && said.contains("lines="), "{said}");
+}
+
+#[test]
+fn sigint_ends_a_stop_at_once() {
+    let pipe = Pipe::new("sigint");
+    let upstream = Upstream::start(|exchange| {
+        exchange.wire().fill().ok();
+        exchange.close();
+    });
+    let mut switchback = pipe.stalls(&upstream, "60s");
+    let mut client = switchback.client();
+    client.send("GET /never HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    wait_until("the request is in flight", || upstream.requests() == 1);
+    switchback.signal("TERM");
+    wait_until("readiness fails", || switchback.admin("GET", "/readyz", "").status == 503);
+    let since = Instant::now();
+    switchback.signal("INT");
+    switchback.wait();
+    assert!(since.elapsed() < Duration::from_secs(5), "it took {:?}", since.elapsed());
+}
+
+/// A pipe in a folder of its own, that is held open and never read.
+struct Pipe {
+    path: std::path::PathBuf,
+    _held: std::fs::File,
+}
+
+impl Pipe {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("switchback-stalled-{name}-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is there");
+        assert!(made.success(), "{made}");
+        let held = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("our own pipe");
+        Self { path, _held: held }
+    }
+
+    /// A Switchback that logs into the pipe and has filled it.
+    fn stalls(&self, upstream: &Upstream, deadline: &str) -> Switchback {
+        let switchback = Setup::new()
+            .tables(
+                "[pool.none]\nendpoints = []\n[[route]]\nname = \"none\"\npath = \"/none\"\npool = \"none\"",
+            )
+            .tables(&format!("[access_log]\npath = {:?}", self.path))
+            .tables(&format!("[shutdown]\ndelay = \"0s\"\ndeadline = {deadline:?}"))
+            .start(upstream);
+        let mut client = switchback.client();
+        let target = format!("/none/{}", "x".repeat(1000));
+        for _ in 0..300 {
+            let answer = client.exchange(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
+            assert_eq!(answer.status, 503, "requests go on while the log stalls");
+        }
+        switchback
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).ok();
+    }
+}

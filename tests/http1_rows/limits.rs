@@ -219,6 +219,29 @@ fn row_24_over_the_cap_of_requests_the_answer_is_a_fast_503() {
 }
 
 #[test]
+fn row_24_a_listener_s_cap_counts_its_own_requests_alone() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::start(move |exchange| {
+        if exchange.head.target() == "/held" {
+            wait.lock().expect("one exchange at a time").recv().expect("the test says when");
+        }
+        exchange.send(&response(200, b"ok"));
+    });
+    let second = "[[listener]]\nname = \"second\"\nlisten = \"127.0.0.1:0\"\nmax_requests = 1";
+    let row = Row::with(Setup::new().tables(second), upstream);
+    let mut held = row.client();
+    held.send("GET /held HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    crate::support::wait_until("the first request has come", || row.upstream.requests() == 1);
+    let mut other = crate::support::Client::connect(row.switchback.listener("second"));
+    assert_eq!(other.exchange(get("")).whole().status, 200, "its own listener has no request in flight");
+    assert_eq!(other.exchange(get("")).whole().status, 200, "and none is left of the last");
+    go.send(()).expect("the upstream waits");
+    assert_eq!(held.response("GET").whole().status, 200);
+    row.finish();
+}
+
+#[test]
 fn row_24_a_burst_over_the_cap_is_served_in_the_end() {
     let upstream = Upstream::start(|exchange| {
         std::thread::sleep(Duration::from_millis(5));

@@ -27,6 +27,11 @@ fn row_12_options_with_an_asterisk_is_valid() {
     let row = Row::new();
     let message = row.forwards(format!("OPTIONS * HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
     assert_eq!(message.head.start, "OPTIONS * HTTP/1.1");
+    // RFC 9112 3.2.4: an absolute target without a path is the same question, but one with a path or a query is not.
+    for (target, forwarded) in [("", "*"), ("/", "/"), ("?a=b", "/?a=b")] {
+        let message = row.forwards(format!("OPTIONS http://{HOST}{target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+        assert_eq!(message.head.start, format!("OPTIONS {forwarded} HTTP/1.1"), "{target:?}");
+    }
     row.finish();
 }
 

@@ -49,6 +49,22 @@ fn row_23_a_slow_head() {
 }
 
 #[test]
+fn row_23_an_empty_line_before_a_slow_head_gives_it_no_more_time() {
+    let times = format!("head_timeout = \"{SHORT}\"\nkeep_alive_timeout = \"60s\"");
+    let row = Row::with(Setup::new().listener(&times), Upstream::ok());
+    for pieces in [&["\r\n", "G"][..], &["\r\nGET / HT"], &["\r", "\nGET / HTTP/1.1\r\nHost: a"]] {
+        let mut client = row.client();
+        client.expect_alive("the first request");
+        for piece in pieces {
+            client.send(piece);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_given_up(client, Instant::now() - Duration::from_millis(20), &pieces.concat());
+    }
+    row.finish();
+}
+
+#[test]
 fn row_23_a_head_that_trickles_is_bounded_from_its_first_byte() {
     let row = Row::with(Setup::new().listener(&format!("head_timeout = \"{SHORT}\"")), Upstream::ok());
     let mut client = row.client().patience(Duration::from_millis(40));

@@ -27,13 +27,14 @@ fn time() -> Duration {
     if is_long() { Duration::from_secs(65) } else { Duration::from_secs(8) }
 }
 
-/// Four applications behind two workers.
+/// Four applications behind two workers. One that is killed is ejected for a moment: its successor is there at once.
 fn start(applications: &[Application]) -> Switchback {
     let addresses: Vec<_> =
         applications.iter().map(|application| format!("{:?}", application.address.to_string())).collect();
     Switchback::start(&format!(
         "workers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n\
-         [pool.app]\nendpoints = [{}]\n[[route]]\nname = \"all\"\npath = \"/\"\npool = \"app\"\n",
+         [pool.app]\nendpoints = [{}]\n\
+         eject = {{ base_time = \"100ms\", max_time = \"100ms\" }}\n[[route]]\nname = \"all\"\npath = \"/\"\npool = \"app\"\n",
         addresses.join(", ")
     ))
 }

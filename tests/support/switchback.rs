@@ -35,14 +35,23 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 impl Switchback {
     /// Starts it and waits until it is ready.
     pub fn start(config: &str) -> Self {
+        Self::run(config, "exec \"$0\" run -c \"$1\"")
+    }
+
+    /// Starts it with a limit of open files, as a service manager would.
+    pub fn start_limited(config: &str, descriptors: u32) -> Self {
+        Self::run(config, &format!("ulimit -n {descriptors} && exec \"$0\" run -c \"$1\""))
+    }
+
+    /// Starts it by a line for the shell, in which `$0` is the program and `$1` the file.
+    fn run(config: &str, line: &str) -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("switchback-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder of our own");
         let file = folder.join("switchback.toml");
         fs::write(&file, config).expect("a writable folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_switchback"))
-            .arg("run")
-            .arg("-c")
+        let mut child = Command::new("sh")
+            .args(["-c", line, env!("CARGO_BIN_EXE_switchback")])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -165,6 +165,13 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// Waits until nobody listens any more.
+    pub fn wait_refusing(&self) {
+        wait_until("connections to the upstream are refused", || TcpStream::connect(self.address).is_err());
+    }
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.stop();

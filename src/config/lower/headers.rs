@@ -121,8 +121,17 @@ fn field_name(
         return None;
     }
     let lower = name.to_ascii_lowercase();
+    // As applications read it that take `_` for `-`.
+    let hyphened = lower.replace('_', "-");
+    // As a lenient reader may take it: `docs/http.md` refuses such names from clients, too.
+    let letters: String = lower.chars().filter(char::is_ascii_alphabetic).collect();
+    let read = match letters.as_str() {
+        "contentlength" => "content-length",
+        "transferencoding" => "transfer-encoding",
+        _ => &hyphened,
+    };
     let written: &[_] = if direction == Direction::Request { WRITTEN_IN_REQUESTS } else { &[] };
-    if let Some((_, why)) = UNTOUCHABLE.iter().chain(written).find(|(field, _)| *field == lower) {
+    if let Some((_, why)) = UNTOUCHABLE.iter().chain(written).find(|(field, _)| *field == read) {
         problems.error(&name.span, at, format!("\"{}\" can't be edited", shortened(name)), (*why).to_owned());
         return None;
     }

@@ -5,7 +5,13 @@
 //! probe itself does. Invariant: what fails on a kept connection is asked once more on a new one before it counts, since
 //! the endpoint may have closed it meanwhile.
 
-use std::{fmt, future::poll_fn, net::SocketAddr, pin::Pin, pin::pin};
+use std::{
+    fmt,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::Poll,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Empty};
@@ -25,6 +31,8 @@ const MAX_PROBES: u32 = 16;
 const MAX_BODY: usize = 64 * 1024;
 /// The longest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
+/// What is said of an endpoint that ends a connection within a probe.
+const CLOSED: &str = "it closed the connection";
 /// Who asks.
 const AGENT: HeaderValue = HeaderValue::from_static("switchback/health");
 
@@ -124,7 +132,11 @@ impl Kept {
         poll_fn(|context| {
             // How the connection ended is for the exchange to say: it may have a whole answer from it.
             *is_over = *is_over || connection.as_mut().poll(context).is_ready();
-            exchange.as_mut().poll(context)
+            match exchange.as_mut().poll(context) {
+                // Nothing more can come of it, and nobody else would say so.
+                Poll::Pending if *is_over => Poll::Ready(Err(ProbeFailure::Malformed(CLOSED.to_owned()))),
+                answer => answer,
+            }
         })
         .await
     }

@@ -16,6 +16,8 @@ use crate::{
         buffers::Buffers,
         clock,
         outbox::Outbox,
+        pin,
+        request_head::trailers_to_drop,
         response_head::{Afterwards, Incoming},
         retry::Failure,
     },
@@ -244,7 +246,9 @@ impl Exchange<'_> {
     fn begin_response(&mut self, head: &ResponseHead, bytes: &[u8]) {
         let traits = self.request.traits;
         let worker = &self.downstream.worker;
-        let body = Body::of_response(head.body, traits.is_http11);
+        let edits = &self.request.routed.settings().response_headers;
+        let mut body = Body::of_response(head.body, traits.is_http11);
+        body.drop_trailers(trailers_to_drop(edits, &head.fields, bytes));
         // An upstream that answers before it has the whole request may never read the rest of it, and would take that
         // rest for another request.
         self.down.keeps_alive = head.keeps_alive() && self.up_state == Up::Sent;
@@ -257,12 +261,14 @@ impl Exchange<'_> {
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
         self.patience.head_came();
-        let edits = &self.request.routed.settings().response_headers;
         let id = self.request.routed.request_id();
         let attempt = if head.status >= 500 { self.request.attempt_mark() } else { None };
         let out = self.down.outbox.room(&worker.buffers);
         let incoming = Incoming { buffer: bytes, head, edits, attempt };
         incoming.write(out, &body, self.down.afterwards, &worker.date, id);
+        if self.request.session.is_some() {
+            pin::add(out, self.request, worker);
+        }
         self.request.account.answered(head.status);
         self.down.state = if body.is_done() { State::Read } else { State::Body(body) };
         if self.up_state == Up::Sent {
@@ -292,6 +298,9 @@ impl Exchange<'_> {
         let out = self.down.outbox.room(&self.downstream.worker.buffers);
         let edits = &settings.response_headers;
         Incoming { buffer: bytes, head, edits, attempt: None }.write_upgrade(out);
+        if self.request.session.is_some() {
+            pin::add(out, self.request, &self.downstream.worker);
+        }
         out.extend_from_slice(rest);
         self.request.account.sent += rest.len() as u64;
         self.request.account.answered(101);

@@ -111,9 +111,9 @@ impl Patience {
         self.silent = None;
     }
 
-    /// There is a look around after a while, unless one is due or to come already.
-    pub(super) fn look_by(&mut self, now: Instant, after: Duration) {
-        self.look_at.get_or_insert(now + after);
+    /// There is a look around by then, unless one is due or to come already.
+    pub(super) fn look_by(&mut self, at: Instant) {
+        self.look_at.get_or_insert(at);
     }
 
     /// There is no further look around: the runtime says when something comes of the client.

@@ -4,11 +4,10 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use super::{line, record::Record};
+use super::{Shared, line, record::Record};
 use crate::model::access_log::{AccessLogFormat, AccessLogSettings};
 
 /// Lines are gathered up to this many bytes before they are written.
@@ -46,24 +45,27 @@ impl Writer {
         })
     }
 
-    pub(super) fn write(&mut self, record: &Record, lost: &AtomicU64) {
+    pub(super) fn write(&mut self, record: &Record, shared: &Shared) {
         line::append(&mut self.buffer, &self.format, record);
         self.lines += 1;
         if self.buffer.len() >= BUFFER {
-            self.flush(lost);
+            self.flush(shared);
         }
     }
 
     /// Writes what is gathered. What can't be written is dropped: keeping it would grow without bound.
-    pub(super) fn flush(&mut self, lost: &AtomicU64) {
+    pub(super) fn flush(&mut self, shared: &Shared) {
         if self.lines == 0 {
             return;
         }
         let (result, cut) = self.target.write_all(&self.buffer);
         let written = self.buffer[..cut].iter().filter(|byte| **byte == b'\n').count() as u64;
         if let Err(error) = result {
+            // What ended a cut line is no line of these.
+            let written = written.min(self.lines);
+            shared.written.add(written);
             let dropped = self.lines - written;
-            lost.fetch_add(dropped, Ordering::Relaxed);
+            shared.lost.add(dropped);
             self.warn(&error, dropped);
             // A line that was begun and cut off is ended, so that the next one stands for itself.
             let is_cut = self.buffer[..cut].last().is_some_and(|byte| *byte != b'\n');
@@ -72,14 +74,15 @@ impl Writer {
                 self.buffer.push(b'\n');
             }
         } else {
+            shared.written.add(self.lines);
             self.buffer.clear();
         }
         self.lines = 0;
     }
 
     /// Opens the file anew. If that fails, the old one goes on being written.
-    pub(super) fn reopen(&mut self, lost: &AtomicU64) {
-        self.flush(lost);
+    pub(super) fn reopen(&mut self, shared: &Shared) {
+        self.flush(shared);
         match Target::open(&self.path) {
             Ok(target) => {
                 self.target = target;

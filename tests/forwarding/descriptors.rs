@@ -1,0 +1,124 @@
+//! A low limit of open files: however many connect, the admin API answers, and no request fails for want of a
+//! descriptor.
+
+use std::sync::{
+    Arc, Barrier,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    get,
+    support::{Client, Setup, Switchback, Upstream, upstream::OK, wait_until},
+};
+
+/// The limit of these tests, of which about 25 connections of clients are left.
+const LIMIT: u32 = 100;
+
+fn assert_lives(switchback: &Switchback, context: &str) {
+    assert_eq!(switchback.admin("GET", "/livez", "").status, 200, "{context}");
+}
+
+#[test]
+fn idle_clients_of_two_listeners_leave_the_admin_api_its_descriptors() {
+    let upstream = Upstream::ok();
+    let setup = Setup::new().tables("[[listener]]\nname = \"second\"\nlisten = \"127.0.0.1:0\"");
+    let switchback = Switchback::start_limited(&setup.toml(&[&upstream]), LIMIT);
+    let second = switchback.listener("second");
+    let mut clients = Vec::new();
+    for number in 0..120 {
+        clients.push(Client::connect(if number % 2 == 0 { switchback.address } else { second }));
+        if number % 20 == 19 {
+            assert_lives(&switchback, "while clients come");
+        }
+    }
+    // The first was accepted; it has its upstream connection, whoever else waits.
+    let first = clients[0].exchange(get("/", ""));
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_lives(&switchback, "with all of them there");
+    let open = switchback.metric("switchback_connections_open");
+    assert!((4.5..60.5).contains(&open), "{open} connections are open");
+    drop(clients);
+    assert_eq!(switchback.client().exchange(get("/", "")).status, 200, "and the next is served");
+}
+
+#[test]
+fn requests_in_flight_over_the_limit_wait_and_none_fails() {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&is_open);
+    let upstream = Upstream::start(move |exchange| {
+        wait_until("the test opens the gate", || gate.load(Ordering::SeqCst));
+        exchange.send(OK);
+    });
+    let switchback = Switchback::start_limited(&Setup::new().toml(&[&upstream]), LIMIT);
+    let mut clients: Vec<_> = (0..70)
+        .map(|_| {
+            let mut client = switchback.client();
+            client.send(get("/", "Connection: close\r\n"));
+            client
+        })
+        .collect();
+    wait_until("what there is room for has come", || {
+        let (came, open) = (upstream.requests(), switchback.metric("switchback_connections_open"));
+        came > 4 && (came as f64 - open).abs() < 0.5
+    });
+    assert!(upstream.requests() < 70, "the limit leaves no room for all");
+    assert_lives(&switchback, "with as many in flight as there may be");
+    is_open.store(true, Ordering::SeqCst);
+    for client in &mut clients {
+        let answer = client.response("GET");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_lives(&switchback, "at the end");
+}
+
+#[test]
+fn idle_upstream_connections_give_way_to_those_that_are_needed() {
+    const AT_ONCE: usize = 16;
+    // All requests to an endpoint are in flight together, so that each has a connection of its own.
+    let upstreams: Vec<_> = (0..6)
+        .map(|_| {
+            let barrier = Barrier::new(AT_ONCE);
+            Upstream::start(move |exchange| {
+                barrier.wait();
+                exchange.send(OK);
+            })
+        })
+        .collect();
+    let mut setup = Setup::new();
+    for (number, upstream) in upstreams.iter().enumerate() {
+        setup = setup.tables(&format!(
+            "[pool.p{number}]\nendpoints = [\"{}\"]\n[[route]]\nname = \"r{number}\"\npath = \"/{number}\"\npool = \"p{number}\"",
+            upstream.address
+        ));
+    }
+    let switchback = Switchback::start_limited(&setup.toml(&[&upstreams[0]]), LIMIT);
+    let mut clients: Vec<_> = (0..AT_ONCE).map(|_| switchback.client()).collect();
+    for round in 0..12 {
+        for client in &mut clients {
+            client.send(get(&format!("/{}", round % 6), ""));
+        }
+        for client in &mut clients {
+            let answer = client.response("GET");
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        assert_lives(&switchback, "between the rounds");
+        wait_until("no more upstream connections are open than clients", || {
+            upstreams.iter().map(Upstream::open).sum::<usize>() <= AT_ONCE
+        });
+    }
+}
+
+#[test]
+fn a_limit_that_serves_nobody_is_an_error_at_the_start() {
+    let upstream = Upstream::ok();
+    let file = std::env::temp_dir().join(format!("switchback-low-limit-{}.toml", std::process::id()));
+    std::fs::write(&file, Setup::new().toml(&[&upstream])).expect("a writable folder");
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 24 && exec \"$0\" run -c \"$1\"", env!("CARGO_BIN_EXE_switchback")])
+        .arg(&file)
+        .output()
+        .expect("a shell");
+    std::fs::remove_file(&file).ok();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("the limit of open files (ulimit -n) is 24"), "{said}");
+}

@@ -1,0 +1,13 @@
+//! Sessions that stay: over real sockets, against forged pins, through changes of keys, weights and health.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod assets;
+mod browser;
+mod changes;
+mod forged;
+mod keys;
+mod places;
+mod proof;
+mod staying;
