@@ -21,7 +21,7 @@ impl Process {
     fn start(address: SocketAddr) -> Self {
         let this = std::env::current_exe().expect("a test runs from a file");
         let child = Command::new(this)
-            .args(["processes::the_application", "--exact", "--ignored", "--nocapture"])
+            .args(["processes::the_application", "--exact", "--nocapture"])
             .env(ADDRESS, address.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -42,8 +42,8 @@ impl Drop for Process {
     }
 }
 
+/// The process that the tests of this file start. Run as a test it has nothing to say.
 #[test]
-#[ignore = "no test: the process that the tests of this file start"]
 fn the_application() {
     let Ok(address) = std::env::var(ADDRESS) else { return };
     let _upstream = Upstream::start_at(address.parse().expect("an address"), |exchange| exchange.send(OK));
