@@ -9,19 +9,25 @@ use axum::{
 };
 
 use super::{
+    author,
     body::{self, Object},
     places::{Kept, MAX_WAITS, Place},
     problem::Problem,
     query::ChangeQuery,
     router::Admin,
 };
-use crate::control::command::{Change, Command, Origin};
+use crate::control::{
+    change::{Author, Change},
+    command::Command,
+    handle::Request as Wish,
+};
 
 /// A call that changes something: its query and its body. `WAITS` says whether it knows `wait`.
 #[derive(Debug)]
 pub struct Call<const WAITS: bool> {
     admin: Admin,
     place: Arc<Place>,
+    author: Author,
     query: ChangeQuery,
     body: Option<Object>,
 }
@@ -47,8 +53,9 @@ impl<const WAITS: bool> FromRequest<Admin> for Call<WAITS> {
         let place = request.extensions().get::<Arc<Place>>();
         let place = Arc::clone(place.expect("the server gives every request its connection's place"));
         let query = ChangeQuery::parse(request.uri(), WAITS)?;
+        let author = author::of(request.headers())?;
         let body = body::optional_object(request).await?;
-        Ok(Self { admin: admin.clone(), place, query, body })
+        Ok(Self { admin: admin.clone(), place, author, query, body })
     }
 }
 
@@ -65,9 +72,10 @@ impl<const WAITS: bool> Call<WAITS> {
 
     /// Makes the change, or says what it would do.
     pub async fn make(self, command: Command) -> Result<Made, Problem> {
-        let Self { admin, place, query, .. } = self;
+        let Self { admin, place, author, query, .. } = self;
+        let wish = Wish::new(command, author);
         if query.dry_run {
-            let mut change = admin.control.preview(&command, Origin::Admin)?;
+            let mut change = admin.control.preview(&wish)?;
             // What a change would be numbered is not known before it is made: others may come first.
             if change.changed() {
                 change.revision = admin.control.snapshot().state.revision();
@@ -86,7 +94,7 @@ impl<const WAITS: bool> Call<WAITS> {
             )
             .with_header(header::RETRY_AFTER, "5")
         })?;
-        let change = admin.control.change(command, Origin::Admin).await?;
+        let change = admin.control.change(wish).await?;
         let wait = query.wait.then_some(query.timeout);
         Ok(Made { change, dry_run: false, wait, admin, _kept: Some(kept) })
     }

@@ -14,7 +14,10 @@ use super::{
     router::Admin,
 };
 use crate::{
-    control::command::{Change, Command, Effect, Kind, PinsOnChange},
+    control::{
+        change::{Change, Effect, Kind},
+        command::{Command, PinsOnChange},
+    },
     model::{name::Name, weights::Weights},
 };
 
@@ -99,7 +102,7 @@ pub(super) fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
 async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
     let Change { revision, kind, at, .. } = made.change;
     let changed = made.change.changed();
-    let Effect::Weights { split, before, after, pins, released } = &made.change.effect else {
+    let Effect::Weights { split, before, after, pins, released } = made.change.effect() else {
         unreachable!("these commands are about a split's weights")
     };
     let in_flight = match made.wait {

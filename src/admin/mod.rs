@@ -4,6 +4,7 @@
 //! what is wrong with a call becomes a status in one place, [`problem`]. Bodies, waits, connections and the time
 //! that each may take are bounded: see [`server::Limits`].
 
+mod author;
 mod body;
 mod call;
 mod changes;

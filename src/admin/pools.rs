@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     control::{
-        command::{Bound, Change, Command, Effect, EndpointOf, Kind, MAX_DEADLINE, Terms},
+        change::{Change, Effect, Kind},
+        command::{Bound, Command, EndpointOf, MAX_DEADLINE, Terms},
         drains::{Cut, Draining},
         snapshot::Snapshot,
     },
@@ -181,11 +182,12 @@ fn bound(pointer: &str, value: &Value, faults: &mut Vec<Fault>) -> Option<Bound>
 /// Says what a change did, and waits first where that was asked for.
 async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
     let waited = match made.wait {
-        Some(timeout) => Some(drained(&made.admin, &made.change.effect, timeout).await),
+        Some(timeout) => Some(drained(&made.admin, made.change.effect(), timeout).await),
         None => None,
     };
     let changed = made.change.changed();
-    let Change { revision, kind, at, effect, .. } = made.change;
+    let effect = made.change.effect().clone();
+    let Change { revision, kind, at, .. } = made.change;
     let state = |endpoint: LiveEndpoint| EndpointState {
         weight: endpoint.weight,
         drain: endpoint.drain.as_ref().map(DrainView::of),
@@ -199,7 +201,9 @@ async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
         Effect::Pool { pool, before, after } => {
             (pool, Subject::Pool { drain: drain(after), previous: drain(before) })
         }
-        Effect::Weights { .. } => unreachable!("these commands are about pools and endpoints"),
+        Effect::Weights { .. } | Effect::Split { .. } | Effect::Setting { .. } => {
+            unreachable!("these commands are about pools and endpoints")
+        }
     };
     let at = humantime::format_rfc3339_millis(at).to_string();
     Ok(Json(Answer { revision, changed, dry_run: made.dry_run, kind, pool, subject, at, waited }))
@@ -273,14 +277,16 @@ fn standing(snapshot: &Snapshot, effect: &Effect) -> Standing {
                 Some(_) => Standing::TakenBack,
             }
         }
-        Effect::Pool { .. } | Effect::Weights { .. } => Standing::TakenBack,
+        Effect::Pool { .. } | Effect::Weights { .. } | Effect::Split { .. } | Effect::Setting { .. } => {
+            Standing::TakenBack
+        }
     }
 }
 
 /// Whether an effect is about an endpoint.
 fn is_of(effect: &Effect, of: &Name, declared: &EndpointAddress) -> bool {
     match effect {
-        Effect::Weights { .. } => false,
+        Effect::Weights { .. } | Effect::Split { .. } | Effect::Setting { .. } => false,
         Effect::Endpoint { pool, address, .. } => pool == of && address == declared,
         Effect::Pool { pool, .. } => pool == of,
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::control::{
     handle::ControlError,
     refusal::{Refusal, Unknown, WeightFault},
+    store::StoreError,
 };
 
 /// The most faults that an answer lists: a small body must not make a large answer.
@@ -191,6 +192,25 @@ impl From<ControlError> for Problem {
             ControlError::Stopped => {
                 Self::new(BUSY, "stopping", "Stopping", detail).with_header(header::RETRY_AFTER, "5")
             }
+            ControlError::Moved(_) => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "moved", "It has changed since", detail)
+            }
+            ControlError::OtherCall => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "other-call",
+                "The Idempotency-Key is another call's",
+                detail,
+            ),
+            ControlError::NotKept(StoreError::Fenced { .. } | StoreError::Closed) => {
+                Self::new(BUSY, "handed-over", "Another process takes changes", detail)
+                    .with_header(header::RETRY_AFTER, "1")
+            }
+            ControlError::NotKept(_) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "not-durable",
+                "The change could not be made durable",
+                format!("{detail}. Nothing was changed"),
+            ),
             ControlError::Failed => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", "A fault in Switchback", detail)
             }

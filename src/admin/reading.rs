@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     control::{
-        command::{Kind, Origin},
+        change::{Kind, Origin},
         lifecycle::Phase,
         refusal::Unknown,
         snapshot::Snapshot,
@@ -168,7 +168,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
         uptime_seconds: admin.started.elapsed().as_secs_f64(),
         generation: table.generation,
         revision: snapshot.state.revision(),
-        durable: false,
+        durable: snapshot.config.state.is_some(),
         workers: series
             .workers()
             .iter()

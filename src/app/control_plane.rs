@@ -26,6 +26,7 @@ use crate::{
         lifecycle::{Lifecycle, Phase},
         names,
         pin_keys::{self, KeyFile},
+        store::sqlite::{Place, Sqlite},
     },
     discovery::dns::Dns,
     health::{
@@ -71,7 +72,8 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let (controller, control, live) = Controller::new(Arc::clone(&config), Arc::clone(&series));
+        let (controller, control, live) =
+            Controller::open(Arc::clone(&config), Arc::clone(&series), store(&config)?)?;
         warn_of_passing_key(&config);
         let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
         let (first, resolved) = mpsc::sync_channel(1);
@@ -140,6 +142,19 @@ fn warn_of_passing_key(config: &Config) {
              instance knows them: name a [pins] key_file"
         );
     }
+}
+
+/// The store that the file names.
+fn store(config: &Config) -> anyhow::Result<Sqlite> {
+    let Some(path) = &config.state else {
+        if config.admin.is_some() {
+            tracing::warn!(
+                "live changes are not kept over a restart: name a [state] path to keep them, and their history"
+            );
+        }
+        return Ok(Sqlite::open(Place::Memory)?);
+    };
+    Ok(Sqlite::open(Place::File(path.clone()))?)
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.

@@ -6,6 +6,11 @@ use super::settings::{Config, DrainSettings, EndpointSettings, Pool};
 use crate::model::live_state::{Drain, LiveEndpoint, LivePool, LiveState, PinsOnDrain};
 
 impl Config {
+    /// The file as a document, for what compares two files. It was read before, so it can be.
+    pub fn document(&self) -> serde_json::Value {
+        toml::from_str(&self.text).unwrap_or_default()
+    }
+
     /// The live state before any live change; `at` is when the drains that the file declares begin.
     pub fn declared_state(&self, at: SystemTime) -> LiveState {
         LiveState {

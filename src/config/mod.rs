@@ -75,5 +75,5 @@ pub fn parse(file_name: &str, text: &str) -> Result<(Config, Vec<Warning>), Conf
             None
         }
     };
-    problems.conclude(config)
+    problems.conclude(config.map(|config| Config { text: text.into(), ..config }))
 }

@@ -16,12 +16,14 @@ mod sticky;
 /// A whole configuration in which every reference resolves.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The text that it was made of.
+    pub text: Arc<str>,
     /// Worker threads of the data plane; `None` is one per core.
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
     pub admin: Option<AdminAddress>,
-    /// Where live state will be kept (`[state] path`). Not durable in this version.
-    pub state: Option<String>,
+    /// Where revisions are kept (`[state] path`); `None` keeps them in memory.
+    pub state: Option<PathBuf>,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Pools in the file's order.

@@ -1,12 +1,11 @@
 //! What can be asked of the control plane.
 
-use std::time::{Duration, SystemTime};
+use std::{sync::Arc, time::Duration};
 
-use crate::model::{
-    endpoint_address::EndpointAddress,
-    live_state::{Drain, LiveEndpoint, PinsOnDrain},
-    name::Name,
-    weights::Weights,
+use super::change::Kind;
+use crate::{
+    config::Config,
+    model::live_state::{LiveState, PinsOnDrain},
 };
 
 /// The longest deadline of a drain: sessions of a week are kept, and a slip of the keyboard is found.
@@ -16,7 +15,7 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 ///
 /// Names are as the caller wrote them: [`super::state::State::apply`] resolves them, so that what is wrong with a
 /// command is found, and said, in one place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// Puts a whole set of weights in force. A pool of the split that is not named gets 0.
     SetWeights {
@@ -90,6 +89,19 @@ pub enum Command {
         /// The pool.
         pool: String,
     },
+    /// Puts the live state of an earlier revision in force again, as far as what it is about is still declared.
+    Restore {
+        /// The revision.
+        revision: u64,
+        /// What was in force then.
+        live: Arc<LiveState>,
+    },
+    /// Puts a file in force: what it says differently from the file before it takes effect, and nothing else does
+    /// (see [`super::merge`]).
+    Load {
+        /// The file, checked.
+        config: Arc<Config>,
+    },
 }
 
 /// An endpoint, as a caller names it.
@@ -122,7 +134,7 @@ pub enum Bound {
 }
 
 /// What a change of weights does to the sessions that are pinned to pools of the split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PinsOnChange {
     /// They stay where they are.
@@ -130,134 +142,6 @@ pub enum PinsOnChange {
     /// Those move, with their next request, that are pinned to a pool whose share falls; where it was asked for in so many
     /// words, those of every pool that has weight 0 then, too.
     Release,
-}
-
-/// What made a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// The weights that the file declares, at the start.
-    Declared,
-    /// [`Command::SetWeights`].
-    Weights,
-    /// [`Command::Switch`].
-    Switch,
-    /// [`Command::Rollback`].
-    Rollback,
-    /// [`Command::DrainEndpoint`] or [`Command::DrainPool`].
-    Drain,
-    /// [`Command::UndrainEndpoint`] or [`Command::UndrainPool`].
-    Undrain,
-    /// [`Command::PutEndpoint`].
-    PutEndpoint,
-    /// [`Command::DeleteEndpoint`].
-    DeleteEndpoint,
-    /// [`Command::ForgetEndpoint`].
-    ForgetEndpoint,
-}
-
-/// Where a change came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// The configuration file.
-    File,
-    /// The admin API.
-    Admin,
-    /// The control plane itself, at the end of what it was asked for.
-    Switchback,
-}
-
-/// What a command did, or would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The revision that holds what is in force now: a new one, or an earlier one if nothing changed.
-    pub revision: u64,
-    /// What was asked for.
-    pub kind: Kind,
-    /// Who asked.
-    pub origin: Origin,
-    /// When.
-    pub at: SystemTime,
-    /// What it was about, before and after.
-    pub effect: Effect,
-}
-
-/// What a change was about, as it was before and as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// The weights of a split.
-    Weights {
-        /// The split.
-        split: Name,
-        /// The weights before.
-        before: Weights,
-        /// The weights in force now.
-        after: Weights,
-        /// What becomes of pins.
-        pins: PinsOnChange,
-        /// The pools whose pins were released.
-        released: Vec<Name>,
-    },
-    /// One endpoint; `None` is one that is not there.
-    Endpoint {
-        /// Its pool.
-        pool: Name,
-        /// Its address.
-        address: EndpointAddress,
-        /// What it was.
-        before: Option<LiveEndpoint>,
-        /// What it is now.
-        after: Option<LiveEndpoint>,
-    },
-    /// The drain of a pool.
-    Pool {
-        /// The pool.
-        pool: Name,
-        /// Its drain before.
-        before: Option<Drain>,
-        /// Its drain now.
-        after: Option<Drain>,
-    },
-}
-
-impl Kind {
-    /// Its name, as the API and the metrics write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Declared => "declared",
-            Self::Weights => "weights",
-            Self::Switch => "switch",
-            Self::Rollback => "rollback",
-            Self::Drain => "drain",
-            Self::Undrain => "undrain",
-            Self::PutEndpoint => "put_endpoint",
-            Self::DeleteEndpoint => "delete_endpoint",
-            Self::ForgetEndpoint => "forget_endpoint",
-        }
-    }
-}
-
-impl Origin {
-    /// Who it was, for the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Admin => "api",
-            Self::Switchback => "switchback",
-        }
-    }
-}
-
-impl Change {
-    /// Whether anything is different now.
-    pub fn changed(&self) -> bool {
-        match &self.effect {
-            Effect::Weights { before, after, released, .. } => before != after || !released.is_empty(),
-            Effect::Endpoint { before, after, .. } => before != after,
-            Effect::Pool { before, after, .. } => before != after,
-        }
-    }
 }
 
 impl Command {
@@ -272,6 +156,8 @@ impl Command {
             Self::PutEndpoint { .. } => Kind::PutEndpoint,
             Self::DeleteEndpoint { .. } => Kind::DeleteEndpoint,
             Self::ForgetEndpoint { .. } => Kind::ForgetEndpoint,
+            Self::Restore { .. } => Kind::Restore,
+            Self::Load { .. } => Kind::Load,
         }
     }
 }

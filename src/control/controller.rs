@@ -1,27 +1,34 @@
 //! The one task that changes what Switchback does.
 //!
-//! Invariant: only [`Controller`] publishes tables, one command at a time: apply (pure), compile, publish, answer. A
-//! command that fails at any step, by a bug even, leaves the state and the table as they were.
+//! Invariant: only [`Controller`] publishes tables, one command at a time: apply (pure), compile, make durable, publish,
+//! answer. A command that fails at any step, by a bug even, leaves the state and the table as they were.
 
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{mpsc, watch};
 
 use super::{
     announcement::announce,
-    command::{Change, Command, Effect, EndpointOf, Origin},
+    change::{Author, Change, Effect, Origin},
+    command::{Command, EndpointOf},
     drains::{self, Drains},
-    handle::{Control, ControlError, Order},
+    handle::{Control, ControlError, Order, Request},
     names::{self, Findings},
     own_addresses::OwnAddresses,
     situation::Situation,
     snapshot::Snapshot,
+    start,
     state::State,
+    store::{
+        Backend, Entry, Receipt, Store, StoreError,
+        document::Document,
+        sqlite::{Place, Sqlite},
+    },
     tally::{Outcome, Tally},
 };
 use crate::{
@@ -32,6 +39,8 @@ use crate::{
     upstream,
 };
 
+/// How long a removal that could not be written is left alone.
+const FORGETS_AFTER: Duration = Duration::from_secs(5);
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
 /// sends them in a loop.
 const MAX_WAITING: usize = 64;
@@ -59,22 +68,46 @@ pub struct Controller {
     tally: Arc<Tally>,
     own: OwnAddresses,
     drains: Drains,
+    store: Store,
+    /// Until when endpoints whose drain has ended are left where they are: the last attempt to write that failed.
+    forgets_again: Option<Instant>,
+}
+
+/// What a change makes, before anybody sees it.
+struct Prepared {
+    config: Arc<Config>,
+    state: State,
+    table: Arc<Table>,
+    change: Change,
 }
 
 impl Controller {
-    /// Compiles and publishes the first table, of generation 1. Serve it with [`Self::run`].
+    /// A control plane that keeps nothing. Serve it with [`Self::run`].
     pub fn new(config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
-        Self::compiling_with(routing::build::build, config, series)
+        let store = Sqlite::open(Place::Memory).expect("an empty database in memory can be made");
+        let opened = Self::open(config, series, store);
+        opened.expect("what was never written can't be damaged")
     }
 
-    fn compiling_with(compile: Compile, config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
-        if config.admin.is_some() {
-            tracing::info!(
-                "live changes are not kept over a restart in this version: it begins with the file's weights"
-            );
-        }
+    /// Goes on from what the store has kept, as the file now changes it; compiles and publishes the first table, of
+    /// generation 1. Serve it with [`Self::run`].
+    pub fn open(
+        config: Arc<Config>,
+        series: Arc<Series>,
+        store: impl Backend,
+    ) -> Result<(Self, Control, Live), StoreError> {
+        Self::compiling_with(routing::build::build, config, series, store)
+    }
+
+    fn compiling_with(
+        compile: Compile,
+        config: Arc<Config>,
+        series: Arc<Series>,
+        mut store: impl Backend,
+    ) -> Result<(Self, Control, Live), StoreError> {
         let at = SystemTime::now();
-        let state = State::declared(&config, at);
+        let state = start::state(&mut store, &config, at)?;
+        let (store, _) = Store::start(store);
         let mut endpoints = upstream::registry::Registry::default();
         let resolved = Arc::<Resolved>::default();
         let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
@@ -106,10 +139,14 @@ impl Controller {
             alarm: endpoints.alarm(),
             names: Arc::default(),
             own: own.clone(),
+            store: store.clone(),
         };
         let live_too = live.clone();
-        let controller = Self { endpoints, series, live, compile, orders, snapshot, tally, own, drains };
-        (controller, control, live_too)
+        let forgets_again = None;
+        let controller = Self {
+            endpoints, series, live, compile, orders, snapshot, tally, own, drains, store, forgets_again,
+        };
+        Ok((controller, control, live_too))
     }
 
     /// Serves commands, and drives the drains, until no handle is left.
@@ -121,18 +158,21 @@ impl Controller {
             tokio::select! {
                 order = self.orders.recv() => {
                     let Some(order) = order else { return };
-                    self.take(order);
+                    self.take(order).await;
                 }
-                _ = ticks.tick(), if is_busy => self.tick(),
+                _ = ticks.tick(), if is_busy => {
+                    self.tick();
+                    self.forget().await;
+                }
             }
         }
     }
 
     /// Does what an order asks for. Whoever asked may have gone; what was done stands all the same.
-    fn take(&mut self, order: Order) {
+    async fn take(&mut self, order: Order) {
         match order {
-            Order::Change { command, origin, answer } => {
-                let _ = answer.send(self.obey(&command, origin));
+            Order::Change { request, answer } => {
+                let _ = answer.send(self.obey(request).await);
             }
             Order::Resolve { findings, answer } => {
                 let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));
@@ -141,9 +181,10 @@ impl Controller {
     }
 
     /// Does what a command says, whatever it runs into.
-    fn obey(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
-        let result = self.guarded(|controller| controller.change(command, origin));
-        self.tally.count(command.kind(), outcome(&result));
+    async fn obey(&mut self, request: Request) -> Result<Change, ControlError> {
+        let kind = request.command.kind();
+        let result = self.change(request).await;
+        self.tally.count(kind, outcome(&result));
         result
     }
 
@@ -160,16 +201,25 @@ impl Controller {
         })
     }
 
-    /// Drives the drains, and removes the endpoints whose drain was to end so.
+    /// Drives the drains.
     fn tick(&mut self) {
         if self.drains.tick() {
             let draining = self.drains.shown();
             let snapshot = Snapshot { draining, ..Snapshot::clone(&self.snapshot.borrow()) };
             self.snapshot.send_replace(Arc::new(snapshot));
         }
+    }
+
+    /// Removes the endpoints whose drain was to end so.
+    async fn forget(&mut self) {
+        if self.forgets_again.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
         for of in self.ended() {
+            let command = Command::ForgetEndpoint { of };
             // What can't be removed now is tried again.
-            let _ = self.obey(&Command::ForgetEndpoint { of }, Origin::Switchback);
+            let failed = self.obey(Request::new(command, Origin::Switchback.into())).await.is_err();
+            self.forgets_again = failed.then(|| Instant::now() + FORGETS_AFTER);
         }
     }
 
@@ -186,71 +236,131 @@ impl Controller {
         leaving(&self.snapshot.borrow()).next().is_some()
     }
 
-    /// Applies a command to the state, and puts what comes of it in force.
-    fn change(&mut self, command: &Command, origin: Origin) -> Result<Change, ControlError> {
+    /// Applies a command to the state, makes what comes of it durable, and puts it in force.
+    async fn change(&mut self, request: Request) -> Result<Change, ControlError> {
+        if let Some(answered) = self.answered(&request).await? {
+            return Ok(answered);
+        }
+        let Request { command, author, expected, idempotency } = request;
+        let prepared = self.guarded(|controller| {
+            let before = Arc::clone(&controller.snapshot.borrow());
+            expected.iter().try_for_each(|expected| expected.check(&before.state))?;
+            controller.prepare(&command, &author)
+        })?;
+        let receipt = idempotency.map(|given| Receipt {
+            key: given.key,
+            asked: given.asked,
+            change: prepared.change.clone(),
+        });
+        if prepared.change.changed() || receipt.is_some() {
+            let state = prepared.change.changed().then(|| Document::of(&prepared.state).to_text());
+            self.commit(Entry { change: prepared.change.clone(), state, receipt }).await?;
+        }
+        if prepared.change.changed() {
+            return self.guarded(|controller| Ok(controller.put_in_force(prepared)));
+        }
+        Ok(prepared.change)
+    }
+
+    /// What was answered to this call before, if it is a repeated one.
+    async fn answered(&self, request: &Request) -> Result<Option<Change>, ControlError> {
+        let Some(given) = &request.idempotency else { return Ok(None) };
+        match self.store.recall(&given.key).await? {
+            Some(receipt) if receipt.asked == given.asked => Ok(Some(receipt.change)),
+            Some(_) => Err(ControlError::OtherCall),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes an entry durable. Drains go on while the disk takes its time.
+    async fn commit(&mut self, entry: Entry) -> Result<(), ControlError> {
+        let store = self.store.clone();
+        let mut committed = std::pin::pin!(store.commit(entry));
+        let mut ticks = tokio::time::interval(drains::TICK);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut committed => return Ok(result?),
+                _ = ticks.tick() => self.tick(),
+            }
+        }
+    }
+
+    /// Applies a command and compiles what comes of it. Nobody sees it yet.
+    fn prepare(&mut self, command: &Command, author: &Author) -> Result<Prepared, ControlError> {
         let before = Arc::clone(&self.snapshot.borrow());
         let at = SystemTime::now();
         self.own.check(&before.config, command)?;
-        let (state, change) = before.state.apply(&before.config, command, origin, at)?;
-        if !change.changed() {
-            return Ok(change);
-        }
+        let (state, change) = before.state.apply(&before.config, command, author, at)?;
+        let config = match command {
+            Command::Load { config } => Arc::clone(config),
+            _ => Arc::clone(&before.config),
+        };
+        let table = match change.changed() {
+            true => self.compiled(&config, &state, &before.resolved, &before.table),
+            false => Arc::clone(&before.table),
+        };
+        Ok(Prepared { config, state, table, change })
+    }
+
+    fn compiled(
+        &mut self,
+        config: &Config,
+        state: &State,
+        resolved: &Resolved,
+        before: &Table,
+    ) -> Arc<Table> {
+        let generation = before.generation + 1;
+        let (endpoints, series) = (&mut self.endpoints, &self.series);
+        Arc::new((self.compile)(generation, config, state.live(), resolved, endpoints, series, Some(before)))
+    }
+
+    /// Puts a change in force that is durable.
+    fn put_in_force(&mut self, prepared: Prepared) -> Change {
+        let before = Arc::clone(&self.snapshot.borrow());
+        let Prepared { config, state, table, change } = prepared;
         let mut taken_then = before.taken.clone();
-        if let Effect::Weights { split, .. } = &change.effect {
-            taken_then.insert(split.clone(), taken(&state, split, &self.series));
+        taken_then.retain(|split, _| state.live().weights.contains_key(split));
+        for effect in &change.effects {
+            if let Effect::Weights { split, .. } | Effect::Split { split, weights: Some(_) } = effect {
+                taken_then.insert(split.clone(), taken(&state, split, &self.series));
+            }
         }
-        let generation = self.put_in_force(state, Arc::clone(&before.resolved), taken_then, at);
-        announce(&change, generation);
-        Ok(change)
+        announce(&change, table.generation);
+        let resolved = Arc::clone(&before.resolved);
+        self.publish(Snapshot { config, state, table, resolved, taken: taken_then, draining: BTreeMap::new() });
+        change
     }
 
     /// Puts in force what names stand for now. The live state, and so the revision, stays as it is.
     fn resolve(&mut self, findings: Findings) -> Result<(), ControlError> {
         let before = Arc::clone(&self.snapshot.borrow());
         if let Some(resolved) = names::applied(&before, findings) {
-            let (state, taken) = (before.state.clone(), before.taken.clone());
-            let generation = self.put_in_force(state, Arc::new(resolved), taken, SystemTime::now());
+            let table = self.compiled(&before.config, &before.state, &resolved, &before.table);
+            let generation = table.generation;
+            self.publish(Snapshot { table, resolved: Arc::new(resolved), ..Snapshot::clone(&before) });
             tracing::info!(generation, "names of endpoints stand for other addresses");
         }
         Ok(())
     }
 
-    /// Compiles, publishes and drains; answers the new generation.
-    fn put_in_force(
-        &mut self,
-        state: State,
-        resolved: Arc<Resolved>,
-        taken: BTreeMap<Name, Arc<[u64]>>,
-        at: SystemTime,
-    ) -> u64 {
+    /// Publishes a table, and drains what it is without.
+    fn publish(&mut self, next: Snapshot) {
         let before = Arc::clone(&self.snapshot.borrow());
-        let generation = before.table.generation + 1;
-        let table = Arc::new((self.compile)(
-            generation,
-            &before.config,
-            state.live(),
-            &resolved,
-            &mut self.endpoints,
-            &self.series,
-            Some(&before.table),
-        ));
         let plan = self.drains.plan(&Situation {
-            config: &before.config,
-            state: state.live(),
-            resolved: &resolved,
-            table: &table,
+            config: &next.config,
+            state: next.state.live(),
+            resolved: &next.resolved,
+            table: &next.table,
             previous: Some(&before.table),
-            at,
+            at: SystemTime::now(),
         });
         // Those that come are open before the table has them, and those that leave drain when it has not: a request in
         // between finds an endpoint by either table.
         plan.welcome();
-        self.live.publish(Arc::clone(&table));
+        self.live.publish(Arc::clone(&next.table));
         self.drains.carry_out(plan);
-        let (config, draining) = (Arc::clone(&before.config), self.drains.shown());
-        let snapshot = Snapshot { config, state, table, resolved, taken, draining };
-        self.snapshot.send_replace(Arc::new(snapshot));
-        generation
+        self.snapshot.send_replace(Arc::new(Snapshot { draining: self.drains.shown(), ..next }));
     }
 }
 
@@ -273,9 +383,9 @@ fn outcome(result: &Result<Change, ControlError>) -> Outcome {
     match result {
         Ok(change) if change.changed() => Outcome::Applied,
         Ok(_) => Outcome::Unchanged,
-        Err(ControlError::Refused(_)) => Outcome::Refused,
+        Err(ControlError::Refused(_) | ControlError::Moved(_) | ControlError::OtherCall) => Outcome::Refused,
         Err(ControlError::Busy | ControlError::Stopped) => Outcome::Busy,
-        Err(ControlError::Failed) => Outcome::Failed,
+        Err(ControlError::NotKept(_) | ControlError::Failed) => Outcome::Failed,
     }
 }
 
@@ -300,7 +410,8 @@ mod tests {
     }
 
     fn start() -> (Controller, Control, Live) {
-        Controller::compiling_with(broken, Arc::new(config(&[95, 5])), Arc::default())
+        let store = Sqlite::open(Place::Memory).unwrap();
+        Controller::compiling_with(broken, Arc::new(config(&[95, 5])), Arc::default(), store).unwrap()
     }
 
     fn put(green: u64) -> Command {
@@ -317,14 +428,14 @@ mod tests {
         let (controller, control, live) = start();
         let task = tokio::spawn(controller.run());
         for (generation, changed) in [(2, true), (2, false)] {
-            let change = control.change(put(50), Origin::Admin).await.unwrap();
+            let change = control.change(Request::new(put(50), Origin::Api.into())).await.unwrap();
             assert_eq!((change.revision, change.changed()), (1, changed));
             assert_eq!(
                 (live.table().generation, control.snapshot().table.generation),
                 (generation, generation)
             );
         }
-        assert!(control.preview(&put(60), Origin::Admin).unwrap().changed());
+        assert!(control.preview(&Request::new(put(60), Origin::Api.into())).unwrap().changed());
         assert_eq!((live.table().generation, control.snapshot().state.revision()), (2, 1));
         drop(control);
         task.await.unwrap();
@@ -334,10 +445,10 @@ mod tests {
     async fn a_bug_in_one_command_changes_nothing_and_the_next_is_served() {
         let (controller, control, live) = start();
         tokio::spawn(controller.run());
-        assert_eq!(control.change(put(13), Origin::Admin).await, Err(ControlError::Failed));
+        assert_eq!(control.change(Request::new(put(13), Origin::Api.into())).await, Err(ControlError::Failed));
         assert_eq!((live.table().generation, control.snapshot().state.revision()), (1, 0));
         assert!(control.is_alive());
-        assert_eq!(control.change(put(14), Origin::Admin).await.unwrap().revision, 1);
+        assert_eq!(control.change(Request::new(put(14), Origin::Api.into())).await.unwrap().revision, 1);
         assert_eq!((counted(&control, "failed"), counted(&control, "applied")), (1, 1));
     }
 
@@ -347,13 +458,13 @@ mod tests {
         let waiting: Vec<_> = (0..MAX_WAITING as u64)
             .map(|green| {
                 let control = control.clone();
-                tokio::spawn(async move { control.change(put(100 + green), Origin::Admin).await })
+                tokio::spawn(async move { control.change(Request::new(put(100 + green), Origin::Api.into())).await })
             })
             .collect();
         while control.orders.capacity() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(control.change(put(1), Origin::Admin).await, Err(ControlError::Busy));
+        assert_eq!(control.change(Request::new(put(1), Origin::Api.into())).await, Err(ControlError::Busy));
         tokio::spawn(controller.run());
         for change in waiting {
             assert!(change.await.unwrap().is_ok());
@@ -366,6 +477,6 @@ mod tests {
         let (controller, control, _live) = start();
         drop(controller);
         assert!(!control.is_alive());
-        assert_eq!(control.change(put(1), Origin::Admin).await, Err(ControlError::Stopped));
+        assert_eq!(control.change(Request::new(put(1), Origin::Api.into())).await, Err(ControlError::Stopped));
     }
 }

@@ -8,11 +8,14 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    command::{Change, Command, Origin},
+    change::{Author, Change},
+    command::Command,
     names::{self, Findings},
     own_addresses::OwnAddresses,
     refusal::Refusal,
     snapshot::Snapshot,
+    state::{Object, State},
+    store::{Store, StoreError},
     tally::{Outcome, Tally},
 };
 use crate::{telemetry::registry::Registry as Series, upstream::outcomes::Alarm};
@@ -29,6 +32,15 @@ pub enum ControlError {
     /// The process is ending. Nothing changed.
     #[error("Switchback is stopping and takes no changes")]
     Stopped,
+    /// The object is not as the caller has seen it. Nothing changed.
+    #[error("{0}")]
+    Moved(Moved),
+    /// The key of the call stands for another one. Nothing changed.
+    #[error("this Idempotency-Key was used for another call: give each call a key of its own")]
+    OtherCall,
+    /// It could not be made durable. Nothing changed.
+    #[error(transparent)]
+    NotKept(#[from] StoreError),
     /// A fault of Switchback. Nothing changed.
     #[error("a fault in Switchback stopped this change; what was in force still is (the log says more)")]
     Failed,
@@ -44,21 +56,85 @@ pub struct Control {
     pub(super) alarm: Arc<Alarm>,
     pub(super) names: Arc<names::Book>,
     pub(super) own: OwnAddresses,
+    pub(super) store: Store,
+}
+
+/// A command, who gives it, and on which terms.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is to be done.
+    pub command: Command,
+    /// Who wants it.
+    pub author: Author,
+    /// What must hold before it.
+    pub expected: Option<Expected>,
+    /// By what a repeated call is known.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// The revisions of an object that the caller has seen; with any other in force, nothing is to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The object; `None` is the whole live state.
+    pub object: Option<Object>,
+    /// Any of these.
+    pub revisions: Vec<u64>,
+}
+
+/// What a caller gives with a call that he may have to repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// His key.
+    pub key: String,
+    /// What he asks for, digested.
+    pub asked: [u8; 32],
+}
+
+/// An object is not as the caller has seen it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it has changed since: revision {now} is in force, not {}", list(.expected))]
+pub struct Moved {
+    /// What the caller has seen.
+    pub expected: Vec<u64>,
+    /// What is in force.
+    pub now: u64,
+}
+
+fn list(revisions: &[u64]) -> String {
+    revisions.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+impl Request {
+    /// A command without terms.
+    pub fn new(command: Command, author: Author) -> Self {
+        Self { command, author, expected: None, idempotency: None }
+    }
+}
+
+impl Expected {
+    /// Whether it holds.
+    pub fn check(&self, state: &State) -> Result<(), ControlError> {
+        let now = self.object.as_ref().map_or(state.revision(), |object| state.touched(object));
+        if self.revisions.contains(&now) {
+            return Ok(());
+        }
+        Err(ControlError::Moved(Moved { expected: self.revisions.clone(), now }))
+    }
 }
 
 /// What is on its way to the controller.
 #[derive(Debug)]
 pub(super) enum Order {
-    Change { command: Command, origin: Origin, answer: oneshot::Sender<Result<Change, ControlError>> },
+    Change { request: Request, answer: oneshot::Sender<Result<Change, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
 impl Control {
     /// Makes a change, and answers when it is in force on every worker's next request.
-    pub async fn change(&self, command: Command, origin: Origin) -> Result<Change, ControlError> {
-        let kind = command.kind();
+    pub async fn change(&self, request: Request) -> Result<Change, ControlError> {
+        let kind = request.command.kind();
         let (answer, answered) = oneshot::channel();
-        let unheard = match self.orders.try_send(Order::Change { command, origin, answer }) {
+        let unheard = match self.orders.try_send(Order::Change { request, answer }) {
             Ok(()) => return answered.await.unwrap_or(Err(ControlError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => ControlError::Busy,
             Err(mpsc::error::TrySendError::Closed(_)) => ControlError::Stopped,
@@ -77,10 +153,18 @@ impl Control {
     }
 
     /// What a change would do now. Nothing changes.
-    pub fn preview(&self, command: &Command, origin: Origin) -> Result<Change, Refusal> {
+    pub fn preview(&self, request: &Request) -> Result<Change, ControlError> {
+        let Request { command, author, expected, .. } = request;
         let snapshot = self.snapshot();
+        expected.iter().try_for_each(|expected| expected.check(&snapshot.state))?;
         self.own.check(&snapshot.config, command)?;
-        snapshot.state.apply(&snapshot.config, command, origin, SystemTime::now()).map(|(_, change)| change)
+        let (_, change) = snapshot.state.apply(&snapshot.config, command, author, SystemTime::now())?;
+        Ok(change)
+    }
+
+    /// Where revisions are kept.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// What is in force now.

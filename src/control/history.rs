@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::VecDeque, sync::Arc, time::SystemTime};
 
-use super::command::{Kind, Origin};
+use super::change::{Kind, Origin};
 use crate::model::{name::Name, weights::Weights};
 
 /// One acknowledged change of a split's weights.
@@ -133,7 +133,7 @@ mod tests {
         let revision = |number: usize| Revision {
             number: number as u64,
             at: SystemTime::UNIX_EPOCH,
-            origin: Origin::Admin,
+            origin: Origin::Api,
             kind: steps[number].0,
             weights: weights(steps[number].1),
             released: Vec::new(),
@@ -194,7 +194,7 @@ mod tests {
             history = history.with(Revision {
                 number,
                 at,
-                origin: Origin::Admin,
+                origin: Origin::Api,
                 kind: Kind::Weights,
                 weights,
                 released: Vec::new(),

@@ -5,12 +5,15 @@
 //! the data plane, and nothing here knows HTTP.
 
 mod announcement;
+pub mod change;
 pub mod command;
 pub mod controller;
+pub mod difference;
 pub mod drains;
 pub mod handle;
 pub mod history;
 pub mod lifecycle;
+pub mod merge;
 pub mod names;
 pub mod own_addresses;
 pub mod pin_keys;
@@ -19,5 +22,7 @@ pub mod refusal;
 pub mod schedule;
 mod situation;
 pub mod snapshot;
+mod start;
 pub mod state;
+pub mod store;
 pub mod tally;

@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use super::{
-    command::{Command, Effect, EndpointOf, Terms},
+    change::Effect,
+    command::{Command, EndpointOf, Terms},
     refusal::{AddressFault, Refusal, Unknown},
 };
 use crate::{
@@ -51,9 +52,11 @@ pub(super) fn effect(
             changed(pools, of, |_, before| (!before.is_leaving).then(|| before.clone()))
         }
         Command::PutEndpoint { of, weight } => put(pools, config, of, *weight),
-        Command::SetWeights { .. } | Command::Switch { .. } | Command::Rollback { .. } => {
-            unreachable!("these are about splits")
-        }
+        Command::SetWeights { .. }
+        | Command::Switch { .. }
+        | Command::Rollback { .. }
+        | Command::Restore { .. }
+        | Command::Load { .. } => unreachable!("these are about splits, or about everything"),
     }
 }
 
@@ -61,7 +64,7 @@ pub(super) fn effect(
 pub(super) fn carry_out(pools: &mut BTreeMap<Name, LivePool>, effect: &Effect) {
     const DECLARED: &str = "an effect is about a declared pool";
     match effect {
-        Effect::Weights { .. } => {}
+        Effect::Weights { .. } | Effect::Split { .. } | Effect::Setting { .. } => {}
         Effect::Pool { pool, after, .. } => pools.get_mut(pool).expect(DECLARED).drain = *after,
         Effect::Endpoint { pool, address, after, .. } => {
             let endpoints = &mut pools.get_mut(pool).expect(DECLARED).endpoints;
@@ -185,7 +188,8 @@ mod tests {
 
     use super::*;
     use crate::control::{
-        command::{Bound, Change, Origin},
+        change::{Change, Origin},
+        command::Bound,
         state::State,
     };
 
@@ -220,14 +224,14 @@ pool = "blue"
     impl Live {
         fn new() -> Self {
             let (config, _) = crate::config::parse("test.toml", FILE).expect("the sample is good");
-            let state = State::declared(&config, SystemTime::UNIX_EPOCH);
+            let state = State::declared(&config, SystemTime::UNIX_EPOCH).0;
             Self(config, state, SystemTime::UNIX_EPOCH)
         }
 
         /// Applies a command ten seconds after the one before.
         fn apply(&mut self, command: Command) -> Result<Change, Refusal> {
             self.2 += seconds(10);
-            let (state, change) = self.1.apply(&self.0, &command, Origin::Admin, self.2)?;
+            let (state, change) = self.1.apply(&self.0, &command, &Origin::Api.into(), self.2)?;
             self.1 = state;
             Ok(change)
         }

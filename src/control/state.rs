@@ -10,9 +10,11 @@ use std::{
 };
 
 use super::{
-    command::{Change, Command, Effect, Kind, Origin, PinsOnChange},
+    change::{Author, Change, Effect, Kind, Origin},
+    command::{Command, PinsOnChange},
+    difference,
     history::{self, History, Revision},
-    pools,
+    merge, pools,
     refusal::{Refusal, Unknown, WeightFault},
 };
 use crate::{
@@ -31,32 +33,60 @@ const RELEASES_APART: Duration = Duration::from_millis(1);
 pub struct State {
     revision: u64,
     live: LiveState,
+    /// What the file that was loaded last declares: what the next one is compared with.
+    declared: Arc<LiveState>,
     histories: BTreeMap<Name, Arc<History>>,
+    /// For each object that a revision was about, the newest of those.
+    touched: BTreeMap<Object, u64>,
+}
+
+/// What can be read, changed and compared by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// A split.
+    Split(Name),
+    /// A pool with its endpoints.
+    Pool(Name),
+    /// The file that is in force.
+    File,
 }
 
 impl State {
     /// The state that a file declares, as revision 0.
-    pub fn declared(config: &Config, at: SystemTime) -> Self {
-        let declared = |weights: &Weights| {
-            let weights = weights.clone();
-            Arc::new(History::new(Revision {
-                number: 0,
-                at,
-                origin: Origin::File,
-                kind: Kind::Declared,
-                weights,
-                released: Vec::new(),
-            }))
-        };
-        Self {
-            revision: 0,
-            live: config.declared_state(at),
-            histories: config
-                .splits
-                .iter()
-                .map(|split| (split.name.clone(), declared(&split.weights)))
-                .collect(),
+    pub fn declared(config: &Config, at: SystemTime) -> (Self, Change) {
+        let live = config.declared_state(at);
+        let effects = difference::of_live(&LiveState::default(), &live);
+        let change =
+            Change { revision: 0, kind: Kind::Declared, author: Origin::File.into(), at, effects };
+        let declared = Arc::new(live.clone());
+        let mut state =
+            Self { revision: 0, live, declared, histories: BTreeMap::new(), touched: BTreeMap::new() };
+        state.remember(&change);
+        (state, change)
+    }
+
+    /// The state as it was when it was left: the newest revision's, with the changes that led to it, oldest first.
+    pub fn resumed<'a>(
+        revision: u64,
+        live: LiveState,
+        declared: LiveState,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Self {
+        let declared = Arc::new(declared);
+        let mut state =
+            Self { revision, live, declared, histories: BTreeMap::new(), touched: BTreeMap::new() };
+        changes.into_iter().for_each(|change| state.remember(change));
+        state.histories.retain(|split, _| state.live.weights.contains_key(split));
+        for (split, weights) in &state.live.weights {
+            // The changes that led here may be older than what is kept of the history.
+            let unknown = || {
+                let (weights, at) = (weights.clone(), SystemTime::UNIX_EPOCH);
+                let (origin, kind, released) = (Origin::File, Kind::Declared, Vec::new());
+                Arc::new(History::new(Revision { number: revision, at, origin, kind, weights, released }))
+            };
+            state.histories.entry(split.clone()).or_insert_with(unknown);
         }
+        state
     }
 
     /// The newest revision.
@@ -67,6 +97,16 @@ impl State {
     /// What a table is compiled from.
     pub fn live(&self) -> &LiveState {
         &self.live
+    }
+
+    /// What the file that was loaded last declares.
+    pub fn file(&self) -> &LiveState {
+        &self.declared
+    }
+
+    /// The newest revision that was about an object; that of the start if none was.
+    pub fn touched(&self, object: &Object) -> u64 {
+        self.touched.get(object).copied().unwrap_or(0)
     }
 
     /// The history of a split's weights, if it is declared.
@@ -80,9 +120,32 @@ impl State {
         &self,
         config: &Config,
         command: &Command,
-        origin: Origin,
+        author: &Author,
         at: SystemTime,
     ) -> Result<(State, Change), Refusal> {
+        let change = |effects| Change {
+            revision: self.revision,
+            kind: command.kind(),
+            author: author.clone(),
+            at,
+            effects,
+        };
+        match command {
+            Command::Load { config: next } => {
+                let declared = next.declared_state(at);
+                let live = merge::merged(&self.declared, &declared, &self.live);
+                let mut effects = difference::of_live(&self.live, &live);
+                effects.extend(difference::of_files(&config.document(), &next.document()));
+                let state = Self { live, declared: Arc::new(declared), ..self.clone() };
+                return Ok(state.advanced(change(effects)));
+            }
+            Command::Restore { live: then, .. } => {
+                let live = merge::restored(then, &self.live);
+                let effects = difference::of_live(&self.live, &live);
+                return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
+            }
+            _ => {}
+        }
         let effect = match command {
             Command::SetWeights { split, weights, pins } => self.weighted(config, split, |history| {
                 let after = whole_set(&history.current().weights, weights).map_err(Refusal::Weights)?;
@@ -100,7 +163,7 @@ impl State {
             }),
             _ => pools::effect(&self.live.pools, config, command, at),
         };
-        Ok(self.with(Change { revision: self.revision, kind: command.kind(), origin, at, effect: effect? }))
+        Ok(self.with(change(vec![effect?])))
     }
 
     /// The effect of a change of a split's weights: to which, what was said of pins, and what holds if nothing was.
@@ -138,28 +201,70 @@ impl State {
     fn with(&self, mut change: Change) -> (State, Change) {
         let mut next = self.clone();
         if !change.changed() {
-            if let Effect::Weights { split, .. } = &change.effect {
+            if let Effect::Weights { split, .. } = change.effect() {
                 change.revision = self.histories[split].current().number;
             }
             return (next, change);
         }
-        next.revision += 1;
-        change.revision = next.revision;
-        if let Effect::Weights { split, after, released, .. } = &change.effect {
-            let Change { revision: number, at, origin, kind, .. } = change;
+        if let Effect::Weights { split, after, released, .. } = change.effect() {
             for pool in released {
                 // Two releases are told apart by their moments, however quickly one follows the other.
-                let moment = next.live.released.entry((split.clone(), pool.clone())).or_insert(at);
-                *moment = at.max(*moment + RELEASES_APART);
+                let moment = next.live.released.entry((split.clone(), pool.clone())).or_insert(change.at);
+                *moment = change.at.max(*moment + RELEASES_APART);
             }
             next.live.weights.insert(split.clone(), after.clone());
-            let (weights, released) = (after.clone(), released.clone());
-            let history =
-                self.histories[split].with(Revision { number, at, origin, kind, weights, released });
-            next.histories.insert(split.clone(), Arc::new(history));
         }
-        pools::carry_out(&mut next.live.pools, &change.effect);
-        (next, change)
+        pools::carry_out(&mut next.live.pools, change.effect());
+        next.advanced(change)
+    }
+
+    /// This state, whose live part is that after a change already, as the next revision; the same if nothing changed.
+    fn advanced(mut self, mut change: Change) -> (State, Change) {
+        if change.changed() {
+            self.revision += 1;
+            change.revision = self.revision;
+            self.remember(&change);
+        }
+        (self, change)
+    }
+
+    /// Takes down what a change was about.
+    fn remember(&mut self, change: &Change) {
+        let Change { revision: number, at, kind, author, effects } = change;
+        let (number, at, kind, origin) = (*number, *at, *kind, author.origin);
+        for effect in effects {
+            let revision = |weights: &Weights, released: &[Name]| {
+                let (weights, released) = (weights.clone(), released.to_vec());
+                Revision { number, at, origin, kind, weights, released }
+            };
+            match effect {
+                Effect::Weights { split, after, released, .. } => {
+                    let next = revision(after, released);
+                    let history = match self.histories.get(split) {
+                        Some(history) => history.with(next),
+                        None => History::new(next),
+                    };
+                    self.histories.insert(split.clone(), Arc::new(history));
+                }
+                Effect::Split { split, weights: Some(weights) } => {
+                    let history = History::new(revision(weights, &[]));
+                    self.histories.insert(split.clone(), Arc::new(history));
+                }
+                Effect::Split { split, weights: None } => drop(self.histories.remove(split)),
+                Effect::Endpoint { .. } | Effect::Pool { .. } | Effect::Setting { .. } => {}
+            }
+            self.touched.insert(Object::of(effect), number);
+        }
+    }
+}
+
+impl Object {
+    fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::Weights { split, .. } | Effect::Split { split, .. } => Self::Split(split.clone()),
+            Effect::Endpoint { pool, .. } | Effect::Pool { pool, .. } => Self::Pool(pool.clone()),
+            Effect::Setting { .. } => Self::File,
+        }
     }
 }
 
@@ -239,7 +344,7 @@ pub(crate) mod tests {
                           [[route]]\nname = \"shop\"\nsplit = \"shop\"\n";
 
     fn declared(weights: &[u32]) -> State {
-        State::declared(&config(weights), SystemTime::UNIX_EPOCH)
+        State::declared(&config(weights), SystemTime::UNIX_EPOCH).0
     }
 
     fn put(weights: &[(&str, u64)]) -> Command {
@@ -252,16 +357,16 @@ pub(crate) mod tests {
     }
 
     fn apply(state: &State, command: &Command) -> Result<(State, Change), Refusal> {
-        state.apply(&config(&[1]), command, Origin::Admin, SystemTime::UNIX_EPOCH)
+        state.apply(&config(&[1]), command, &Origin::Api.into(), SystemTime::UNIX_EPOCH)
     }
 
     fn weights(change: &Change) -> (&Weights, &Weights) {
-        let Effect::Weights { before, after, .. } = &change.effect else { panic!("it is about weights") };
+        let Effect::Weights { before, after, .. } = change.effect() else { panic!("it is about weights") };
         (before, after)
     }
 
     fn pins(change: &Change) -> (PinsOnChange, Vec<&str>) {
-        let Effect::Weights { pins, released, .. } = &change.effect else { panic!("it is about weights") };
+        let Effect::Weights { pins, released, .. } = change.effect() else { panic!("it is about weights") };
         (*pins, released.iter().map(Name::as_str).collect())
     }
 
@@ -332,7 +437,7 @@ pub(crate) mod tests {
     #[test]
     fn pins_are_released_by_what_lowers_a_share_if_the_change_says_so() {
         let mut config = config(&[100, 0, 0]);
-        let state = State::declared(&config, SystemTime::UNIX_EPOCH);
+        let state = State::declared(&config, SystemTime::UNIX_EPOCH).0;
         let change = apply(&state, &put(&[("blue", 1), ("green", 1)])).unwrap().1;
         assert_eq!(pins(&change), (PinsOnChange::Keep, vec![]));
         // Without pins there are none to release.
@@ -340,7 +445,7 @@ pub(crate) mod tests {
         assert_eq!(pins(&plain), (PinsOnChange::Release, vec![]));
         let sticky = crate::config::parse("test.toml", STICKY).unwrap().0.splits[0].sticky.clone();
         Arc::make_mut(&mut config.splits[0]).sticky = sticky;
-        let mut state = State::declared(&config, SystemTime::UNIX_EPOCH);
+        let mut state = State::declared(&config, SystemTime::UNIX_EPOCH).0;
         let mut last = None;
         for (command, released) in [
             (put(&[("blue", 1), ("green", 1)]), vec![]),
@@ -353,7 +458,7 @@ pub(crate) mod tests {
             (release(put(&[("blue", 3), ("green", 1)])), vec!["red"]),
         ] {
             let (next, change) =
-                state.apply(&config, &command, Origin::Admin, SystemTime::UNIX_EPOCH).unwrap();
+                state.apply(&config, &command, &Origin::Api.into(), SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(pins(&change).1, released, "{command:?}");
             if released.contains(&"red") {
                 let red = (Name::new("shop").unwrap(), Name::new("red").unwrap());

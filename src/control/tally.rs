@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::command::Kind;
+use super::change::Kind;
 
 /// The kinds that are counted: what a caller can ask for, and what the control plane does by itself.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 10] = [
     Kind::Weights,
     Kind::Switch,
     Kind::Rollback,
@@ -14,6 +14,8 @@ const KINDS: [Kind; 8] = [
     Kind::PutEndpoint,
     Kind::DeleteEndpoint,
     Kind::ForgetEndpoint,
+    Kind::Restore,
+    Kind::Load,
 ];
 
 /// What became of a command.

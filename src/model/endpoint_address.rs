@@ -109,6 +109,13 @@ impl serde::Serialize for EndpointAddress {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for EndpointAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl From<SocketAddr> for EndpointAddress {
     fn from(address: SocketAddr) -> Self {
         Self::Socket(address)

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{endpoint_address::EndpointAddress, name::Name, weights::Weights};
+use serde::{Deserialize, Serialize};
+
+use super::{as_text, endpoint_address::EndpointAddress, name::Name, weights::Weights};
 
 /// The part of the configuration that moves while it is in use.
 ///
@@ -21,7 +23,7 @@ pub struct LiveState {
 }
 
 /// A pool as live changes have made it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LivePool {
     /// Its endpoints, each address once: the declared ones in the file's order, then those that were added.
     pub endpoints: Vec<LiveEndpoint>,
@@ -30,7 +32,7 @@ pub struct LivePool {
 }
 
 /// An endpoint as live changes have made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveEndpoint {
     /// Where it is.
     pub address: EndpointAddress,
@@ -39,24 +41,29 @@ pub struct LiveEndpoint {
     /// Its own drain.
     pub drain: Option<Drain>,
     /// It goes as soon as its drain has ended.
+    #[serde(rename = "leaving")]
     pub is_leaving: bool,
 }
 
 /// A drain: nothing new comes, and what is there ends, or is ended at a deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     /// When it began.
+    #[serde(with = "as_text::time")]
     pub since: SystemTime,
     /// How long requests in flight, and sessions that are kept, have from then on; `None` is for as long as they last.
+    #[serde(with = "as_text::limit")]
     pub deadline: Option<Duration>,
     /// How long tunnels and event streams have: they are closed one after the other, spread over this time.
+    #[serde(with = "as_text::limit")]
     pub stream_deadline: Option<Duration>,
     /// What becomes of the sessions that are pinned there.
     pub pins: PinsOnDrain,
 }
 
 /// What a drain does to the sessions that are pinned there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PinsOnDrain {
     /// They go on until the deadline.
     Keep,

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod adaptive;
+pub mod as_text;
 pub mod bucket;
 pub mod ejection;
 pub mod endpoint_address;

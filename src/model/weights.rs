@@ -70,6 +70,34 @@ impl serde::Serialize for Weights {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Weights {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// Reads a map of weights in the order in which it is written: that of the declaration.
+struct InOrder;
+
+impl<'de> serde::de::Visitor<'de> for InOrder {
+    type Value = Weights;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a map of pools to their weights")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Weights, A::Error> {
+        let mut weights = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            weights.push(entry);
+            if weights.len() > Weights::MAX_POOLS {
+                return Err(serde::de::Error::custom(InvalidWeights::TooMany));
+            }
+        }
+        Weights::new(weights).map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +118,9 @@ mod tests {
             (good.of("green"), good.of("blue"), good.of("red"), good.sum()),
             (Some(0), Some(7), None, 7)
         );
-        assert_eq!(serde_json::to_string(&good).unwrap(), r#"{"green":0,"blue":7}"#);
+        let written = r#"{"green":0,"blue":7}"#;
+        assert_eq!(serde_json::to_string(&good).unwrap(), written);
+        assert_eq!(serde_json::from_str::<Weights>(written).unwrap(), good);
+        assert!(serde_json::from_str::<Weights>(r#"{"green":0}"#).is_err());
     }
 }

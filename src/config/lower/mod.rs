@@ -58,6 +58,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
     let access_log =
         file.access_log.as_ref().and_then(|raw| access_log::settings(raw, &root.key("access_log"), problems));
     Config {
+        text: Arc::default(),
         workers,
         admin,
         state: file.state.as_ref().and_then(|raw| state(raw, &root.key("state"), problems)),
@@ -106,19 +107,14 @@ fn admin(
     Some(AdminAddress::Loopback(address))
 }
 
-fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<String> {
+fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let path = raw.path.as_ref()?;
     let at = at.key("path");
     if path.is_empty() {
         problems.error(&path.span, &at, "the path is empty", "a file, or \":memory:\"".to_owned());
         return None;
     }
-    if path.as_str() != ":memory:" {
-        let help =
-            "this version keeps them in memory: a restart begins with the weights of the file".to_owned();
-        problems.warning(&path.span, &at, "live changes are not durable yet", help);
-    }
-    Some(path.value.clone())
+    (path.as_str() != ":memory:").then(|| PathBuf::from(path.as_str()))
 }
 
 fn shutdown(raw: Option<&Spanned<raw::Shutdown>>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Shutdown {

@@ -1,0 +1,197 @@
+//! Where revisions are kept: one narrow port, and the thread on which it is used.
+//!
+//! Invariant: what [`Store::commit`] has answered with success is there after `kill -9`; what it has answered with an
+//! error is not. It may take as long as a disk takes: the control plane goes on meanwhile.
+
+use std::{path::PathBuf, thread::JoinHandle};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::change::Change;
+
+mod copy;
+pub mod document;
+pub mod sqlite;
+
+/// Commits and questions that may wait. The controller makes one commit at a time, so the rest are readers.
+const MAX_WAITING: usize = 64;
+/// The most revisions of one page.
+pub const MAX_PAGE: usize = 200;
+
+/// Where revisions are kept.
+pub trait Backend: Send + 'static {
+    /// The newest revision's state, and all changes that are kept, oldest first; `None` if nothing was ever kept.
+    fn load(&mut self) -> Result<Option<Kept>, StoreError>;
+
+    /// Keeps an entry for good, or, where it fails, not at all.
+    fn commit(&mut self, entry: &Entry) -> Result<(), StoreError>;
+
+    /// The changes before a revision (without it; all if `None`), newest first.
+    fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// A revision: the change, and the text of the state after it.
+    fn find(&mut self, revision: u64) -> Result<Option<(Change, String)>, StoreError>;
+
+    /// What was answered to an earlier call with this key.
+    fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError>;
+}
+
+/// What is kept at once.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What happened.
+    pub change: Change,
+    /// The text of the state after it, if that is a new revision.
+    pub state: Option<String>,
+    /// By what the caller may recognise it again.
+    pub receipt: Option<Receipt>,
+}
+
+/// The answer that a key of the caller's stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The key.
+    pub key: String,
+    /// What was asked for, digested: a key that comes with something else is a mistake.
+    pub asked: [u8; 32],
+    /// What was answered.
+    pub change: Change,
+}
+
+/// What a store holds at the start.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where it is, as it is shown.
+    pub path: PathBuf,
+    /// The newest revision.
+    pub revision: u64,
+    /// The text of the state after it.
+    pub state: String,
+    /// The changes that are kept, oldest first.
+    pub changes: Vec<Change>,
+}
+
+/// Why something was not kept, or can't be read. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is no room.
+    #[error("there is no room for it in {path}: make room on its disk, and try again")]
+    Full {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The disk or the file fails.
+    #[error("{path} can't be written or read ({why}): look at its disk, and try again")]
+    Failing {
+        /// The database.
+        path: PathBuf,
+        /// What was said.
+        why: String,
+    },
+    /// What is there is no longer a sound database.
+    #[error("{path} is damaged ({why}){}", copy_said(.copy))]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// The last good copy, and the newest revision in it.
+        copy: Option<(PathBuf, u64)>,
+    },
+    /// Another process serves from it.
+    #[error("{path} is in use by another process: stop that one first, or name another [state] path")]
+    InUse {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A successor has taken over.
+    #[error("another process has taken over {path}: changes are made there")]
+    Fenced {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The process is ending.
+    #[error("the store is closed: the process is ending")]
+    Closed,
+}
+
+fn copy_said(copy: &Option<(PathBuf, u64)>) -> String {
+    match copy {
+        Some((copy, revision)) => format!(
+            ". The last good copy is {}, up to revision {revision}: to go on from there, move the damaged file away and \
+             the copy in its place",
+            copy.display()
+        ),
+        None => ". There is no copy of it: to begin anew from the file's weights, move it away".to_owned(),
+    }
+}
+
+/// The handle of a store that is used on a thread of its own. Every clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Commit(Box<Entry>, oneshot::Sender<Result<(), StoreError>>),
+    Page { before: Option<u64>, limit: usize, answer: oneshot::Sender<Result<Vec<Change>, StoreError>> },
+    Find { revision: u64, answer: oneshot::Sender<Result<Option<(Change, String)>, StoreError>> },
+    Recall { key: String, answer: oneshot::Sender<Result<Option<Receipt>, StoreError>> },
+}
+
+impl Store {
+    /// Starts the thread. It ends, and closes the store, when no handle is left.
+    pub fn start(mut backend: impl Backend) -> (Self, JoinHandle<()>) {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(MAX_WAITING);
+        let serve = move || {
+            while let Some(job) = waiting.blocking_recv() {
+                job.done(&mut backend);
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(serve);
+        (Self { jobs }, thread.expect("a process that has just started can start a thread"))
+    }
+
+    /// Keeps an entry for good.
+    pub async fn commit(&self, entry: Entry) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Commit(Box::new(entry), answer)).await
+    }
+
+    /// The changes before a revision (all if `None`), newest first, at most [`MAX_PAGE`].
+    pub async fn page(&self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.ask(|answer| Job::Page { before, limit: limit.min(MAX_PAGE), answer }).await
+    }
+
+    /// A revision: the change, and the text of the state after it.
+    pub async fn find(&self, revision: u64) -> Result<Option<(Change, String)>, StoreError> {
+        self.ask(|answer| Job::Find { revision, answer }).await
+    }
+
+    /// What was answered to an earlier call with this key.
+    pub async fn recall(&self, key: &str) -> Result<Option<Receipt>, StoreError> {
+        let key = key.to_owned();
+        self.ask(|answer| Job::Recall { key, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(job(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Job {
+    /// Does it. Whoever asked may have gone.
+    fn done(self, backend: &mut impl Backend) {
+        match self {
+            Self::Commit(entry, answer) => drop(answer.send(backend.commit(&entry))),
+            Self::Page { before, limit, answer } => drop(answer.send(backend.page(before, limit))),
+            Self::Find { revision, answer } => drop(answer.send(backend.find(revision))),
+            Self::Recall { key, answer } => drop(answer.send(backend.recall(&key))),
+        }
+    }
+}
