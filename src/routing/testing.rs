@@ -41,6 +41,7 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
         Arc::new(Pool::new(name(pool), endpoints.collect()))
     };
     Config {
+        text: Arc::default(),
         workers: None,
         admin: None,
         state: None,
