@@ -3,7 +3,7 @@
 //! Invariant: it takes no part. It claims nothing, draws nothing and counts nothing; it reads the same compiled table
 //! by the same matcher and the same buckets, so that it cannot tell another story than [`super::select`] acts out.
 
-use std::{net::SocketAddr, ops::ControlFlow};
+use std::{fmt::Display, net::SocketAddr, ops::ControlFlow};
 
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::{
     select::bucketed,
     split_key::{ClientKey, key_of},
     table::{Arm, Pool, Route, Split, Table, Target},
+    terms,
 };
 use crate::{
     config::{Action, HostPattern, PathPattern, Redirect, SplitKey, WhenUnavailable},
@@ -64,7 +65,7 @@ pub enum Outcome {
     NoRoute,
     /// Its route takes it, but nobody is there to answer: 503.
     Unavailable,
-    /// It is refused before any route is looked for.
+    /// It is refused: before any route is looked for, or because it does not keep to its route's terms.
     Refused,
 }
 
@@ -127,13 +128,16 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
         story.tell_balance(pool, request);
     }
     if story.outcome == Outcome::Forward {
+        story.tell_terms(route, request);
+    }
+    if story.outcome == Outcome::Forward {
         story.tell_target(route, request);
     }
     story
 }
 
 /// Tells of a request that is refused with a status before any route is looked for.
-pub fn refused(table: &Table, status: u16, why: &str) -> Explanation {
+pub fn refused(table: &Table, status: u16, why: impl Display) -> Explanation {
     let mut story = Explanation::begin(table, Outcome::Refused);
     story.status = Some(status);
     story.say(format!("{why}: it is refused with {status} before any route is looked for"));
@@ -235,6 +239,15 @@ impl Explanation {
             route.settings.name, redirect.status
         ));
         self.location = Some(location);
+    }
+
+    /// Says so if the route takes the request but refuses it as it is.
+    fn tell_terms(&mut self, route: &Route, request: &impl RequestView) {
+        if let Err(unfit) = terms::check(&route.settings, request) {
+            let status = unfit.status();
+            self.say(format!("route {} refuses it with {status}: {unfit}", route.settings.name));
+            (self.outcome, self.status, self.endpoint) = (Outcome::Refused, Some(status), None);
+        }
     }
 
     /// Says what the endpoint is asked for.

@@ -96,9 +96,9 @@ fn judge(raw: &[u8]) -> RequestAnalysisResult {
 fn is_another_name(line: &[u8]) -> bool {
     let Some(colon) = line.iter().position(|byte| *byte == b':') else { return false };
     let name = &line[..colon];
-    let resembled = ["content-length", "transfer-encoding"].into_iter().find(|framing| {
-        determine_similarity(framing.as_bytes(), name) == TokenSimilarity::SameLetters
-    });
+    let resembled = ["content-length", "transfer-encoding"]
+        .into_iter()
+        .find(|framing| determine_similarity(framing.as_bytes(), name) == TokenSimilarity::SameLetters);
     let letters = |name: &[u8]| -> Vec<u8> {
         name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect()
     };
