@@ -112,6 +112,7 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
     story.say(format!("generation {} of the routing table decides", table.generation));
     let Some(route) = story.tell_route(table, request) else { return story };
     story.route = Some(route.settings.name.clone());
+    let mut is_pinned = false;
     match route.target {
         Target::Redirect => {
             story.tell_redirect(route, request, authority);
@@ -121,10 +122,11 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
                 .say(format!("route {} names pool {}", route.settings.name, table.pools[pool].settings.name));
             story.tell_endpoints(&[&*table.pools[pool]], true);
         }
-        Target::Split(split) => story.tell_split(table, &table.splits[split], request),
+        Target::Split(split) => is_pinned = story.tell_split(table, &table.splits[split], request),
     }
     let certain = table.pools.iter().find(|pool| story.pool.as_ref() == Some(&pool.settings.name));
-    if let (Outcome::Forward, Some(pool)) = (story.outcome, certain) {
+    // A pin's story is whole already.
+    if let (Outcome::Forward, Some(pool), false) = (story.outcome, certain, is_pinned) {
         story.tell_balance(pool, request);
     }
     if story.outcome == Outcome::Forward {
@@ -268,14 +270,15 @@ impl Explanation {
         self.target = Some(target);
     }
 
-    fn tell_split(&mut self, table: &Table, split: &Split, request: &impl RequestView) {
+    /// Tells which pool of a split it is. Answers whether a pin has decided that.
+    fn tell_split(&mut self, table: &Table, split: &Split, request: &impl RequestView) -> bool {
         self.split = Some(split.settings.name.clone());
         self.pools = shares(table, split);
         let weights: Vec<_> =
             self.pools.iter().map(|pool| format!("{} {}", pool.pool, pool.weight)).collect();
         self.say(format!("split {} shares by the weights {}", split.settings.name, weights.join(", ")));
         if self.tell_pins(table, split, request) {
-            return;
+            return true;
         }
         let mut client = ClientKey::default();
         let key = split.settings.key.as_ref();
@@ -288,6 +291,7 @@ impl Explanation {
                 self.tell_drawn(table, split);
             }
         }
+        false
     }
 
     fn tell_bucketed(&mut self, table: &Table, split: &Split, key: &[u8]) {
