@@ -10,24 +10,13 @@ use super::{
     testing::*,
 };
 use crate::{
-    config::{Action, PinTo, SameSite, SplitKey, Sticky, WhenUnavailable},
+    config::{Action, PinTo, SplitKey, Sticky, WhenUnavailable},
     model::{pin::Pin, pin_keys::PinKeys},
     telemetry::pins::Issued,
 };
 
 fn sticky() -> Sticky {
-    Sticky {
-        cookie: "sb".into(),
-        ttl: Some(Duration::from_secs(3600)),
-        to: PinTo::Pool,
-        path: "/".into(),
-        domain: None,
-        secure: None,
-        http_only: true,
-        same_site: SameSite::Lax,
-        signed: true,
-        query: Some("pin".into()),
-    }
+    Sticky { ttl: Some(Duration::from_secs(3600)), query: Some("pin".into()), ..Sticky::named("sb") }
 }
 
 /// A sticky split over two pools of three endpoints.
