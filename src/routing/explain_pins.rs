@@ -101,8 +101,8 @@ impl Explanation {
             None => takes(endpoint, pinned, panics),
         };
         if let Some(limit) = pool.full(may) {
-            self.say("being busy, it turns its sessions away and does not move them".to_owned());
             self.tell_full(pool, limit);
+            self.say("a session is not moved because its place is busy".to_owned());
             return Ok(());
         }
         let mut usable = pool.endpoints.iter().filter(|(endpoint, weight)| *weight > 0 && may(endpoint));
