@@ -126,7 +126,11 @@ pub fn status(status: &Value) -> String {
         status["uptime_seconds"].as_f64().unwrap_or_default(),
         status["generation"],
         status["revision"],
-        if status["durable"] == json!(true) { "" } else { " (changes end with the process: name a [state] path)" },
+        if status["durable"] == json!(true) {
+            ""
+        } else {
+            " (changes end with the process: name a [state] path)"
+        },
     );
     words.push('\n');
     words.push_str(&splits(&status["splits"]));

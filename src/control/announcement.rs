@@ -8,7 +8,8 @@ pub(super) fn announce(change: &Change, generation: u64) {
     let Change { revision, kind, author, effects, .. } = change;
     let (name, by) = (kind.name(), author.origin.name());
     if matches!(kind, Kind::Load | Kind::Restore) {
-        let message = if *kind == Kind::Load { "a file was loaded" } else { "an earlier revision was restored" };
+        let message =
+            if *kind == Kind::Load { "a file was loaded" } else { "an earlier revision was restored" };
         tracing::info!(revision, generation, kind = %name, effects = effects.len(), %by, "{message}");
     }
     effects.iter().for_each(|effect| announce_effect(change, effect, generation));
@@ -43,7 +44,8 @@ fn announce_effect(change: &Change, effect: &Effect, generation: u64) {
             tracing::info!(revision, generation, %pool, kind = %name, %by, "{message}");
         }
         Effect::Split { split, weights } => {
-            let message = if weights.is_some() { "a split is declared" } else { "a split is declared no longer" };
+            let message =
+                if weights.is_some() { "a split is declared" } else { "a split is declared no longer" };
             tracing::info!(revision, generation, %split, kind = %name, %by, "{message}");
         }
         Effect::Setting { key, .. } => {

@@ -144,7 +144,17 @@ impl Controller {
         let live_too = live.clone();
         let forgets_again = None;
         let controller = Self {
-            endpoints, series, live, compile, orders, snapshot, tally, own, drains, store, forgets_again,
+            endpoints,
+            series,
+            live,
+            compile,
+            orders,
+            snapshot,
+            tally,
+            own,
+            drains,
+            store,
+            forgets_again,
         };
         Ok((controller, control, live_too))
     }
@@ -328,7 +338,14 @@ impl Controller {
         }
         announce(&change, table.generation);
         let resolved = Arc::clone(&before.resolved);
-        self.publish(Snapshot { config, state, table, resolved, taken: taken_then, draining: BTreeMap::new() });
+        self.publish(Snapshot {
+            config,
+            state,
+            table,
+            resolved,
+            taken: taken_then,
+            draining: BTreeMap::new(),
+        });
         change
     }
 
@@ -445,7 +462,10 @@ mod tests {
     async fn a_bug_in_one_command_changes_nothing_and_the_next_is_served() {
         let (controller, control, live) = start();
         tokio::spawn(controller.run());
-        assert_eq!(control.change(Request::new(put(13), Origin::Api.into())).await, Err(ControlError::Failed));
+        assert_eq!(
+            control.change(Request::new(put(13), Origin::Api.into())).await,
+            Err(ControlError::Failed)
+        );
         assert_eq!((live.table().generation, control.snapshot().state.revision()), (1, 0));
         assert!(control.is_alive());
         assert_eq!(control.change(Request::new(put(14), Origin::Api.into())).await.unwrap().revision, 1);
@@ -458,7 +478,9 @@ mod tests {
         let waiting: Vec<_> = (0..MAX_WAITING as u64)
             .map(|green| {
                 let control = control.clone();
-                tokio::spawn(async move { control.change(Request::new(put(100 + green), Origin::Api.into())).await })
+                tokio::spawn(async move {
+                    control.change(Request::new(put(100 + green), Origin::Api.into())).await
+                })
             })
             .collect();
         while control.orders.capacity() > 0 {
@@ -477,6 +499,9 @@ mod tests {
         let (controller, control, _live) = start();
         drop(controller);
         assert!(!control.is_alive());
-        assert_eq!(control.change(Request::new(put(1), Origin::Api.into())).await, Err(ControlError::Stopped));
+        assert_eq!(
+            control.change(Request::new(put(1), Origin::Api.into())).await,
+            Err(ControlError::Stopped)
+        );
     }
 }

@@ -43,9 +43,10 @@ fn of_pool(name: &Name, before: &LivePool, after: &LivePool) -> Vec<Effect> {
     if before.drain != after.drain {
         effects.push(Effect::Pool { pool: name.clone(), before: before.drain, after: after.drain });
     }
-    let gone = before.endpoints.iter().filter(|earlier| {
-        !after.endpoints.iter().any(|endpoint| endpoint.address == earlier.address)
-    });
+    let gone = before
+        .endpoints
+        .iter()
+        .filter(|earlier| !after.endpoints.iter().any(|endpoint| endpoint.address == earlier.address));
     let gone = gone.map(|earlier| (earlier.address.clone(), Some(earlier.clone()), None));
     let there = after.endpoints.iter().map(|endpoint| {
         let earlier = before.endpoints.iter().find(|earlier| earlier.address == endpoint.address);

@@ -21,11 +21,13 @@ pub(super) fn state(
         keep(store, &state, change)?;
         return Ok(state);
     };
-    let state = resumed(&kept).map_err(|why| StoreError::Damaged { path: kept.path.clone(), why, copy: None })?;
+    let state =
+        resumed(&kept).map_err(|why| StoreError::Damaged { path: kept.path.clone(), why, copy: None })?;
     let author = Author::from(Origin::File);
     let load = Command::Load { config: std::sync::Arc::clone(config) };
     let applied = state.apply(config, &load, &author, at);
-    let (next, change) = applied.unwrap_or_else(|refusal| unreachable!("a checked file is not refused: {refusal}"));
+    let (next, change) =
+        applied.unwrap_or_else(|refusal| unreachable!("a checked file is not refused: {refusal}"));
     tracing::info!(revision = state.revision(), "the live state goes on from where it was left");
     if change.changed() {
         keep(store, &next, Change { kind: Kind::Load, ..change })?;

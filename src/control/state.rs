@@ -56,8 +56,7 @@ impl State {
     pub fn declared(config: &Config, at: SystemTime) -> (Self, Change) {
         let live = config.declared_state(at);
         let effects = difference::of_live(&LiveState::default(), &live);
-        let change =
-            Change { revision: 0, kind: Kind::Declared, author: Origin::File.into(), at, effects };
+        let change = Change { revision: 0, kind: Kind::Declared, author: Origin::File.into(), at, effects };
         let declared = Arc::new(live.clone());
         let mut state =
             Self { revision: 0, live, declared, histories: BTreeMap::new(), touched: BTreeMap::new() };

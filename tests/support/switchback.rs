@@ -44,7 +44,7 @@ impl Switchback {
     }
 
     /// Starts it by a line for the shell, in which `$0` is the program and `$1` the file.
-    fn run(config: &str, line: &str) -> Self {
+    pub fn run(config: &str, line: &str) -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("switchback-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder of our own");

@@ -112,18 +112,19 @@ impl Sqlite {
             // Closed without folding the log in: that would make the attempt part of the database.
             let memory = Connection::open_in_memory().map_err(&fault)?;
             drop(std::mem::replace(&mut self.connection, memory));
-            cut_back(&log, length)
-                .map_err(|error| StoreError::Failing { path: log, why: error.to_string() })?;
+            if let Err(error) = cut_back(&log, length) {
+                // What is written over it below erases it as well.
+                tracing::warn!(%error, "the log of the state's database could not be cut back");
+            }
             self.connection = connected(&self.place)?;
         }
         let write = self.connection.transaction().map_err(&fault)?;
         write.execute("DELETE FROM revisions WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
         write.execute("DELETE FROM receipts WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
-        // A number that moves: whatever the attempt had written there is written over.
-        let next = acknowledged + 1;
-        let ours = write
-            .execute("UPDATE meta SET attempt = ?1 WHERE epoch = ?2", [next, epoch])
-            .map_err(&fault)?;
+        // A number that has not been used: this transaction is no empty one.
+        let next = acknowledged + 2;
+        let ours =
+            write.execute("UPDATE meta SET attempt = ?1 WHERE epoch = ?2", [next, epoch]).map_err(&fault)?;
         if ours == 0 {
             return Err(StoreError::Fenced { path: self.place.path() });
         }
@@ -132,6 +133,13 @@ impl Sqlite {
         self.in_doubt = None;
         tracing::info!("the state's database is sound again; what could not be written is erased");
         Ok(())
+    }
+
+    /// Writes over what a failed attempt has left in the log.
+    fn supersede(&mut self) -> rusqlite::Result<()> {
+        let write = self.connection.transaction()?;
+        write.execute("UPDATE meta SET attempt = ?1", [self.attempt + 1])?;
+        write.commit()
     }
 
     fn write(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
@@ -148,7 +156,15 @@ impl Sqlite {
             write.execute(
                 "INSERT INTO revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
-                    number(change.revision), attempt, at, origin, author.who, kind, author.reason, text(change), state
+                    number(change.revision),
+                    attempt,
+                    at,
+                    origin,
+                    author.who,
+                    kind,
+                    author.reason,
+                    text(change),
+                    state
                 ],
             )?;
             let oldest = change.revision.saturating_sub(MAX_REVISIONS);
@@ -204,7 +220,11 @@ impl Backend for Sqlite {
         let newest = self.connection.query_row(newest, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
         let newest = newest.optional().map_err(|error| self.fault(error))?;
         let Some((revision, state)) = newest else { return Ok(None) };
-        let changes = self.changes("SELECT change FROM revisions WHERE number <= ?1 ORDER BY number LIMIT ?2", i64::MAX, MAX_REVISIONS)?;
+        let changes = self.changes(
+            "SELECT change FROM revisions WHERE number <= ?1 ORDER BY number LIMIT ?2",
+            i64::MAX,
+            MAX_REVISIONS,
+        )?;
         Ok(Some(Kept { path: self.place.path(), revision: revision.unsigned_abs(), state, changes }))
     }
 
@@ -221,7 +241,9 @@ impl Backend for Sqlite {
                 let why = self.fault(error);
                 self.in_doubt = Some(length);
                 tracing::error!(error = %why, "a change could not be made durable; nothing has changed");
-                // At once: a process that is killed now must not leave it behind.
+                // At once, and by this connection, which writes where the attempt was written: a process that is
+                // killed now must not leave it behind, even if nothing but writing succeeds.
+                let _ = self.supersede();
                 if let Err(error) = self.settle() {
                     tracing::error!(%error, "what could not be written is not erased yet; it is tried again");
                 }
@@ -243,9 +265,9 @@ impl Backend for Sqlite {
     fn find(&mut self, revision: u64) -> Result<Option<(Change, String)>, StoreError> {
         self.settle()?;
         let read = "SELECT change, state FROM revisions WHERE number = ?1";
-        let row = self.connection.query_row(read, [number(revision)], |row| {
-            Ok((row.get::<_, String>(0)?, row.get(1)?))
-        });
+        let row = self
+            .connection
+            .query_row(read, [number(revision)], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
         let row = row.optional().map_err(|error| self.fault(error))?;
         row.map(|(change, state)| Ok((read_change(&self.place, &change)?, state))).transpose()
     }
@@ -283,12 +305,14 @@ fn text(change: &Change) -> String {
 }
 
 fn read_change(place: &Place, text: &str) -> Result<Change, StoreError> {
-    serde_json::from_str(text).map_err(|error| damaged(place, format!("a revision in it can't be read: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| damaged(place, format!("a revision in it can't be read: {error}")))
 }
 
 /// Takes the lock that keeps two processes from serving from one database.
 fn locked(path: &Path, place: &Place) -> Result<File, StoreError> {
-    let failing = |error: std::io::Error| StoreError::Failing { path: path.to_owned(), why: error.to_string() };
+    let failing =
+        |error: std::io::Error| StoreError::Failing { path: path.to_owned(), why: error.to_string() };
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(failing)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -326,7 +350,8 @@ fn check(place: &Place, connection: &Connection) -> Result<(), StoreError> {
     }
     let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
     if format > FORMAT {
-        let why = format!("it has the form {format}, of a later version of Switchback; this one knows {FORMAT}");
+        let why =
+            format!("it has the form {format}, of a later version of Switchback; this one knows {FORMAT}");
         return Err(StoreError::Failing { path: place.path(), why });
     }
     Ok(())
@@ -338,7 +363,8 @@ fn take_over(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
     write.execute_batch(TABLES)?;
     write.pragma_update(None, "user_version", FORMAT)?;
     write.execute("UPDATE meta SET epoch = epoch + 1", [])?;
-    let taken = write.query_row("SELECT epoch, attempt FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let taken =
+        write.query_row("SELECT epoch, attempt FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     write.commit()?;
     Ok(taken)
 }

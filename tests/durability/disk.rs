@@ -1,0 +1,58 @@
+//! Disks that are full or fail: 507, nothing changes, and what was refused never comes back.
+
+use crate::{
+    Fault, Home, in_force, json,
+    support::{Upstream, wait_until},
+    weigh,
+};
+
+/// Faults of the calls by which a commit reaches the disk, and the word of the answer for them.
+const FAULTS: [(&str, &str); 5] = [
+    ("fdatasync,fsync", "EIO"),
+    ("pwrite64", "ENOSPC"),
+    ("pwrite64", "EIO"),
+    ("fdatasync,fsync,ftruncate", "EIO"),
+    ("pwrite64,fdatasync,fsync,ftruncate", "ENOSPC"),
+];
+
+#[test]
+fn a_disk_that_fails_changes_nothing_and_the_next_change_is_kept() {
+    for (calls, error) in FAULTS {
+        let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+        let switchback = home.start(&blue, &green);
+        assert_eq!(weigh(&switchback, 1), Some(200));
+        let fault = Fault::inject(&switchback, calls, error);
+        for _ in 0..3 {
+            let refused = switchback.admin("PUT", "/v1/splits/main/weights", r#"{"blue": 1, "green": 77}"#);
+            assert_eq!(refused.status, 507, "{calls} {error}: {}", refused.text());
+            let problem = json(&refused);
+            assert_eq!(problem["type"], "urn:switchback:problem:not-durable");
+            let detail = problem["detail"].as_str().expect("a text");
+            assert!(detail.contains(home.database().to_str().unwrap()), "{detail}");
+        }
+        assert_eq!(in_force(&switchback), (1, 1), "{calls} {error}");
+        let answer = switchback.client().exchange("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        assert_eq!(answer.status, 200, "traffic goes on");
+        drop(fault);
+        assert_eq!(weigh(&switchback, 2), Some(200), "{calls} {error}: {}", switchback.stderr());
+        switchback.signal("KILL");
+        drop(switchback);
+        assert_eq!(in_force(&home.start(&blue, &green)), (2, 2), "{calls} {error}");
+    }
+}
+
+#[test]
+fn what_a_failing_disk_refused_does_not_come_back_after_a_kill() {
+    for (calls, error) in FAULTS {
+        let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+        let mut switchback = home.start(&blue, &green);
+        assert_eq!(weigh(&switchback, 1), Some(200));
+        let fault = Fault::inject(&switchback, calls, error);
+        assert_eq!(weigh(&switchback, 77), Some(507), "{calls} {error}");
+        switchback.signal("KILL");
+        wait_until("it has ended", || !switchback.is_running());
+        drop(fault);
+        drop(switchback);
+        assert_eq!(in_force(&home.start(&blue, &green)), (1, 1), "{calls} {error}");
+    }
+}
