@@ -4,7 +4,7 @@
 //! command that fails at any step, by a bug even, leaves the state and the table as they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -29,7 +29,11 @@ use crate::{
     model::{endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream::{self, endpoint::EndpointId, outcomes::Alarm},
+    upstream::{
+        self,
+        endpoint::{Endpoint, EndpointId},
+        outcomes::Alarm,
+    },
 };
 
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
@@ -170,7 +174,7 @@ impl Controller {
         let mut ticks = tokio::time::interval(drains::TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let is_busy = self.drains.is_busy() || self.is_anyone_leaving();
+            let is_busy = self.drains.is_busy() || self.is_anyone_leaving() || self.is_any_to_retire();
             tokio::select! {
                 order = self.orders.recv() => {
                     let Some(order) = order else { return };
@@ -205,15 +209,15 @@ impl Controller {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        // State and table are replaced only after everything that can panic, so unwinding leaves them whole; the
-        // registry of endpoints only ever gains entries, and drains are carried out from the state anew.
+        // State and table are replaced only after everything that can panic, so unwinding leaves them whole; what the
+        // registry of endpoints has gained is in no table and is retired, and drains are carried out from the state anew.
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
             tracing::error!("a change was stopped by a bug; what was in force still is");
             Err(ControlError::Failed)
         })
     }
 
-    /// Drives the drains, and removes the endpoints whose drain was to end so.
+    /// Drives the drains, removes the endpoints whose drain was to end so, and lets go of what has left for good.
     fn tick(&mut self) {
         if self.drains.tick() {
             let draining = self.drains.shown();
@@ -224,6 +228,20 @@ impl Controller {
             // What can't be removed now is tried again.
             let _ = self.obey(&Command::ForgetEndpoint { of }, Origin::Switchback);
         }
+        if self.is_any_to_retire() {
+            let table = Arc::clone(&self.snapshot.borrow().table);
+            let in_table: HashSet<EndpointId> =
+                endpoints_of(&table).map(|(endpoint, _)| endpoint.id).collect();
+            let is_needed =
+                |endpoint: &Endpoint| in_table.contains(&endpoint.id) || self.drains.has(endpoint);
+            self.endpoints.retire(is_needed, &self.series);
+        }
+    }
+
+    /// Whether there are endpoints that are neither in the table nor drain: their connections are being closed.
+    fn is_any_to_retire(&self) -> bool {
+        let in_table = endpoints_of(&self.snapshot.borrow().table).count();
+        self.endpoints.len() > in_table + self.drains.gone()
     }
 
     /// The endpoints that are to be removed and whose drain has ended.
@@ -305,6 +323,10 @@ impl Controller {
         self.snapshot.send_replace(Arc::new(snapshot));
         generation
     }
+}
+
+fn endpoints_of(table: &Table) -> impl Iterator<Item = &(Arc<Endpoint>, u32)> {
+    table.pools.iter().flat_map(|pool| &pool.endpoints)
 }
 
 /// The endpoints that are to be removed when their drain has ended.
