@@ -179,7 +179,8 @@ mod tests {
         assert!(first.occupancy.is_draining());
         assert!(second.occupancy.is_available() && declared.occupancy.is_available());
         resolve(&control, &["10.0.0.1:80"]).await;
-        assert!(first.occupancy.is_available(), "it has come back");
+        let back = endpoints(&live).remove(0);
+        assert!(back.address == first.address && back.occupancy.is_available(), "it has come back");
         assert!(declared.occupancy.is_available(), "it is still declared");
         assert!(second.occupancy.is_draining());
         assert_eq!((live.table().generation, control.snapshot().state.revision()), (4, 0));
