@@ -480,16 +480,12 @@ fn explain_takes_what_a_request_could_be_and_names_what_it_could_not() {
 fn metrics() -> String {
     let instance = Instance::start();
     let address = "127.0.0.1:9001".parse().expect("an address");
-    for key in [
-        Key::Route(name("shop")),
-        Key::Split(name("shop"), name("blue")),
-        Key::Pool(name("blue")),
-        Key::Endpoint(name("blue"), address),
-    ] {
+    let millis = |count| Measured::new(Duration::from_millis(count));
+    for key in [Key::Route(name("shop")), Key::Split(name("shop"), name("blue")), Key::Pool(name("blue"))] {
         let slot = instance.series.declare(&key);
-        let millis = |count| Measured::new(Duration::from_millis(count));
         instance.series.traffic(slot).finished(200, millis(1), millis(2));
     }
+    instance.series.endpoint(&name("blue"), address).traffic().finished(200, millis(1), millis(2));
     instance.series.worker().generation.add(1);
     put(&instance, r#"{"blue": 1}"#);
     put(&instance, r#"{"blu": 1}"#);

@@ -41,7 +41,7 @@ impl Server {
         let admin = Admin {
             control,
             lifecycle: Lifecycle::default(),
-            health: Health::new(&[], Arc::default(), Instant::now()),
+            health: Health::new(&[], Instant::now()),
             started: Instant::now(),
             version: "test",
         };

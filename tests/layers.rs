@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("upstream", &["model", "wire", "telemetry"]),
     ("routing", &["model", "config", "telemetry", "upstream"]),
-    ("health", &["model", "config", "telemetry", "upstream"]),
+    ("health", &["model", "wire", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
     ("discovery", &["model", "config"]),
     ("control", &["model", "config", "telemetry", "upstream", "routing", "health", "discovery"]),

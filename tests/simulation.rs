@@ -92,7 +92,7 @@ impl Life {
         let series = Arc::new(Registry::default());
         let (_, _, live) = Controller::new(Arc::new(config), Arc::clone(&series));
         let (now, table) = (Instant::now(), live.table());
-        let health = Health::new(&targets(&table), Arc::clone(&series), now);
+        let health = Health::new(&targets(&table), now);
         let member = |_| Member {
             condition: [Condition::Well, Condition::Well, Condition::Errs, Condition::Dead][rng.usize(0..4)],
             probe_at: probed.then_some(now),

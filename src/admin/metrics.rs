@@ -14,7 +14,7 @@ use crate::{
         process::ProcessFigures,
         prometheus::{Labels, Text},
         registry::{CUT_KINDS, Key, Registry, WorkerCounts},
-        traffic::TrafficCounts,
+        traffic::{ConnectionCounts, TrafficCounts},
     },
 };
 
@@ -44,6 +44,7 @@ pub fn render(admin: &Admin) -> String {
     split_shares(admin, splits, &mut text);
     pins::metrics(admin, MAX_SERIES, &mut text);
     upstream(endpoints, &mut text);
+    connections(admin, &mut text);
     drains(admin, &mut text);
     limits::metrics(admin, &mut text);
     let mut omitted = text.gauge(
@@ -229,7 +230,7 @@ fn split_shares(admin: &Admin, splits: &Scope, text: &mut Text) {
     }
 }
 
-/// What only endpoints have; sum over them for a pool.
+/// What only endpoints have. A pool's totals are below: a sum over the endpoints of now leaves out those that have gone.
 fn upstream(endpoints: &Scope, text: &mut Text) {
     endpoints.counter("connects_total", "Upstream connections opened.", text, |counts| counts.connects);
     let reuses = "Requests over an upstream connection that had served one before.";
@@ -238,6 +239,34 @@ fn upstream(endpoints: &Scope, text: &mut Text) {
     endpoints.counter("connect_failures_total", failures, text, |counts| counts.connect_failures);
     let failures = "Attempts that failed on an open upstream connection: reset, cut or malformed.";
     endpoints.counter("attempt_failures_total", failures, text, |counts| counts.attempt_failures);
+}
+
+/// The connections of each pool, to all endpoints that it has ever had, and how many of these there are and were.
+fn connections(admin: &Admin, text: &mut Text) {
+    let series = admin.control.series();
+    let mut pools = series.connections();
+    pools.truncate(MAX_SERIES);
+    let mut counter = |name, help, value: fn(&ConnectionCounts) -> u64| {
+        let mut family = text.counter(name, help);
+        for (pool, counts) in &pools {
+            family.sample(&[("pool", pool.as_str())], value(counts));
+        }
+    };
+    let opened = "Upstream connections opened to a pool's endpoints, those that have left it, too.";
+    counter("switchback_pool_connects_total", opened, |counts| counts.connects);
+    let reuses = "A pool's requests over an upstream connection that had served one before.";
+    counter("switchback_pool_connection_reuses_total", reuses, |counts| counts.reuses);
+    let failures = "Upstream connections to a pool's endpoints that could not be opened.";
+    counter("switchback_pool_connect_failures_total", failures, |counts| counts.connect_failures);
+    let failures = "Attempts that failed on an open upstream connection of a pool: reset, cut or malformed.";
+    counter("switchback_pool_attempt_failures_total", failures, |counts| counts.attempt_failures);
+    text.gauge("switchback_endpoints", "Endpoints that have series: in force, or leaving.")
+        .sample(&[], series.endpoints());
+    text.counter(
+        "switchback_endpoints_retired_total",
+        "Endpoints that have left for good; their series ended.",
+    )
+    .sample(&[], series.endpoints_retired());
 }
 
 /// Which endpoints drain, the streams that are open on each, and what drains have cut.

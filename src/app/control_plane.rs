@@ -81,7 +81,7 @@ impl ControlPlane {
         let own = own_addresses(&config, admin.as_ref());
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
-        let health = Health::new(&targets(&live.table()), series, Instant::now());
+        let health = Health::new(&targets(&live.table()), Instant::now());
         let (stop, stopped) = watch::channel(false);
         let served = Arc::new(Admin {
             control: control.clone(),

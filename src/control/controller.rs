@@ -4,7 +4,7 @@
 //! answer. A command that fails at any step, by a bug even, leaves the state and the table as they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -36,7 +36,10 @@ use crate::{
     model::{endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream,
+    upstream::{
+        self,
+        endpoint::{Endpoint, EndpointId},
+    },
 };
 
 /// How long a removal that could not be written is left alone.
@@ -164,7 +167,7 @@ impl Controller {
         let mut ticks = tokio::time::interval(drains::TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let is_busy = self.drains.is_busy() || self.is_anyone_leaving();
+            let is_busy = self.drains.is_busy() || self.is_anyone_leaving() || self.is_any_to_retire();
             tokio::select! {
                 order = self.orders.recv() => {
                     let Some(order) = order else { return };
@@ -173,6 +176,7 @@ impl Controller {
                 _ = ticks.tick(), if is_busy => {
                     self.tick();
                     self.forget().await;
+                    self.retire();
                 }
             }
         }
@@ -203,8 +207,8 @@ impl Controller {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        // State and table are replaced only after everything that can panic, so unwinding leaves them whole; the
-        // registry of endpoints only ever gains entries, and drains are carried out from the state anew.
+        // State and table are replaced only after everything that can panic, so unwinding leaves them whole; what the
+        // registry of endpoints has gained is in no table and is retired, and drains are carried out from the state anew.
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
             tracing::error!("a change was stopped by a bug; what was in force still is");
             Err(ControlError::Failed)
@@ -231,6 +235,25 @@ impl Controller {
             let failed = self.obey(Request::new(command, Origin::Switchback.into())).await.is_err();
             self.forgets_again = failed.then(|| Instant::now() + FORGETS_AFTER);
         }
+    }
+
+    /// Lets go of the endpoints that have left for good. Never while a change is being made durable: the table that is to
+    /// come has endpoints that no table in force has yet.
+    fn retire(&mut self) {
+        if self.is_any_to_retire() {
+            let table = Arc::clone(&self.snapshot.borrow().table);
+            let in_table: HashSet<EndpointId> =
+                endpoints_of(&table).map(|(endpoint, _)| endpoint.id).collect();
+            let is_needed =
+                |endpoint: &Endpoint| in_table.contains(&endpoint.id) || self.drains.has(endpoint);
+            self.endpoints.retire(is_needed, &self.series);
+        }
+    }
+
+    /// Whether there are endpoints that are neither in the table nor drain: their connections are being closed.
+    fn is_any_to_retire(&self) -> bool {
+        let in_table = endpoints_of(&self.snapshot.borrow().table).count();
+        self.endpoints.len() > in_table + self.drains.gone()
     }
 
     /// The endpoints that are to be removed and whose drain has ended.
@@ -379,6 +402,10 @@ impl Controller {
         self.drains.carry_out(plan);
         self.snapshot.send_replace(Arc::new(Snapshot { draining: self.drains.shown(), ..next }));
     }
+}
+
+fn endpoints_of(table: &Table) -> impl Iterator<Item = &(Arc<Endpoint>, u32)> {
+    table.pools.iter().flat_map(|pool| &pool.endpoints)
 }
 
 /// The endpoints that are to be removed when their drain has ended.

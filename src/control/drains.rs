@@ -147,6 +147,16 @@ impl Drains {
         self.0.len() < before
     }
 
+    /// Whether an endpoint drains: then it is shown, and may be needed again.
+    pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
+        self.0.contains_key(&endpoint.id)
+    }
+
+    /// How many endpoints drain that are in no table any more.
+    pub(super) fn gone(&self) -> usize {
+        self.0.values().filter(|followed| followed.shown.is_gone).count()
+    }
+
     /// Whether there is anything to do, now or later.
     pub(super) fn is_busy(&self) -> bool {
         self.0.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
@@ -211,7 +221,8 @@ impl Followed {
     fn advance(&self, now: Instant) {
         let Endpoint { occupancy, drain, .. } = &*self.shown.endpoint;
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_past(self.course.closes) {
+        // Nobody finds it who is not there already, so none is to be kept for.
+        if self.shown.is_gone || is_past(self.course.closes) {
             occupancy.drain();
         } else {
             occupancy.reserve();

@@ -136,8 +136,14 @@ pub(super) fn applied(before: &Snapshot, findings: Findings) -> Option<Resolved>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::{control::controller::Controller, routing::live::Live, upstream::endpoint::Endpoint};
+    use crate::{
+        control::controller::Controller,
+        routing::live::Live,
+        upstream::{endpoint::Endpoint, occupancy::Claim},
+    };
 
     const NAME: &str = "app.test:80";
 
@@ -173,7 +179,8 @@ mod tests {
         assert!(first.occupancy.is_draining());
         assert!(second.occupancy.is_available() && declared.occupancy.is_available());
         resolve(&control, &["10.0.0.1:80"]).await;
-        assert!(first.occupancy.is_available(), "it has come back");
+        let back = endpoints(&live).remove(0);
+        assert!(back.address == first.address && back.occupancy.is_available(), "it has come back");
         assert!(declared.occupancy.is_available(), "it is still declared");
         assert!(second.occupancy.is_draining());
         assert_eq!((live.table().generation, control.snapshot().state.revision()), (4, 0));
@@ -193,6 +200,33 @@ mod tests {
             resolve(&control, addresses).await;
             assert!(!endpoints(&live)[0].occupancy.is_available());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_come_and_go_leave_nothing_behind() {
+        let (control, live) = start("\"app.test:80\"", "");
+        for round in 0..300 {
+            resolve(&control, &[&format!("10.1.{}.{}:80", round / 250, round % 250 + 1)]).await;
+        }
+        let held = endpoints(&live).remove(0);
+        assert_eq!(held.occupancy.claim(u64::MAX), Claim::Granted);
+        resolve(&control, &["10.0.0.1:80"]).await;
+        let until = async |count| {
+            while control.series().endpoints() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        until(2).await;
+        assert!(held.occupancy.is_draining() && !held.is_retired(), "it has a request");
+        let address = held.address.to_string();
+        resolve(&control, &[&address]).await;
+        assert!(Arc::ptr_eq(&endpoints(&live)[0], &held), "it comes back as it was");
+        held.occupancy.release();
+        resolve(&control, &["10.0.0.1:80"]).await;
+        until(1).await;
+        assert!(held.is_retired());
+        resolve(&control, &[&address]).await;
+        assert!(!Arc::ptr_eq(&endpoints(&live)[0], &held), "now it is a new one");
     }
 
     #[tokio::test]

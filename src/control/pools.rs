@@ -314,6 +314,25 @@ pool = "blue"
     }
 
     #[test]
+    fn a_full_pool_takes_no_other_endpoint_before_one_has_left_it() {
+        let mut live = Live::new();
+        let listed = |number: usize| format!("\"10.1.{}.{}:80\"", number / 250, number % 250 + 1);
+        let many: Vec<_> = (3..defaults::MAX_ENDPOINTS).map(listed).collect();
+        let full = FILE.replacen("endpoints = [", &format!("endpoints = [{}, ", many.join(", ")), 1);
+        (live.0, _) = crate::config::parse("test.toml", &full).expect("it is full, not more");
+        live.1 = State::declared(&live.0, SystemTime::UNIX_EPOCH).0;
+        let put = || Command::PutEndpoint { of: of("10.2.0.1:80"), weight: 1 };
+        let is_full = |refused: Result<Change, Refusal>| {
+            matches!(refused, Err(Refusal::Address { fault: AddressFault::TooMany, .. }))
+        };
+        assert!(is_full(live.apply(put())));
+        live.apply(Command::DeleteEndpoint { of: of("127.0.0.1:1"), terms: Terms::default() }).unwrap();
+        assert!(is_full(live.apply(put())), "one that is being removed is still there");
+        live.apply(Command::ForgetEndpoint { of: of("127.0.0.1:1") }).unwrap();
+        assert!(live.apply(put()).unwrap().changed());
+    }
+
+    #[test]
     fn an_endpoint_keeps_its_drain_when_its_weight_changes() {
         let mut live = Live::new();
         live.apply(Command::DrainEndpoint { of: of("App.Internal.:80"), terms: within(5) }).unwrap();

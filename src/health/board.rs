@@ -20,7 +20,6 @@ use super::{
 use crate::{
     config,
     model::name::Name,
-    telemetry::registry::Registry as Series,
     upstream::{
         endpoint::{Endpoint, EndpointId},
         pool::PoolState,
@@ -45,7 +44,6 @@ pub struct Health(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     board: Mutex<Board>,
-    series: Arc<Series>,
     /// Whether no first result is awaited.
     settled: watch::Sender<bool>,
 }
@@ -73,16 +71,16 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Begins with the pools of the first table.
-    pub fn new(targets: &[PoolTarget], series: Arc<Series>, now: Instant) -> Self {
+    pub fn new(targets: &[PoolTarget], now: Instant) -> Self {
         let mut board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new(), patience: SETTLING };
-        board.follow(targets, &series, now);
-        Self(Arc::new(Shared { board: Mutex::new(board), series, settled: watch::Sender::new(true) }))
+        board.follow(targets, now);
+        Self(Arc::new(Shared { board: Mutex::new(board), settled: watch::Sender::new(true) }))
     }
 
     /// Goes on with the pools of another table. What was there before keeps its state.
     pub fn follow(&self, targets: &[PoolTarget], now: Instant) {
         let mut board = self.lock();
-        board.follow(targets, &self.0.series, now);
+        board.follow(targets, now);
         self.tell_settled(&board);
     }
 
@@ -91,7 +89,7 @@ impl Health {
     pub fn await_first_results(&self, targets: impl FnOnce() -> Vec<PoolTarget>, now: Instant) {
         let mut board = self.lock();
         let targets = targets();
-        board.follow(&targets, &self.0.series, now);
+        board.follow(&targets, now);
         board.awaited = board.unknown();
         let timeouts = targets.iter().filter_map(|pool| Some(pool.settings.health.as_ref()?.timeout));
         board.patience = timeouts.max().unwrap_or_default() + SETTLING;
@@ -125,7 +123,7 @@ impl Health {
     /// the latest; sooner if the alarm is raised.
     pub fn judge(&self, now: Instant) -> Instant {
         let mut board = self.lock();
-        let next = board.pools.values_mut().filter_map(|pool| pool.judge(&self.0.series, now));
+        let next = board.pools.values_mut().filter_map(|pool| pool.judge(now));
         next.fold(now + LOOK, Instant::min)
     }
 
@@ -160,12 +158,12 @@ impl Health {
 }
 
 impl Board {
-    fn follow(&mut self, targets: &[PoolTarget], series: &Series, now: Instant) {
+    fn follow(&mut self, targets: &[PoolTarget], now: Instant) {
         let mut before = std::mem::take(&mut self.pools);
         for target in targets {
             let name = &target.settings.name;
             let mut watched = before.remove(name).unwrap_or_else(|| Watched::new(target));
-            watched.follow(target, series, now);
+            watched.follow(target, now);
             self.pools.insert(name.clone(), watched);
         }
         before.into_values().for_each(Watched::leave);

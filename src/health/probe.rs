@@ -1,6 +1,6 @@
 //! One probe of one endpoint: a question, and whether the answer is good. Probes have connections of their own.
 //!
-//! Invariant: whatever the endpoint does, a probe ends within its timeout and holds at most some 64 KiB.
+//! Invariant: whatever the endpoint does, a probe ends within its timeout and holds at most some 200 KiB.
 
 use std::{io, net::SocketAddr, time::Duration};
 

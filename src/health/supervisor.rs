@@ -37,6 +37,10 @@ const MAX_AT_ONCE: usize = 1024;
 const SPREAD: Duration = Duration::from_micros(250);
 /// How far an interval is moved at random, at most, as a share of it: endpoints that came together drift apart.
 const JITTER: f64 = 0.1;
+/// Probes that are due within this time are begun together, as to wake for each would cost about as much as the probe.
+const TURN: Duration = Duration::from_millis(20);
+/// A turn is at most this part of the interval.
+const TURNS: u32 = 100;
 /// A bug that comes back does so at this pace.
 const AFTER_A_BUG: Duration = Duration::from_secs(1);
 /// Alarms within this time are looked at together.
@@ -50,6 +54,7 @@ pub async fn run(health: Health, mut targets: watch::Receiver<Targets>, alarm: A
         tasks: JoinSet::new(),
         places: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         rng: fastrand::Rng::with_seed(seed),
+        began: Instant::now(),
     };
     let mut judging = JoinSet::new();
     judging.spawn(judge(health.clone(), Arc::clone(&alarm)));
@@ -95,6 +100,7 @@ struct Supervisor {
     tasks: JoinSet<()>,
     places: Arc<Semaphore>,
     rng: fastrand::Rng,
+    began: Instant,
 }
 
 impl Supervisor {
@@ -132,6 +138,7 @@ impl Supervisor {
                     down_interval: check.down_interval,
                     places: Arc::clone(&self.places),
                     rng: self.rng.fork(),
+                    turns: Turns { began: self.began, length: TURN.min(check.interval / TURNS) },
                 };
                 let task = self.tasks.spawn(watching.run(Instant::now() + delay));
                 self.probers.insert(endpoint.id, (check.clone(), task));
@@ -151,6 +158,13 @@ struct Watching {
     down_interval: Duration,
     places: Arc<Semaphore>,
     rng: fastrand::Rng,
+    turns: Turns,
+}
+
+/// Moments at which probes begin, the same for all endpoints whose interval is the same.
+struct Turns {
+    began: Instant,
+    length: Duration,
 }
 
 impl Watching {
@@ -171,7 +185,34 @@ impl Watching {
             };
             let jitter = 1.0 + JITTER * (2.0 * self.rng.f64() - 1.0);
             // From start to start, so that a slow endpoint is not probed less often; but one probe at a time.
-            next = (started + interval.mul_f64(jitter)).max(now);
+            next = self.turns.nearest(started + interval.mul_f64(jitter)).max(now);
         }
+    }
+}
+
+impl Turns {
+    /// The turn that is nearest to a moment, half a length away at most.
+    fn nearest(&self, at: Instant) -> Instant {
+        let length = self.length.as_nanos().max(1);
+        let turns = (at.saturating_duration_since(self.began).as_nanos() + length / 2) / length;
+        let since = u64::try_from(turns * length).expect("584 years have not passed");
+        self.began + Duration::from_nanos(since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_at_about_the_same_time_is_begun_together() {
+        let began = Instant::now();
+        let turns = Turns { began, length: TURN };
+        let millis = |at: f64| began + Duration::from_secs_f64(at / 1000.0);
+        for (due, turn) in [(0.0, 0.0), (9.9, 0.0), (10.1, 20.0), (29.9, 20.0), (2_003.0, 2_000.0)] {
+            assert_eq!(turns.nearest(millis(due)), millis(turn), "{due}");
+        }
+        let none = Turns { began, length: Duration::ZERO };
+        assert_eq!(none.nearest(millis(7.3)), millis(7.3));
     }
 }

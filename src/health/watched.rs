@@ -16,7 +16,6 @@ use crate::{
         health::{Health, Thresholds},
         outlier::{self, EjectionReason, Rate, Streaks},
     },
-    telemetry::registry::Registry as Series,
     upstream::{endpoint::Endpoint, pool::PoolState},
 };
 
@@ -70,13 +69,13 @@ impl Watched {
     }
 
     /// Goes on with another generation's form of the pool.
-    pub(super) fn follow(&mut self, target: &PoolTarget, series: &Series, now: Instant) {
+    pub(super) fn follow(&mut self, target: &PoolTarget, now: Instant) {
         self.settings = Arc::clone(&target.settings);
         let is_probed = self.settings.health.is_some();
         let mut before = std::mem::take(&mut self.members);
         for (endpoint, weight) in &target.endpoints {
             let id = endpoint.id.index();
-            let mut member = before.remove(&id).unwrap_or_else(|| Member::new(endpoint, series));
+            let mut member = before.remove(&id).unwrap_or_else(|| Member::new(endpoint));
             member.weight = *weight;
             member.set_probed(is_probed, now);
             self.members.insert(id, member);
@@ -154,7 +153,7 @@ impl Watched {
     }
 
     /// Looks at what the traffic says, and at the time; answers when to look again.
-    pub(super) fn judge(&mut self, series: &Series, now: Instant) -> Option<Instant> {
+    pub(super) fn judge(&mut self, now: Instant) -> Option<Instant> {
         if let Some(ejections) = &mut self.ejections {
             let due = ejections.end_due(now);
             let interval_ended = ejections.end_interval(now);
@@ -164,17 +163,17 @@ impl Watched {
             let reached: Vec<_> = self.members.iter().filter_map(reached).collect();
             reached.into_iter().for_each(|(id, reason)| self.eject(id, reason, now));
             if interval_ended {
-                self.compare_rates(series, now);
+                self.compare_rates(now);
             }
         }
         self.update_panic();
         self.ejections.as_ref().map(Ejections::next)
     }
 
-    fn compare_rates(&mut self, series: &Series, now: Instant) {
+    fn compare_rates(&mut self, now: Instant) {
         let Some(settings) = self.settings.eject else { return };
         let rate = |(id, member): (&usize, &mut Member)| {
-            let rate = member.take_rate(series);
+            let rate = member.take_rate();
             (!std::mem::take(&mut member.is_back)).then_some((*id, rate))
         };
         let rates: Vec<_> = self.members.iter_mut().filter_map(rate).collect();
@@ -281,11 +280,11 @@ impl Watched {
 }
 
 impl Member {
-    fn new(endpoint: &Arc<Endpoint>, series: &Series) -> Self {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
         let endpoint = Arc::clone(endpoint);
         let mut member =
             Self { endpoint, weight: 0, health: None, last: None, counted: Rate::default(), is_back: false };
-        member.take_rate(series);
+        member.take_rate();
         member
     }
 
@@ -319,9 +318,9 @@ impl Member {
     }
 
     /// What the endpoint has done since this was last called.
-    fn take_rate(&mut self, series: &Series) -> Rate {
+    fn take_rate(&mut self) -> Rate {
         // An attempt that failed and was repeated elsewhere is a failure, but no request that ended here.
-        let [ok @ .., _errors] = series.by_class(self.endpoint.slot);
+        let [ok @ .., _errors] = self.endpoint.series.by_class();
         let counted = Rate { good: ok.iter().sum(), bad: self.endpoint.outcomes.failures() };
         let before = std::mem::replace(&mut self.counted, counted);
         Rate { good: counted.good.saturating_sub(before.good), bad: counted.bad.saturating_sub(before.bad) }

@@ -230,7 +230,7 @@ impl Claims<'_> {
             let panics = pool.state.panics();
             let index = self.balance(pool, panics).or_else(|| self.balance_in_sudden_panic(pool));
             let Some(index) = index else { break };
-            if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, most, self.series) {
+            if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, most) {
                 return Ok(lease);
             }
         }
@@ -276,7 +276,7 @@ impl Claims<'_> {
         let known = known.filter(|(endpoint, weight)| *weight > 0 && may(endpoint));
         let (endpoint, _) = known.ok_or(Refused::Unavailable)?;
         let permit = if pool.bounds.is_gated { Some(Permit::new(pool, false)?) } else { None };
-        let claimed = self.upstreams.claim(endpoint, pool.bounds.most_on_endpoint, self.series);
+        let claimed = self.upstreams.claim(endpoint, pool.bounds.most_on_endpoint);
         let lease = claimed.map_err(|why| match why {
             Claim::Full => Refused::Shed(Limit::MaxEndpointRequests),
             _ => Refused::Unavailable,

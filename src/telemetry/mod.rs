@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod causes;
 pub mod counter;
+pub mod endpoints;
 pub mod histogram;
 pub mod pins;
 pub mod process;

@@ -2,7 +2,8 @@
 //!
 //! A series is declared when a table that has it is built, and keeps its [`Slot`] for the life of the process, so
 //! that its counts outlive the table. A worker takes its own [`Traffic`] of a slot on the first request that needs
-//! it; from then on it holds the handle.
+//! it; from then on it holds the handle. Endpoints come and go: theirs have no slot, whoever needs them holds them
+//! ([`super::endpoints`]).
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +14,9 @@ use std::{
 
 use super::{
     counter::Counter,
+    endpoints::{EndpointSeries, Endpoints},
     pins::{PinCounts, PinTotals},
-    traffic::{Traffic, TrafficCounts},
+    traffic::{ConnectionCounts, Traffic, TrafficCounts},
 };
 use crate::model::name::Name;
 
@@ -68,6 +70,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     slots: BTreeMap<Key, Slot>,
+    endpoints: Endpoints,
     /// By slot: each worker's counts.
     series: Vec<Vec<Arc<Traffic>>>,
     /// Of sticky splits alone: each worker's counts of pins.
@@ -84,8 +87,10 @@ impl Slot {
 }
 
 impl Registry {
-    /// The slot of a series, new if it has none. A declared series is shown with zeros from then on.
+    /// The slot of a series, new if it has none. A declared series is shown with zeros from then on. Endpoints have
+    /// none: see [`Self::endpoint`].
     pub fn declare(&self, key: &Key) -> Slot {
+        debug_assert!(!matches!(key, Key::Endpoint(..)), "endpoints have no slots");
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.get(key) {
             return *slot;
@@ -128,34 +133,48 @@ impl Registry {
         counts
     }
 
-    /// The sum of a series over all workers; zeros if it was never declared.
+    /// The counts of an endpoint, new if it has none. They are shown, with zeros at first, until it is retired.
+    pub fn endpoint(&self, pool: &Name, address: SocketAddr) -> Arc<EndpointSeries> {
+        self.lock().endpoints.declare(pool, address)
+    }
+
+    /// Shows an endpoint no more, and keeps what it counted in its pool's totals. Nobody may count anything of it from
+    /// now on.
+    pub fn retire_endpoint(&self, pool: &Name, address: SocketAddr) {
+        self.lock().endpoints.retire(pool, address);
+    }
+
+    /// How many endpoints are shown.
+    pub fn endpoints(&self) -> usize {
+        self.lock().endpoints.shown()
+    }
+
+    /// How many endpoints were retired.
+    pub fn endpoints_retired(&self) -> u64 {
+        self.lock().endpoints.retired()
+    }
+
+    /// The connections of each pool, to all endpoints that it has ever had, in order.
+    pub fn connections(&self) -> Vec<(Name, ConnectionCounts)> {
+        self.lock().endpoints.connections()
+    }
+
+    /// The sum of a series over all workers; zeros if there is none.
     pub fn counts(&self, key: &Key) -> TrafficCounts {
         let inner = self.lock();
-        inner.slots.get(key).map(|slot| sum(&inner.series[slot.index()])).unwrap_or_default()
-    }
-
-    /// The requests of a series by class of their status, over all workers: a small part of [`Self::counts`], for who
-    /// looks often.
-    pub fn by_class(&self, slot: Slot) -> [u64; 5] {
-        let inner = self.lock();
-        let mut sums = [0; 5];
-        for traffic in &inner.series[slot.index()] {
-            for (sum, counter) in sums.iter_mut().zip(&traffic.by_class) {
-                *sum += counter.value();
-            }
+        if let Key::Endpoint(pool, address) = key {
+            let series = inner.endpoints.find(pool, *address);
+            drop(inner);
+            return series.map(|series| series.counts()).unwrap_or_default();
         }
-        sums
-    }
-
-    /// All series with their sums, ordered by key.
-    pub fn all(&self) -> Vec<(Key, TrafficCounts)> {
-        let inner = self.lock();
-        inner.slots.iter().map(|(key, slot)| (key.clone(), sum(&inner.series[slot.index()]))).collect()
+        inner.slots.get(key).map(|slot| sum(&inner.series[slot.index()])).unwrap_or_default()
     }
 
     /// All keys, in order. Their counts can be many megabytes, so whoever needs a part takes it by [`Self::counts`].
     pub fn keys(&self) -> Vec<Key> {
-        self.lock().slots.keys().cloned().collect()
+        let inner = self.lock();
+        let endpoints = inner.endpoints.iter().map(|(pool, address)| Key::Endpoint(pool.clone(), address));
+        inner.slots.keys().cloned().chain(endpoints).collect()
     }
 
     /// Every worker's own counts.
@@ -240,6 +259,32 @@ mod tests {
             }
         }
         assert_eq!(registry.counts(&key).requests(), 6);
-        assert_eq!(registry.all().len(), 1);
+        assert_eq!(registry.keys(), [key]);
+    }
+
+    #[test]
+    fn a_retired_endpoint_is_shown_no_more_and_stays_in_the_totals() {
+        let registry = Registry::default();
+        let (pool, address) = (Name::new("blue").unwrap(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let key = Key::Endpoint(pool.clone(), address);
+        for round in 1..=3 {
+            let series = registry.endpoint(&pool, address);
+            assert_eq!(registry.counts(&key), TrafficCounts::default(), "it is a new one");
+            for _worker in 0..2 {
+                let traffic = series.traffic();
+                traffic.connects.add(3);
+                traffic.reuses.add(1);
+                traffic.by_class[1].add(4);
+            }
+            assert_eq!((registry.counts(&key).requests(), registry.endpoints()), (8, 1));
+            let total = |registry: &Registry| registry.connections()[0].1;
+            let before = total(&registry);
+            assert_eq!((before.connects, before.reuses), (6 * round, 2 * round));
+            for _ in 0..2 {
+                registry.retire_endpoint(&pool, address);
+                assert_eq!(total(&registry), before, "nothing is lost, and nothing counted twice");
+            }
+            assert_eq!((registry.keys(), registry.endpoints_retired()), (vec![], round));
+        }
     }
 }

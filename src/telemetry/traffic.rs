@@ -59,6 +59,16 @@ pub struct TrafficCounts {
     pub attempt_failures: u64,
 }
 
+/// What was counted of upstream connections: the part of the counts that endpoints alone have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of Traffic")]
+pub struct ConnectionCounts {
+    pub connects: u64,
+    pub reuses: u64,
+    pub connect_failures: u64,
+    pub attempt_failures: u64,
+}
+
 impl Traffic {
     /// Counts a request that has been answered with `status` (100 to 599).
     #[inline]
@@ -101,5 +111,15 @@ impl TrafficCounts {
     /// Requests that have begun, however they ended or will: what a realised share is made of.
     pub fn taken(&self) -> u64 {
         self.requests() + self.aborted + self.in_flight
+    }
+}
+
+impl ConnectionCounts {
+    /// Adds a worker's counts.
+    pub(super) fn add(&mut self, traffic: &Traffic) {
+        self.connects += traffic.connects.value();
+        self.reuses += traffic.reuses.value();
+        self.connect_failures += traffic.connect_failures.value();
+        self.attempt_failures += traffic.attempt_failures.value();
     }
 }

@@ -16,7 +16,7 @@ use super::{
     pleas::Pleas,
     waiting::Waiter,
 };
-use crate::telemetry::{registry::LocalSeries, traffic::Traffic};
+use crate::telemetry::traffic::Traffic;
 
 /// A worker's handles of the endpoints that it has used. Nothing in it is shared with another thread.
 #[derive(Debug, Default)]
@@ -60,18 +60,18 @@ impl Upstreams {
         Self { handles: Vec::new(), pleas, worker, idle: Rc::default() }
     }
 
-    /// This worker's handle of an endpoint.
+    /// This worker's handle of an endpoint. It is found by the endpoint's number, which is nobody else's as long as the
+    /// handle holds the endpoint.
     #[inline]
-    pub fn local(&mut self, endpoint: &Arc<Endpoint>, series: &mut LocalSeries) -> Rc<LocalEndpoint> {
+    pub fn local(&mut self, endpoint: &Arc<Endpoint>) -> Rc<LocalEndpoint> {
         let index = endpoint.id.index();
         if self.handles.get(index).is_none_or(Option::is_none) {
             if self.handles.len() <= index {
                 self.handles.resize(index + 1, None);
             }
-            let traffic = Arc::clone(series.of(endpoint.slot));
             self.handles[index] = Some(Rc::new(LocalEndpoint {
                 shared: Arc::clone(endpoint),
-                traffic,
+                traffic: endpoint.series.traffic(),
                 idle: IdleConnections::new(Rc::clone(&self.idle)),
                 epoch: Cell::new(endpoint.drain.epoch()),
                 was_draining: Cell::new(false),
@@ -84,15 +84,10 @@ impl Upstreams {
 
     /// Claims an endpoint for one request, unless it is draining or has `most` requests already.
     #[inline]
-    pub fn claim(
-        &mut self,
-        endpoint: &Arc<Endpoint>,
-        most: u64,
-        series: &mut LocalSeries,
-    ) -> Result<Lease, Claim> {
+    pub fn claim(&mut self, endpoint: &Arc<Endpoint>, most: u64) -> Result<Lease, Claim> {
         match endpoint.occupancy.claim(most) {
             Claim::Granted => {
-                let local = self.local(endpoint, series);
+                let local = self.local(endpoint);
                 local.traffic.in_flight.add(1);
                 Ok(Lease { endpoint: local, is_gated: false })
             }
@@ -117,11 +112,17 @@ impl Upstreams {
         }
     }
 
-    /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining.
-    /// Answers whether an endpoint has begun to drain since the last sweep, so that its streams are to look.
-    pub fn sweep(&self, now: Instant) -> bool {
+    /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining, and lets
+    /// go of endpoints that were retired. Answers whether an endpoint has begun to drain since the last sweep, so that
+    /// its streams are to look.
+    pub fn sweep(&mut self, now: Instant) -> bool {
         let mut began = false;
-        for endpoint in self.handles.iter().flatten() {
+        for handle in &mut self.handles {
+            let Some(endpoint) = handle else { continue };
+            if endpoint.is_retired() {
+                *handle = None;
+                continue;
+            }
             let is_draining = endpoint.occupancy.is_draining();
             endpoint.idle().sweep(now, is_draining);
             began |= is_draining && !endpoint.was_draining.replace(is_draining);

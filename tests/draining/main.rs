@@ -4,6 +4,7 @@
 mod support;
 
 mod requests;
+mod retired;
 mod streams;
 
 use serde_json::Value;

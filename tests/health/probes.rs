@@ -186,6 +186,75 @@ fn what_does_not_answer_or_answers_garbage_is_told_apart() {
 }
 
 #[test]
+fn an_answer_is_read_to_its_end_however_it_is_framed_and_as_strictly_as_one_that_is_passed_on() {
+    for (answer, result) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "success"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x\r\nk\r\n0\r\nA: b\r\n\r\n",
+            "success",
+        ),
+        ("HTTP/1.0 200 OK\r\n\r\nall until the end is ok", "success"),
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            "success",
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nko", "body"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "body"),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "status"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", "malformed"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "malformed"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n", "malformed"),
+        ("HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "malformed"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", "malformed"),
+        ("HTTP/1.1 100 Continue\r\n\r\n", "malformed"),
+    ] {
+        for pieces in [answer.len(), 3] {
+            let upstream = Upstream::start(move |exchange| {
+                exchange.send_pieces(answer.as_bytes(), pieces, Duration::from_micros(200));
+                exchange.close();
+            });
+            let switchback = Setup::new().pool(&fast(r#"http = "/", body = "ok""#)).start(&upstream);
+            let view = wait_for("a probe has ended", || {
+                let view = endpoint(&switchback, upstream.address);
+                (view["health"]["last"] != serde_json::Value::Null).then_some(view)
+            });
+            assert_eq!(view["health"]["last"]["result"], result, "{answer:?} in pieces of {pieces}: {view}");
+        }
+    }
+}
+
+#[test]
+fn a_request_without_a_body_is_asked_by_any_method() {
+    for (method, length) in [("HEAD", None), ("OPTIONS", None), ("POST", Some("0")), ("PUT", Some("0"))] {
+        // What answers HEAD has a length and no body.
+        let body = if method == "HEAD" { "" } else { "ok" };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}");
+        let upstream = Upstream::answering(answer);
+        let probe = format!(r#"http = "/", method = "{method}""#);
+        let switchback = Setup::new().pool(&fast(&probe)).start(&upstream);
+        wait_until("its connection was kept", || upstream.connections().iter().any(|kept| kept.total > 200));
+        wait_state(&switchback, upstream.address, "available");
+        let head = first_probe(&upstream, "/");
+        assert_eq!((head.method(), head.one("content-length")), (method, length));
+    }
+}
+
+#[test]
+fn what_comes_unasked_on_a_kept_connection_answers_no_probe() {
+    let both = [response(200, b"ok"), response(500, b"late")].concat();
+    let upstream = Upstream::answering(both);
+    let switchback = Setup::new().pool(&fast(r#"http = "/", unhealthy_after = 1"#)).start(&upstream);
+    wait_until("it was probed often", || upstream.requests() > 30);
+    let used = upstream.connections().into_iter().map(|connection| connection.total).max();
+    assert!(used < Some(100), "a connection was used twice");
+    assert_eq!(endpoint(&switchback, upstream.address)["health"]["last"]["result"], "success");
+    assert!(
+        switchback.metrics().contains("result=\"status\"} 0"),
+        "no probe took the late answer for its own"
+    );
+}
+
+#[test]
 fn a_tcp_probe_asks_for_a_connection_alone_and_the_port_can_be_another() {
     let application = Upstream::ok();
     let beside = TcpListener::bind("127.0.0.1:0").expect("a free port");

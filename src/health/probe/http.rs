@@ -1,69 +1,72 @@
-//! A probe by an HTTP/1.1 request, through hyper's client: strictness is the matter of the requests that are forwarded,
-//! not of these.
+//! A probe by an HTTP/1.1 request: read as strictly as the requests that are forwarded are answered, so that an
+//! endpoint whose answers could not be passed on is not taken for well.
 //!
 //! A connection is kept from one good probe to some of the next, as opening one costs the kernel several times what the
 //! probe itself does. Invariant: what fails on a kept connection is asked once more on a new one before it counts, since
-//! the endpoint may have closed it meanwhile.
+//! the endpoint may have closed it meanwhile; and a kept connection has brought nothing since its last answer's end.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    task::Poll,
-};
+use std::{io, net::SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Empty};
-use hyper::{
-    body::{Bytes, Incoming},
-    client::conn::http1::{self, SendRequest},
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::ProbeFailure;
-use crate::config;
+use crate::{
+    config,
+    wire::{
+        body::Body,
+        emit,
+        fields::{LIMITS, Progress},
+        response::ResponseHead,
+    },
+};
 
 /// How many probes go over a connection: now and then, whether the endpoint takes a new one is a part of the question.
 const MAX_PROBES: u32 = 16;
 /// How much of a body is read, and looked through for the expected text.
 const MAX_BODY: usize = 64 * 1024;
-/// The longest head of an answer.
-const MAX_HEAD: usize = 64 * 1024;
+/// What one read takes at most. Most answers to probes come in one.
+const READ: usize = 2048;
 /// What is said of an endpoint that ends a connection within a probe.
 const CLOSED: &str = "it closed the connection";
 /// Who asks.
-const AGENT: HeaderValue = HeaderValue::from_static("switchback/health");
+const AGENT: &str = "switchback/health";
 
 /// The request, and which answers to it are good.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// `Err` if the settings make no request; each probe then fails and says why.
-    request: Result<Parts, String>,
+    /// The whole request, as it is sent each time.
+    request: Box<[u8]>,
+    is_head: bool,
     status: Vec<(u16, u16)>,
     body: Option<Box<str>>,
 }
 
 /// A connection between two probes.
+#[derive(Debug)]
 pub(super) struct Kept {
-    sender: SendRequest<Empty<Bytes>>,
-    connection: Pin<Box<http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>>>,
+    stream: TcpStream,
     probes: u32,
-    is_over: bool,
+    /// Whether another probe can go over it.
+    is_good: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Parts {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+/// What has come of an answer.
+#[derive(Debug)]
+struct Answer<'a> {
+    stream: &'a mut TcpStream,
+    /// What was read and not understood yet.
+    unread: Vec<u8>,
+    head: ResponseHead,
 }
 
 impl Question {
     pub(super) fn new(settings: &config::HttpProbe, address: SocketAddr) -> Self {
         Self {
-            request: Parts::new(settings, address).map_err(|error| error.to_string()),
+            request: request(settings, address),
+            is_head: &*settings.method == "HEAD",
             status: settings.status.clone(),
             body: settings.body.clone(),
         }
@@ -75,106 +78,130 @@ impl Question {
         address: SocketAddr,
         kept: &mut Option<Kept>,
     ) -> Result<String, ProbeFailure> {
-        let request = self.request.clone().map_err(ProbeFailure::Malformed)?;
-        if let Some(mut connection) = kept.take() {
-            let answer = connection.exchange(request.clone(), self).await;
+        if let Some(mut connection) = kept.take().filter(Kept::is_quiet) {
+            let answer = connection.exchange(self).await;
             if !matches!(answer, Err(ProbeFailure::Malformed(_))) {
-                *kept = connection.keep(&answer);
+                *kept = Some(connection).filter(|connection| connection.is_good);
                 return answer;
             }
         }
-        let mut connection = Kept::open(address).await?;
-        let answer = connection.exchange(request, self).await;
-        *kept = connection.keep(&answer);
+        let mut connection = Kept { stream: TcpStream::connect(address).await?, probes: 0, is_good: false };
+        let answer = connection.exchange(self).await;
+        *kept = Some(connection).filter(|connection| connection.is_good);
         answer
     }
 
-    async fn judge(&self, response: Response<Incoming>) -> Result<String, ProbeFailure> {
-        let status = response.status().as_u16();
-        if !self.status.iter().any(|(least, most)| (*least..=*most).contains(&status)) {
-            return Err(ProbeFailure::Status(status));
-        }
-        let mut body = response.into_body();
-        let mut read = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(ProbeFailure::malformed)?;
-            let bytes = frame.data_ref().map_or(&[][..], Bytes::as_ref);
-            read.extend_from_slice(&bytes[..bytes.len().min(MAX_BODY - read.len())]);
-            if read.len() == MAX_BODY {
-                break;
-            }
-        }
-        let expected = self.body.as_ref().map_or("", |text| text);
-        match memchr::memmem::find(&read, expected.as_bytes()) {
-            Some(_) => Ok(format!("it answered {status}")),
-            None => Err(ProbeFailure::Body),
-        }
+    fn expects(&self, status: u16) -> bool {
+        self.status.iter().any(|(least, most)| (*least..=*most).contains(&status))
     }
 }
 
 impl Kept {
-    async fn open(address: SocketAddr) -> Result<Self, ProbeFailure> {
-        let stream = TcpStream::connect(address).await?;
-        let mut builder = http1::Builder::new();
-        let opened = builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = opened.map_err(ProbeFailure::malformed)?;
-        Ok(Self { sender, connection: Box::pin(connection), probes: 0, is_over: false })
+    /// Whether nothing has come on it since its last answer. Without an event the runtime knows that by itself.
+    fn is_quiet(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    async fn exchange(&mut self, parts: Parts, question: &Question) -> Result<String, ProbeFailure> {
+    async fn exchange(&mut self, question: &Question) -> Result<String, ProbeFailure> {
         self.probes += 1;
-        let Self { sender, connection, is_over, .. } = self;
-        let mut exchange = pin!(async {
-            sender.ready().await.map_err(ProbeFailure::malformed)?;
-            let response = sender.send_request(parts.request()).await.map_err(ProbeFailure::malformed)?;
-            question.judge(response).await
-        });
-        poll_fn(|context| {
-            // How the connection ended is for the exchange to say: it may have a whole answer from it.
-            *is_over = *is_over || connection.as_mut().poll(context).is_ready();
-            match exchange.as_mut().poll(context) {
-                // Nothing more can come of it, and nobody else would say so.
-                Poll::Pending if *is_over => Poll::Ready(Err(ProbeFailure::Malformed(CLOSED.to_owned()))),
-                answer => answer,
-            }
-        })
-        .await
-    }
-
-    /// The connection for the next probe, if it can serve one.
-    fn keep(self, answer: &Result<String, ProbeFailure>) -> Option<Self> {
-        (answer.is_ok() && !self.is_over && self.probes < MAX_PROBES).then_some(self)
-    }
-}
-
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("probes", &self.probes).finish_non_exhaustive()
-    }
-}
-
-impl Parts {
-    fn new(settings: &config::HttpProbe, address: SocketAddr) -> Result<Self, http::Error> {
-        let host = settings.host.as_deref().map_or_else(|| address.to_string(), str::to_owned);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::try_from(host)?);
-        headers.insert(header::USER_AGENT, AGENT);
-        for (name, value) in &settings.headers {
-            let (name, value) = (HeaderName::try_from(&**name)?, HeaderValue::try_from(&**value)?);
-            match name {
-                // The file's own takes the place of ours.
-                header::USER_AGENT | header::HOST => headers.insert(name, value).is_some(),
-                _ => headers.append(name, value),
-            };
+        self.is_good = false;
+        self.stream.write_all(&question.request).await.map_err(ProbeFailure::malformed)?;
+        let mut answer = Answer {
+            stream: &mut self.stream,
+            unread: Vec::with_capacity(READ),
+            head: ResponseHead::default(),
+        };
+        answer.read_head(question.is_head).await?;
+        let status = answer.head.status;
+        if !question.expects(status) {
+            return Err(ProbeFailure::Status(status));
         }
-        let method = Method::from_bytes(settings.method.as_bytes())?;
-        Ok(Self { method, uri: Uri::try_from(&*settings.path)?, headers })
+        let (body, is_over) = answer.read_body().await?;
+        let expected = question.body.as_deref().unwrap_or_default();
+        if memchr::memmem::find(&body, expected.as_bytes()).is_none() {
+            return Err(ProbeFailure::Body);
+        }
+        self.is_good = is_over && self.probes < MAX_PROBES;
+        Ok(format!("it answered {status}"))
+    }
+}
+
+impl Answer<'_> {
+    /// Reads the final head, over those of 1xx.
+    async fn read_head(&mut self, to_head: bool) -> Result<(), ProbeFailure> {
+        let mut has_news = false;
+        loop {
+            if has_news || self.unread.len() >= LIMITS.head {
+                match self.head.parse(&self.unread, to_head, &LIMITS).map_err(ProbeFailure::malformed)? {
+                    Progress::Complete(end) => {
+                        self.unread.drain(..end);
+                        match self.head.status {
+                            100 | 102..=199 => continue,
+                            _ => return Ok(()),
+                        }
+                    }
+                    Progress::Partial => {}
+                }
+            }
+            let before = self.unread.len();
+            if !self.read().await? {
+                return Err(ProbeFailure::Malformed(CLOSED.to_owned()));
+            }
+            // A head that comes byte by byte is not looked through for each of them, but for its lines.
+            has_news = before == 0 || memchr::memchr(b'\n', &self.unread[before..]).is_some();
+        }
     }
 
-    fn request(self) -> Request<Empty<Bytes>> {
-        let mut request = Request::new(Empty::new());
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
-            (self.method, self.uri, self.headers);
-        request
+    /// Reads the body to its end, or as much of it as is looked through. Answers whether it has ended, and nothing came
+    /// after it, and another request may follow.
+    async fn read_body(&mut self) -> Result<(Vec<u8>, bool), ProbeFailure> {
+        let mut framing = Body::of_response(self.head.body, false);
+        let mut body = Vec::new();
+        loop {
+            let mut aside = Vec::new();
+            let passed = framing.pass(&self.unread, &mut aside).map_err(ProbeFailure::malformed)?;
+            body.extend_from_slice(&self.unread[..passed.direct]);
+            body.append(&mut aside);
+            self.unread.drain(..passed.read);
+            if framing.is_done() || body.len() >= MAX_BODY {
+                break;
+            }
+            if !self.read().await? {
+                if framing.end(&mut aside) {
+                    break;
+                }
+                return Err(ProbeFailure::Malformed(CLOSED.to_owned()));
+            }
+        }
+        body.truncate(MAX_BODY);
+        Ok((body, framing.is_done() && self.unread.is_empty() && self.head.keeps_alive()))
     }
+
+    /// Reads something; answers `false` at the connection's end.
+    async fn read(&mut self) -> Result<bool, ProbeFailure> {
+        self.unread.reserve(READ);
+        let count = self.stream.read_buf(&mut self.unread).await.map_err(ProbeFailure::malformed)?;
+        Ok(count > 0)
+    }
+}
+
+/// The request. The settings were validated: no text of theirs can end its line.
+fn request(settings: &config::HttpProbe, address: SocketAddr) -> Box<[u8]> {
+    let mut request = Vec::new();
+    request.extend_from_slice(format!("{} {} HTTP/1.1\r\n", settings.method, settings.path).as_bytes());
+    let host = settings.host.as_deref().map_or_else(|| address.to_string(), str::to_owned);
+    emit::line(&mut request, b"Host", host.as_bytes());
+    let is_agent = |name: &str| name.eq_ignore_ascii_case("User-Agent");
+    if !settings.headers.iter().any(|(name, _)| is_agent(name)) {
+        emit::line(&mut request, b"User-Agent", AGENT.as_bytes());
+    }
+    for (name, value) in &settings.headers {
+        emit::line(&mut request, name.as_bytes(), value.as_bytes());
+    }
+    if !matches!(&*settings.method, "GET" | "HEAD" | "OPTIONS" | "DELETE") {
+        // Some servers refuse such a request that says nothing of its body (RFC 9110 8.6).
+        emit::line(&mut request, b"Content-Length", b"0");
+    }
+    request.extend_from_slice(b"\r\n");
+    request.into()
 }
