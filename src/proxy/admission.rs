@@ -15,7 +15,6 @@ use super::{
 use crate::{
     model::adaptive::Sample,
     routing::table::Table,
-    telemetry::causes::TimeoutKind,
     upstream::{connections::Place, drain::Kind, gate::Limit, waiting::Granted},
 };
 
@@ -61,7 +60,7 @@ async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted,
             if until <= clock::now() {
                 let is_over = due.is_some_and(|due| due <= clock::now());
                 return Poll::Ready(Err(if is_over {
-                    Failure::TimedOut(TimeoutKind::Request)
+                    Failure::WaitedTooLong
                 } else {
                     shed(Limit::PendingTimeout)
                 }));
