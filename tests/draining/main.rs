@@ -5,6 +5,7 @@ mod support;
 
 mod requests;
 mod streams;
+mod waiting;
 
 use serde_json::Value;
 use support::{Switchback, Upstream};
