@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{reading::timestamp, router::Admin};
 use crate::{
     control::{
-        controller::Snapshot,
         names::{Book, Entry},
+        snapshot::Snapshot,
     },
     model::{endpoint_address::EndpointAddress, name::Name},
     telemetry::prometheus::Text,

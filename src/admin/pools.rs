@@ -21,8 +21,8 @@ use super::{
 use crate::{
     control::{
         command::{Bound, Change, Command, Effect, EndpointOf, Kind, MAX_DEADLINE, Terms},
-        controller::Snapshot,
         drains::{Cut, Draining},
+        snapshot::Snapshot,
     },
     model::{
         endpoint_address::EndpointAddress,

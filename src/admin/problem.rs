@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 
 use crate::control::{
-    controller::ControlError,
+    handle::ControlError,
     refusal::{Refusal, Unknown, WeightFault},
 };
 

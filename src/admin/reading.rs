@@ -18,9 +18,9 @@ use super::{
 use crate::{
     control::{
         command::{Kind, Origin},
-        controller::Snapshot,
         lifecycle::Phase,
         refusal::Unknown,
+        snapshot::Snapshot,
     },
     model::{name::Name, weights::Weights},
     routing::table::{Pool, Split, Table, Target},

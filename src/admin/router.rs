@@ -19,7 +19,7 @@ use super::{
     server::Transport,
 };
 use crate::{
-    control::{controller::Control, lifecycle::Lifecycle},
+    control::{handle::Control, lifecycle::Lifecycle},
     health::board::Health,
 };
 

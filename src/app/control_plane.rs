@@ -21,7 +21,8 @@ use crate::{
     },
     config::{self, AdminAddress, Config, defaults},
     control::{
-        controller::{Control, Controller},
+        controller::Controller,
+        handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
         pin_keys::{self, KeyFile},

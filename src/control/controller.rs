@@ -5,22 +5,22 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::SystemTime,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::{
     announcement::announce,
     command::{Change, Command, Effect, EndpointOf, Origin},
-    drains::{self, Draining, Drains},
+    drains::{self, Drains},
+    handle::{Control, ControlError, Order},
     names::{self, Findings},
     own_addresses::OwnAddresses,
-    refusal::Refusal,
     situation::Situation,
+    snapshot::Snapshot,
     state::State,
     tally::{Outcome, Tally},
 };
@@ -29,7 +29,7 @@ use crate::{
     model::{endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved},
     routing::{self, live::Live, table::Table},
     telemetry::registry::{Key, Registry as Series},
-    upstream::{self, endpoint::EndpointId, outcomes::Alarm},
+    upstream,
 };
 
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
@@ -46,59 +46,6 @@ pub type Compile = fn(
     &Series,
     Option<&Table>,
 ) -> Table;
-
-/// Why a command did not come into force.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ControlError {
-    /// The caller's mistake.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Too many commands are waiting. Nothing changed; trying again is safe.
-    #[error("too many changes are waiting: try again in a moment")]
-    Busy,
-    /// The process is ending. Nothing changed.
-    #[error("Switchback is stopping and takes no changes")]
-    Stopped,
-    /// A fault of Switchback. Nothing changed.
-    #[error("a fault in Switchback stopped this change; what was in force still is (the log says more)")]
-    Failed,
-}
-
-/// All that can be read of the control plane at one moment: a state and the table that was compiled from it.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The file that is in force.
-    pub config: Arc<Config>,
-    /// The live state.
-    pub state: State,
-    /// The table in force.
-    pub table: Arc<Table>,
-    /// What names of endpoints stand for, as the table was compiled with it.
-    pub resolved: Arc<Resolved>,
-    /// For each split, the requests that each of its pools had taken when its weights last changed.
-    taken: BTreeMap<Name, Arc<[u64]>>,
-    /// The endpoints that drain.
-    pub draining: BTreeMap<EndpointId, Draining>,
-}
-
-/// The handle by which the control plane is asked and read.
-#[derive(Debug, Clone)]
-pub struct Control {
-    orders: mpsc::Sender<Order>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
-    series: Arc<Series>,
-    tally: Arc<Tally>,
-    alarm: Arc<Alarm>,
-    names: Arc<names::Book>,
-    own: OwnAddresses,
-}
-
-/// What is on its way to the controller.
-#[derive(Debug)]
-enum Order {
-    Change { command: Command, origin: Origin, answer: oneshot::Sender<Result<Change, ControlError>> },
-    Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
-}
 
 /// The only writer of the live state and of the routing table.
 #[derive(Debug)]
@@ -314,84 +261,6 @@ fn leaving(snapshot: &Snapshot) -> impl Iterator<Item = (&Name, &EndpointAddress
         let leaving = pool.endpoints.iter().filter(|endpoint| endpoint.is_leaving);
         leaving.map(move |endpoint| (name, &endpoint.address))
     })
-}
-
-impl Control {
-    /// Makes a change, and answers when it is in force on every worker's next request.
-    pub async fn change(&self, command: Command, origin: Origin) -> Result<Change, ControlError> {
-        let kind = command.kind();
-        let (answer, answered) = oneshot::channel();
-        let unheard = match self.orders.try_send(Order::Change { command, origin, answer }) {
-            Ok(()) => return answered.await.unwrap_or(Err(ControlError::Stopped)),
-            Err(mpsc::error::TrySendError::Full(_)) => ControlError::Busy,
-            Err(mpsc::error::TrySendError::Closed(_)) => ControlError::Stopped,
-        };
-        self.tally.count(kind, Outcome::Busy);
-        Err(unheard)
-    }
-
-    /// Puts what names stand for in force, and answers when it is. It waits for its turn, but is not turned away: there
-    /// is nobody who would try again.
-    pub async fn resolve(&self, findings: Findings) -> Result<(), ControlError> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.orders.send(Order::Resolve { findings, answer }).await;
-        sent.map_err(|_| ControlError::Stopped)?;
-        answered.await.unwrap_or(Err(ControlError::Stopped))
-    }
-
-    /// What a change would do now. Nothing changes.
-    pub fn preview(&self, command: &Command, origin: Origin) -> Result<Change, Refusal> {
-        let snapshot = self.snapshot();
-        self.own.check(&snapshot.config, command)?;
-        snapshot.state.apply(&snapshot.config, command, origin, SystemTime::now()).map(|(_, change)| change)
-    }
-
-    /// What is in force now.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.borrow())
-    }
-
-    /// Sees each snapshot that comes into force, or the newest of several.
-    pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshot.clone()
-    }
-
-    /// What is raised when an endpoint has failed too often in a row.
-    pub fn alarm(&self) -> Arc<Alarm> {
-        Arc::clone(&self.alarm)
-    }
-
-    /// What is known of the names of endpoints.
-    pub fn names(&self) -> &Arc<names::Book> {
-        &self.names
-    }
-
-    /// The counts of requests.
-    pub fn series(&self) -> &Series {
-        &self.series
-    }
-
-    /// Says at which addresses this process listens: none of them is taken for an endpoint's.
-    pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
-        self.own.bound(addresses);
-    }
-
-    /// The counts of commands.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    /// Whether the controller still serves commands.
-    pub fn is_alive(&self) -> bool {
-        !self.orders.is_closed()
-    }
-}
-
-impl Snapshot {
-    /// The requests that each pool of a split had taken when the split's weights last changed, in declared order.
-    pub fn taken_at_change(&self, split: &str) -> &[u64] {
-        self.taken.get(split).map(Arc::as_ref).unwrap_or_default()
-    }
 }
 
 /// The requests that each pool of a split has taken, in declared order.

@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::controller::{Control, ControlError, Snapshot};
+use super::{
+    handle::{Control, ControlError},
+    snapshot::Snapshot,
+};
 pub use crate::discovery::book::{Book, Entry};
 use crate::{
     config,
