@@ -18,7 +18,7 @@ use switchback::{
     model::{name::Name, resolved::Resolved, weights::Weights},
     routing::{
         build::build,
-        request_view::RequestView,
+        request_view::{AnnouncedBody, RequestView},
         select::{Chooser, Selection, select},
     },
     telemetry::registry::{LocalSeries, Registry as Series},
@@ -63,6 +63,12 @@ impl RequestView for Request {
     }
     fn client(&self) -> IpAddr {
         [192, 0, 2, 1].into()
+    }
+    fn body(&self) -> AnnouncedBody {
+        AnnouncedBody::None
+    }
+    fn asks_to_upgrade(&self) -> bool {
+        false
     }
 }
 

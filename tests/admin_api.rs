@@ -460,11 +460,15 @@ fn explain_takes_what_a_request_could_be_and_names_what_it_could_not() {
     let explained = explain(body).json();
     assert_eq!((&explained["pool"], &explained["endpoint"]), (&json!("green"), &json!("127.0.0.1:9011")));
     assert_eq!(explain(r#"{"host": "other.example"}"#).json()["outcome"], json!("no_route"));
+    for body in [r#"{"path": "/../x"}"#, r#"{"host": "a/b"}"#] {
+        let explained = explain(body).json();
+        assert_eq!((&explained["outcome"], &explained["status"]), (&json!("refused"), &json!(400)), "{body}");
+    }
     for (body, pointer) in [
         (r#"{"metod": "GET"}"#, "/metod"),
         (r#"{"method": "G T"}"#, "/method"),
-        (r#"{"path": "/../x"}"#, "/path"),
-        (r#"{"host": "a/b"}"#, "/host"),
+        (r#"{"path": "/\r\nx"}"#, "/path"),
+        (r#"{"host": "a\r\nb"}"#, "/host"),
         (r#"{"headers": {"x": 1}}"#, "/headers/x"),
         (r#"{"headers": []}"#, "/headers"),
     ] {

@@ -82,7 +82,7 @@ fn a_refusal_is_1_and_says_what_is_allowed() {
         &["weights", "shop", "purple=1"],
         &["rollback", "nothing"],
         &["rollback", "shop", "--to-revision", "9"],
-        &["explain", "http://shop.example.com/../x"],
+        &["explain", "http://shop.example.com/x", "-H", "a: b\nc: d"],
     ] {
         let refused = on(&instance, arguments);
         assert_eq!((code(&refused), said(&refused)), (1, String::new()), "{arguments:?}");

@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
     ("discovery", &["model", "config"]),
     ("control", &["model", "config", "telemetry", "upstream", "routing", "health", "discovery"]),
-    ("admin", &["model", "telemetry", "health", "control", "routing"]),
+    ("admin", &["model", "wire", "telemetry", "health", "control", "routing"]),
 ];
 
 /// Layers that compose the others and may import everything.

@@ -20,7 +20,7 @@ use switchback::{
     },
     model::slow_start::SlowStart,
     routing::{
-        request_view::RequestView,
+        request_view::{AnnouncedBody, RequestView},
         select::{Chooser, Selection, select},
         table::{Pool, Table},
     },
@@ -292,6 +292,14 @@ impl RequestView for Get {
 
     fn client(&self) -> IpAddr {
         [127, 0, 0, 1].into()
+    }
+
+    fn body(&self) -> AnnouncedBody {
+        AnnouncedBody::None
+    }
+
+    fn asks_to_upgrade(&self) -> bool {
+        false
     }
 }
 

@@ -13,6 +13,7 @@ mod explain;
 mod guard;
 mod health;
 mod health_metrics;
+mod imagined;
 mod limits;
 pub mod metrics;
 mod names;

@@ -254,7 +254,7 @@ impl Course {
 mod tests {
     use super::*;
     use crate::{
-        config::{Config, PinTo, SameSite, Sticky},
+        config::{Config, PinTo, Sticky},
         model::{
             live_state::{Drain, LivePool, LiveState, PinsOnDrain},
             resolved::Resolved,
@@ -293,18 +293,8 @@ split = "shop"
     impl Bench {
         fn new(sticky: Option<PinTo>) -> Self {
             let (mut config, _) = crate::config::parse("test.toml", FILE).expect("the sample is good");
-            Arc::make_mut(&mut config.splits[0]).sticky = sticky.map(|to| Sticky {
-                cookie: "sb".into(),
-                ttl: None,
-                to,
-                path: "/".into(),
-                domain: None,
-                secure: None,
-                http_only: true,
-                same_site: SameSite::Lax,
-                signed: false,
-                query: None,
-            });
+            let sticky = sticky.map(|to| Sticky { to, signed: false, ..Sticky::named("sb") });
+            Arc::make_mut(&mut config.splits[0]).sticky = sticky;
             let state = config.declared_state(SystemTime::UNIX_EPOCH);
             let (registry, series, drains) = (Registry::default(), Series::default(), Drains::default());
             let mut bench = Self { config, state, registry, series, table: None, drains };

@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 use super::{
     downstream::Peer,
     request_head::{Outgoing, trailers_to_drop},
-    target,
 };
 use crate::{
     config,
@@ -13,6 +12,7 @@ use crate::{
         body::{Body, Passed},
         fields::{LIMITS, Progress},
         request::RequestHead,
+        target,
     },
 };
 

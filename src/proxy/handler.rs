@@ -19,7 +19,6 @@ use super::{
     request_head::{Outgoing, trailers_to_drop},
     requests::KeptRequest,
     routed::Routed,
-    target::{self, Target},
     view::{self, View},
     worker::Routing,
 };
@@ -31,12 +30,13 @@ use crate::{
         pins::Session,
         select::{self, Selection},
         table::{Route, Table},
+        terms::{self, Unfit},
     },
     upstream::{gate::Limit, local::Lease},
     wire::{
         body::Body,
-        fields::Known,
         request::{RequestBody, RequestHead},
+        target::{self, Target},
     },
 };
 
@@ -144,8 +144,10 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         view::count_refused(downstream, answer.status);
         (Begin::Answer(answer, None, None), buffer.len())
     };
-    if head.fields.underscore && !settings.allow_underscores {
-        return refuse(Answer::closing(400, "a field name holds an underscore"));
+    if !settings.allow_underscores
+        && let Err(error) = head.refuse_underscores()
+    {
+        return refuse(Answer::closing(error.status(), error));
     }
     let target = match target::read(buffer, head, settings.default_host.as_deref()) {
         Ok(target) => target,
@@ -231,9 +233,9 @@ fn act(
         record.set(LogField::RequestId, id);
     }
     let answer = match (destination, &routed.settings().action) {
-        (Ok(selected), _) => match check(routed.settings(), view) {
+        (Ok(selected), _) => match terms::check(routed.settings(), view) {
             Ok(upgrade) => return forward(downstream, view, upgrade, selected, (routed, account)),
-            Err(refusal) => refusal,
+            Err(unfit) => Answer::closing(unfit.status(), unfit),
         },
         (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target, view.scheme),
         (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
@@ -279,32 +281,6 @@ fn unread(mut answer: Answer, view: &View<'_>) -> (Answer, usize) {
     let end = body.and_then(|body| head.length.checked_add(body)).filter(|end| *end <= buffer.len());
     answer.close |= end.is_none();
     (answer, end.unwrap_or(buffer.len()))
-}
-
-/// Checks what only the route can say: the body's length, and whether the client may upgrade, and to what.
-fn check(route: &config::Route, view: &View<'_>) -> Result<Option<usize>, Answer> {
-    let head = view.head;
-    if let (RequestBody::Length(length), Some(most)) = (head.body, route.max_body)
-        && length > most
-    {
-        return Err(Answer::problem(413, "the request body is larger than this route allows"));
-    }
-    if !head.fields.connection.upgrade || !head.is_http11 {
-        return Ok(None);
-    }
-    let lines = head.fields.lines.iter().filter(|field| field.known == Known::Upgrade);
-    let mut protocols = lines.flat_map(|field| field.value.of(view.buffer).split(|byte| *byte == b','));
-    let allowed = |protocol: &[u8]| {
-        route
-            .upgrades
-            .iter()
-            .position(|allowed| protocol.trim_ascii().eq_ignore_ascii_case(allowed.as_bytes()))
-    };
-    let upgrade = protocols.find_map(allowed);
-    if upgrade.is_some() && !matches!(head.body, RequestBody::None | RequestBody::Length(0)) {
-        return Err(Answer::closing(400, "a request to upgrade has no body"));
-    }
-    Ok(upgrade)
 }
 
 /// Writes the message that the upstream gets.
@@ -390,7 +366,7 @@ fn pass_first(
     match passed {
         Err(error) => Err(Answer::closing(400, error)),
         Ok(_) if most.is_some_and(|most| body.announced_bytes() > most) => {
-            Err(Answer::closing(413, "the request body is larger than this route allows"))
+            Err(Answer::closing(Unfit::BodyTooLarge.status(), Unfit::BodyTooLarge))
         }
         Ok(passed) => Ok(passed.read),
     }

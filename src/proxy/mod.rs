@@ -38,7 +38,6 @@ mod requests;
 mod response_head;
 mod retry;
 mod routed;
-mod target;
 mod tunnel;
 mod view;
 mod worker;

@@ -84,22 +84,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::PinTo;
 
     #[test]
     fn the_cookie_has_the_attributes_of_its_split() {
-        let plain = Sticky {
-            cookie: "sb_shop".into(),
-            ttl: None,
-            to: PinTo::Pool,
-            path: "/".into(),
-            domain: None,
-            secure: None,
-            http_only: true,
-            same_site: SameSite::Lax,
-            signed: true,
-            query: None,
-        };
+        let plain = Sticky::named("sb_shop");
         let full = Sticky {
             ttl: Some(Duration::from_secs(3600)),
             path: "/shop".into(),

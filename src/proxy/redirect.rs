@@ -1,7 +1,7 @@
 //! Where a redirect leads.
 
-use super::{answer::Answer, target::Target};
-use crate::config;
+use super::answer::Answer;
+use crate::{config, wire::target::Target};
 
 /// The answer that leads to the request's own URL with the parts that the route replaces. `scheme` is the one that the
 /// client used.

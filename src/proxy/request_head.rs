@@ -3,7 +3,7 @@
 //! Invariant: what the connection's hop alone concerns is gone, the framing is ours, and nothing that a client claims
 //! about itself passes unless it comes from a trusted proxy.
 
-use super::{downstream::Peer, target::Target};
+use super::downstream::Peer;
 use crate::{
     config,
     routing::pins,
@@ -11,6 +11,7 @@ use crate::{
         emit,
         fields::{self, Field, Fields, Known},
         request::{RequestBody, RequestHead},
+        target::Target,
     },
 };
 

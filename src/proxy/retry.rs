@@ -131,9 +131,26 @@ impl Failure {
         }
     }
 
-    /// Whether the client's stream is in a state in which no further request can be found on it.
+    /// Whether the client is to blame: then no further request can be found on its stream. After any other failure its
+    /// connection goes on, also when descriptors are used up: it has one, and would need another to come back.
     pub(super) fn is_client(&self) -> bool {
-        !self.is_upstream() && !matches!(self, Self::Drained { .. } | Self::Shed(_) | Self::WaitedTooLong)
+        match self {
+            Self::ClientGone
+            | Self::ClientStalledReading
+            | Self::ClientStalledSending
+            | Self::ClientMalformed(_)
+            | Self::ClientBodyTooLarge => true,
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamSilent { .. }
+            | Self::UpstreamMalformed(_)
+            | Self::UpstreamTruncated
+            | Self::UpstreamStatus(_)
+            | Self::TimedOut(_)
+            | Self::Drained { .. }
+            | Self::OutOfDescriptors
+            | Self::Shed(_)
+            | Self::WaitedTooLong => false,
+        }
     }
 
     /// The time that ran out, if it was one.
@@ -230,6 +247,23 @@ mod tests {
     const REPEATED: Case = Case { is_repeated: true, ..GET };
 
     #[test]
+    fn one_side_at_most_is_to_blame_and_neither_for_what_is_our_own() {
+        for (failure, status, is_upstream, is_client) in [
+            (Failure::UpstreamTruncated, Some(502), true, false),
+            (Failure::TimedOut(TimeoutKind::FirstByte), Some(504), true, false),
+            (Failure::OutOfDescriptors, Some(503), false, false),
+            (Failure::Shed(Limit::MaxPending), Some(503), false, false),
+            (Failure::Drained { kind: Kind::Request, wrote: true }, Some(503), false, false),
+            (Failure::ClientBodyTooLarge, Some(413), false, true),
+            (Failure::ClientGone, None, false, true),
+        ] {
+            let found = (failure.status(), failure.is_upstream(), failure.is_client());
+            assert_eq!(found, (status, is_upstream, is_client), "{failure:?}");
+            assert!(is_upstream || !failure.counts_against_endpoint(true), "{failure:?}");
+        }
+    }
+
+    #[test]
     fn only_what_is_provably_unprocessed_or_repeatable_is_repeated() {
         use Verdict::{OtherEndpoint, SameEndpoint, Stands};
         let unreachable = || Failure::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into());
@@ -281,7 +315,7 @@ mod tests {
         let blamed = |failure: Failure, request_read| failure.counts_against_endpoint(request_read);
         assert!(blamed(Failure::TimedOut(TimeoutKind::Request), true));
         assert!(!blamed(Failure::TimedOut(TimeoutKind::Request), false), "its client was slow, perhaps");
-        for ours in [Failure::WaitedTooLong, Failure::Shed(Limit::MaxPending)] {
+        for ours in [Failure::WaitedTooLong, Failure::Shed(Limit::MaxPending), Failure::OutOfDescriptors] {
             assert!(!ours.is_upstream() && !ours.is_client(), "{ours:?}");
             assert!(!blamed(ours, true));
         }

@@ -5,12 +5,18 @@ use std::{
     time::SystemTime,
 };
 
-use super::{downstream::Downstream, target::Target};
+use super::downstream::Downstream;
 use crate::{
     model::access_log::LogField,
-    routing::{request_view::RequestView, table::Route},
+    routing::{
+        request_view::{AnnouncedBody, RequestView},
+        table::Route,
+    },
     telemetry::access_log::Record,
-    wire::request::RequestHead,
+    wire::{
+        request::{RequestBody, RequestHead},
+        target::Target,
+    },
 };
 
 /// A request and where its parts stand.
@@ -55,6 +61,20 @@ impl RequestView for View<'_> {
 
     fn client(&self) -> IpAddr {
         self.client
+    }
+
+    #[inline]
+    fn body(&self) -> AnnouncedBody {
+        match self.head.body {
+            RequestBody::None => AnnouncedBody::None,
+            RequestBody::Length(length) => AnnouncedBody::Length(length),
+            RequestBody::Chunked => AnnouncedBody::Unknown,
+        }
+    }
+
+    #[inline]
+    fn asks_to_upgrade(&self) -> bool {
+        self.head.fields.connection.upgrade && self.head.is_http11
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use super::table::Pool;
 use crate::{
     config::{self, Balance},
-    upstream::{balance::Weighted, gate::Limit, local::Lease, pool::PoolState},
+    upstream::{balance::Weighted, endpoint::Endpoint, gate::Limit, local::Lease, pool::PoolState},
 };
 
 /// What bounds a pool's requests in flight.
@@ -46,14 +46,12 @@ impl Bounds {
 }
 
 impl Pool {
-    /// The limit by which the pool would turn a request away now, if any; some endpoint of it is available.
-    pub(super) fn full(&self) -> Option<Limit> {
+    /// The limit by which the pool would turn away a request now that `may` use some of its endpoints, at least one.
+    pub(super) fn full(&self, may: impl Fn(&Endpoint) -> bool) -> Option<Limit> {
         self.state.gate.full(self.bounds.most).or_else(|| {
-            let (most, panics) = (self.bounds.most_on_endpoint, self.ignores_ejections());
-            let mut available = self.endpoints.iter().filter(|(endpoint, weight)| {
-                *weight > 0 && endpoint.occupancy.standing().is_available_in(panics)
-            });
-            let all_full = available.all(|(endpoint, _)| endpoint.occupancy.in_flight() >= most);
+            let most = self.bounds.most_on_endpoint;
+            let mut usable = self.endpoints.iter().filter(|(endpoint, weight)| *weight > 0 && may(endpoint));
+            let all_full = usable.all(|(endpoint, _)| endpoint.occupancy.in_flight() >= most);
             all_full.then_some(Limit::MaxEndpointRequests)
         })
     }
@@ -162,6 +160,21 @@ mod tests {
             held.iter().filter(|selection| matches!(selection, Selection::Forward { pool: 0, .. }));
         assert_eq!(forwarded.count(), 3);
         assert!(matches!(held[9], Selection::Shed { pool: 0, .. }), "{:?}", held[9]);
+    }
+
+    #[test]
+    fn a_full_pool_whose_endpoints_have_all_gone_has_nobody_to_answer_and_passes_on() {
+        let mut bench = shop(&[1, 1], |pool| pool.limits.max_requests = Some(3));
+        let held: Vec<_> = (0..3).map(|_| bench.select(&get("blue", "/"))).collect();
+        assert!(matches!(bench.select(&get("blue", "/")), Selection::Shed { .. }));
+        bench.set_healthy("blue", false);
+        assert!(matches!(bench.select(&get("blue", "/")), Selection::Unavailable { .. }));
+        for _ in 0..3 {
+            let passed_on = bench.select(&get("a", "/"));
+            assert!(matches!(passed_on, Selection::Forward { pool: 1, .. }), "{passed_on:?}");
+        }
+        drop(held);
+        assert_eq!(bench.table.pools[0].state.gate.in_flight(), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariant: it takes no part. It claims nothing, draws nothing and counts nothing; it reads the same compiled table
 //! by the same matcher and the same buckets, so that it cannot tell another story than [`super::select`] acts out.
 
-use std::{net::SocketAddr, ops::ControlFlow};
+use std::{fmt::Display, net::SocketAddr, ops::ControlFlow};
 
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::{
     select::bucketed,
     split_key::{ClientKey, key_of},
     table::{Arm, Pool, Route, Split, Table, Target},
+    terms,
 };
 use crate::{
     config::{Action, HostPattern, PathPattern, Redirect, SplitKey, WhenUnavailable},
@@ -64,7 +65,7 @@ pub enum Outcome {
     NoRoute,
     /// Its route takes it, but nobody is there to answer: 503.
     Unavailable,
-    /// It is refused before any route is looked for.
+    /// It is refused: before any route is looked for, or because it does not keep to its route's terms.
     Refused,
 }
 
@@ -111,6 +112,7 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
     story.say(format!("generation {} of the routing table decides", table.generation));
     let Some(route) = story.tell_route(table, request) else { return story };
     story.route = Some(route.settings.name.clone());
+    let mut is_pinned = false;
     match route.target {
         Target::Redirect => {
             story.tell_redirect(route, request, authority);
@@ -120,11 +122,15 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
                 .say(format!("route {} names pool {}", route.settings.name, table.pools[pool].settings.name));
             story.tell_endpoints(&[&*table.pools[pool]], true);
         }
-        Target::Split(split) => story.tell_split(table, &table.splits[split], request),
+        Target::Split(split) => is_pinned = story.tell_split(table, &table.splits[split], request),
     }
     let certain = table.pools.iter().find(|pool| story.pool.as_ref() == Some(&pool.settings.name));
-    if let (Outcome::Forward, Some(pool)) = (story.outcome, certain) {
+    // A pin's story is whole already.
+    if let (Outcome::Forward, Some(pool), false) = (story.outcome, certain, is_pinned) {
         story.tell_balance(pool, request);
+    }
+    if story.outcome == Outcome::Forward {
+        story.tell_terms(route, request);
     }
     if story.outcome == Outcome::Forward {
         story.tell_target(route, request);
@@ -133,7 +139,7 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
 }
 
 /// Tells of a request that is refused with a status before any route is looked for.
-pub fn refused(table: &Table, status: u16, why: &str) -> Explanation {
+pub fn refused(table: &Table, status: u16, why: impl Display) -> Explanation {
     let mut story = Explanation::begin(table, Outcome::Refused);
     story.status = Some(status);
     story.say(format!("{why}: it is refused with {status} before any route is looked for"));
@@ -237,6 +243,15 @@ impl Explanation {
         self.location = Some(location);
     }
 
+    /// Says so if the route takes the request but refuses it as it is.
+    fn tell_terms(&mut self, route: &Route, request: &impl RequestView) {
+        if let Err(unfit) = terms::check(&route.settings, request) {
+            let status = unfit.status();
+            self.say(format!("route {} refuses it with {status}: {unfit}", route.settings.name));
+            (self.outcome, self.status, self.endpoint) = (Outcome::Refused, Some(status), None);
+        }
+    }
+
     /// Says what the endpoint is asked for.
     fn tell_target(&mut self, route: &Route, request: &impl RequestView) {
         let path = asked_path(route, request);
@@ -255,14 +270,15 @@ impl Explanation {
         self.target = Some(target);
     }
 
-    fn tell_split(&mut self, table: &Table, split: &Split, request: &impl RequestView) {
+    /// Tells which pool of a split it is. Answers whether a pin has decided that.
+    fn tell_split(&mut self, table: &Table, split: &Split, request: &impl RequestView) -> bool {
         self.split = Some(split.settings.name.clone());
         self.pools = shares(table, split);
         let weights: Vec<_> =
             self.pools.iter().map(|pool| format!("{} {}", pool.pool, pool.weight)).collect();
         self.say(format!("split {} shares by the weights {}", split.settings.name, weights.join(", ")));
         if self.tell_pins(table, split, request) {
-            return;
+            return true;
         }
         let mut client = ClientKey::default();
         let key = split.settings.key.as_ref();
@@ -275,6 +291,7 @@ impl Explanation {
                 self.tell_drawn(table, split);
             }
         }
+        false
     }
 
     fn tell_bucketed(&mut self, table: &Table, split: &Split, key: &[u8]) {

@@ -7,19 +7,39 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     explain::{Explanation, Outcome},
     request_view::RequestView,
+    select::takes,
     split_key::{ClientKey, key_of},
     table::Pool,
 };
-use crate::{config::Balance, upstream::endpoint::Endpoint};
+use crate::{
+    config::Balance,
+    upstream::{endpoint::Endpoint, gate::Limit},
+};
 
 impl Explanation {
     /// Tells which endpoint the request's key belongs to, if the pool balances by one, and whether the pool is full.
     pub(super) fn tell_balance(&mut self, pool: &Pool, request: &impl RequestView) {
-        if let Some(limit) = pool.full() {
-            self.say(format!("pool {} is at its limit {}: 503", pool.settings.name, limit.name()));
-            (self.outcome, self.status, self.endpoint) = (Outcome::Unavailable, Some(503), None);
-            return;
+        let panics = pool.ignores_ejections();
+        let may = |endpoint: &Endpoint| takes(endpoint, false, panics);
+        if let Some(limit) = pool.full(may) {
+            return self.tell_full(pool, limit);
         }
+        self.tell_owner(pool, request, may);
+    }
+
+    /// Tells that the request is turned away.
+    pub(super) fn tell_full(&mut self, pool: &Pool, limit: Limit) {
+        self.say(format!("pool {} is at its limit {}: 503", pool.settings.name, limit.name()));
+        (self.outcome, self.status, self.endpoint) = (Outcome::Unavailable, Some(503), None);
+    }
+
+    /// Tells which of the endpoints that it `may` use the request's key belongs to, if the pool balances by one.
+    pub(super) fn tell_owner(
+        &mut self,
+        pool: &Pool,
+        request: &impl RequestView,
+        may: impl Fn(&Endpoint) -> bool,
+    ) {
         let Balance::Hash(settings) = &pool.settings.balance else { return };
         let mut client = ClientKey::default();
         let Some(key) = key_of(&settings.key, request, &mut client) else {
@@ -27,8 +47,6 @@ impl Explanation {
             return;
         };
         let hash = xxh3_64(key);
-        let panics = pool.ignores_ejections();
-        let may = |endpoint: &Endpoint| endpoint.occupancy.standing().is_available_in(panics);
         if let Some(owner) = pool.balancer.owner(&pool.endpoints, hash, may) {
             let address = pool.endpoints[owner].0.address;
             self.say(format!("its key to balance by belongs to endpoint {address}, while that has room"));

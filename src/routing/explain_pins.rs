@@ -13,6 +13,7 @@ use crate::{
     config::{PinTo, Sticky},
     model::pin::{Pin, PinBuffer},
     telemetry::pins::NotHonoured,
+    upstream::endpoint::Endpoint,
 };
 
 impl Explanation {
@@ -42,7 +43,7 @@ impl Explanation {
                 pin.pool,
                 moment(pin.issued)
             ));
-            match self.follow(table, split, sticky, &pin, now) {
+            match self.follow(table, split, sticky, &pin, now, request) {
                 Ok(()) => Some(()),
                 Err(why) => {
                     self.say(format!("the pin is not honoured: {}", reason(why)));
@@ -65,35 +66,50 @@ impl Explanation {
         sticky: &Sticky,
         pin: &Pin<'_>,
         now: u64,
+        request: &impl RequestView,
     ) -> Result<(), NotHonoured> {
         let (arm, is_old) = pins::place(table, split, sticky, pin, now)?;
         let pool = &table.pools[split.arms[arm].pool];
         let endpoints = pinned_candidates(pool);
-        let available =
-            || endpoints.iter().filter(|endpoint| endpoint.available).map(|endpoint| endpoint.address);
-        let only = available().next().ok_or(NotHonoured::Unavailable)?;
-        self.outcome = Outcome::Forward;
-        self.pool = Some(pool.settings.name.clone());
-        match pin.endpoint.filter(|_| sticky.to == PinTo::Endpoint) {
-            Some(named) if available().any(|address| address == named) => {
-                self.endpoint = Some(named);
+        if !endpoints.iter().any(|endpoint| endpoint.available) {
+            return Err(NotHonoured::Unavailable);
+        }
+        let name = &pool.settings.name;
+        let asked = pin.endpoint.filter(|_| sticky.to == PinTo::Endpoint);
+        let named = asked.filter(|asked| {
+            endpoints.iter().any(|endpoint| endpoint.available && endpoint.address == *asked)
+        });
+        match (named, asked) {
+            (Some(named), _) => {
                 self.say(format!("the pin is honoured: the session stays with endpoint {named}"));
             }
-            Some(named) => self.say(format!(
-                "endpoint {named} does not take it: another one of pool {} does, and the session moves there",
-                pool.settings.name
+            (None, Some(asked)) => self.say(format!(
+                "endpoint {asked} does not take it: another one of pool {name} does, and the session moves there"
             )),
-            None => {
-                self.say(format!("the pin is honoured: the session stays with pool {}", pool.settings.name))
-            }
-        }
-        if self.endpoint.is_none() && available().count() == 1 {
-            self.endpoint = Some(only);
+            (None, None) => self.say(format!("the pin is honoured: the session stays with pool {name}")),
         }
         if is_old {
             self.say("the pin is in the second half of its time: in a cookie, it is renewed".to_owned());
         }
         self.endpoints = endpoints;
+        self.outcome = Outcome::Forward;
+        self.pool = Some(name.clone());
+        // Those that take new sessions come first.
+        let (pinned, panics) = (!pool.is_available(), pool.ignores_ejections());
+        let may = |endpoint: &Endpoint| match named {
+            Some(named) => endpoint.address == named,
+            None => takes(endpoint, pinned, panics),
+        };
+        if let Some(limit) = pool.full(may) {
+            self.tell_full(pool, limit);
+            self.say("a session is not moved because its place is busy".to_owned());
+            return Ok(());
+        }
+        let mut usable = pool.endpoints.iter().filter(|(endpoint, weight)| *weight > 0 && may(endpoint));
+        match (usable.next(), usable.next()) {
+            (Some((only, _)), None) => self.endpoint = Some(only.address),
+            _ => self.tell_owner(pool, request, may),
+        }
         Ok(())
     }
 }
@@ -103,7 +119,7 @@ fn pinned_candidates(pool: &Pool) -> Vec<Candidate> {
     let stand = candidates(pool).zip(&pool.endpoints);
     stand
         .map(|(candidate, (endpoint, weight))| Candidate {
-            available: *weight > 0 && takes(endpoint, true, pool.state.panics()),
+            available: *weight > 0 && takes(endpoint, true, pool.ignores_ejections()),
             ..candidate
         })
         .collect()

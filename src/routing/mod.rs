@@ -27,5 +27,6 @@ pub mod select;
 mod select_tests;
 mod split_key;
 pub mod table;
+pub mod terms;
 #[cfg(test)]
 mod testing;

@@ -3,31 +3,20 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    explain,
+    explain::{self, Outcome},
     pins::{Session, milliseconds},
     request_view::RequestView,
     select::Selection,
     testing::*,
 };
 use crate::{
-    config::{Action, PinTo, SameSite, SplitKey, Sticky, WhenUnavailable},
+    config::{Action, PinTo, SplitKey, Sticky, WhenUnavailable},
     model::{pin::Pin, pin_keys::PinKeys},
     telemetry::pins::Issued,
 };
 
 fn sticky() -> Sticky {
-    Sticky {
-        cookie: "sb".into(),
-        ttl: Some(Duration::from_secs(3600)),
-        to: PinTo::Pool,
-        path: "/".into(),
-        domain: None,
-        secure: None,
-        http_only: true,
-        same_site: SameSite::Lax,
-        signed: true,
-        query: Some("pin".into()),
-    }
+    Sticky { ttl: Some(Duration::from_secs(3600)), query: Some("pin".into()), ..Sticky::named("sb") }
 }
 
 /// A sticky split over two pools of three endpoints.
@@ -190,6 +179,7 @@ fn an_explanation_tells_of_each_pin_what_a_selection_does_with_it() {
     let green = bench.table.pools[1].clone();
     let told = |bench: &Bench, request: &Request| {
         let story = explain::explain(&bench.table, request, request.host());
+        assert_eq!((story.outcome, story.status), (Outcome::Forward, None), "{story:?}");
         (story.pool.map(|pool| pool.to_string()).unwrap_or_default(), story.steps.join("\n"))
     };
     let good = pinned(&bench, "green", NOW);
@@ -251,4 +241,58 @@ fn a_retry_stays_in_a_pool_that_takes_no_new_sessions() {
     let again = bench.select_again((route, arm, pool), &tried);
     let Selection::Forward { pool: next, lease: other, .. } = again else { panic!("there are others") };
     assert_eq!((next, other.id == lease.id), (pool, false));
+}
+
+/// A sticky shop whose pools have these limits.
+fn limited(to: PinTo, max_requests: Option<u32>, max_endpoint_requests: Option<u32>) -> Bench {
+    let mut bench = shop(Sticky { to, ..sticky() }, None);
+    for pool in &mut bench.config.pools {
+        let limits = &mut std::sync::Arc::make_mut(pool).limits;
+        (limits.max_requests, limits.max_endpoint_requests) = (max_requests, max_endpoint_requests);
+    }
+    bench.publish();
+    bench
+}
+
+#[test]
+fn a_full_pool_sheds_its_sessions_and_does_not_move_them() {
+    for (to, max_requests, max_endpoint_requests, room) in [
+        (PinTo::Pool, Some(2), None, 2),
+        (PinTo::Pool, None, Some(1), 3),
+        (PinTo::Endpoint, Some(2), None, 2),
+        // Its endpoint alone counts for a session that is pinned to one: the others have not what it left there.
+        (PinTo::Endpoint, None, Some(1), 1),
+    ] {
+        let mut bench = limited(to, max_requests, max_endpoint_requests);
+        let request = get("a", "/").with("cookie", &format!("sb={}", begun(&mut bench)));
+        let story = |bench: &Bench| {
+            let story = explain::explain(&bench.table, &request, request.host());
+            assert_eq!(story.pool, Some(name("green")), "{story:?}");
+            (story.outcome, story.status)
+        };
+        let mut held = Vec::new();
+        for _ in 0..room {
+            assert_eq!(story(&bench), (Outcome::Forward, None), "{to:?}");
+            let selection = bench.select(&request);
+            assert!(matches!(selection, Selection::Forward { pool: 1, .. }), "{to:?}: {selection:?}");
+            held.push(selection);
+        }
+        let full = bench.select(&request);
+        assert!(matches!(full, Selection::Shed { pool: 1, arm: Some((_, 1)), .. }), "{to:?}: {full:?}");
+        assert_eq!(story(&bench), (Outcome::Unavailable, Some(503)), "{to:?}");
+        drop(held);
+        assert_eq!(bench.table.pools[1].state.gate.in_flight(), 0);
+        assert!(matches!(bench.select(&request), Selection::Forward { pool: 1, .. }));
+    }
+}
+
+#[test]
+fn a_full_pool_that_nobody_is_left_of_moves_its_sessions() {
+    let mut bench = limited(PinTo::Pool, Some(1), None);
+    let request = pinned(&bench, "green", NOW);
+    let held = bench.select(&request);
+    assert!(matches!(bench.select(&request), Selection::Shed { pool: 1, .. }));
+    bench.set_healthy("green", false);
+    assert_eq!(visit(&mut bench, &request), ("blue".into(), Some(Issued::Moved)));
+    drop(held);
 }

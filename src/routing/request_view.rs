@@ -2,6 +2,17 @@
 
 use std::net::IpAddr;
 
+/// What the head of a request says of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnnouncedBody {
+    /// There is none.
+    None,
+    /// It has so many bytes.
+    Length(u64),
+    /// How long it is only its end will tell.
+    Unknown,
+}
+
 /// A request as the routing layer sees it. Hosts and paths are normalised before they come here.
 pub trait RequestView {
     /// The method, as written.
@@ -18,6 +29,10 @@ pub trait RequestView {
     fn header(&self, name: &str, nth: usize) -> Option<&[u8]>;
     /// The client's address, behind trusted proxies.
     fn client(&self) -> IpAddr;
+    /// What is to be expected of its body.
+    fn body(&self) -> AnnouncedBody;
+    /// Whether it asks to change to one of the protocols in its `Upgrade` fields, and may.
+    fn asks_to_upgrade(&self) -> bool;
 
     /// The value of a cookie: of the first pair with that name.
     fn cookie(&self, name: &str) -> Option<&[u8]> {

@@ -212,9 +212,15 @@ impl Claims<'_> {
         if !pool.bounds.is_gated {
             return self.claim_endpoint(pool);
         }
-        let permit = Permit::new(pool, in_already)?;
+        let permit = Permit::new(pool, in_already).map_err(|why| self.or_nobody(pool, why))?;
         let lease = self.claim_endpoint(pool)?;
         Ok(permit.pass_to(lease))
+    }
+
+    /// Why a pool that gives no permit takes no request: one that has nobody to answer it is not busy but away.
+    #[cold]
+    fn or_nobody(&self, pool: &Pool, why: Refused) -> Refused {
+        if self.could_be_used(pool) { why } else { Refused::Unavailable }
     }
 
     #[inline]
@@ -234,15 +240,18 @@ impl Claims<'_> {
     /// Why none of a pool's endpoints was claimed: are those that could be used full?
     #[cold]
     fn why_none(&self, pool: &Pool) -> Refused {
-        let most = pool.bounds.most_on_endpoint;
-        let panics = pool.ignores_ejections();
-        let is_full = |(endpoint, weight): &(Arc<Endpoint>, u32)| {
-            *weight > 0 && takes(endpoint, self.pinned, panics) && !self.tried.contains(&endpoint.id)
-        };
-        match most != u64::MAX && pool.endpoints.iter().any(is_full) {
+        match pool.bounds.most_on_endpoint != u64::MAX && self.could_be_used(pool) {
             true => Refused::Shed(Limit::MaxEndpointRequests),
             false => Refused::Unavailable,
         }
+    }
+
+    /// Whether any endpoint of a pool takes the request, its limit aside.
+    fn could_be_used(&self, pool: &Pool) -> bool {
+        let panics = pool.ignores_ejections();
+        pool.endpoints.iter().any(|(endpoint, weight)| {
+            *weight > 0 && takes(endpoint, self.pinned, panics) && !self.tried.contains(&endpoint.id)
+        })
     }
 
     /// Claims an endpoint of a pool for a session that is there already: one that takes every session, or else one

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     build::build,
-    request_view::RequestView,
+    request_view::{AnnouncedBody, RequestView},
     select::{Chooser, Selection, select, select_again},
     table::Table,
 };
@@ -112,6 +112,8 @@ pub struct Request {
     pub query: Option<String>,
     pub headers: Vec<(String, String)>,
     pub client: IpAddr,
+    pub body: AnnouncedBody,
+    pub asks_to_upgrade: bool,
 }
 
 pub fn get(host: &str, path: &str) -> Request {
@@ -122,6 +124,8 @@ pub fn get(host: &str, path: &str) -> Request {
         query: None,
         headers: Vec::new(),
         client: [192, 0, 2, 1].into(),
+        body: AnnouncedBody::None,
+        asks_to_upgrade: false,
     }
 }
 
@@ -160,6 +164,14 @@ impl RequestView for Request {
 
     fn client(&self) -> IpAddr {
         self.client
+    }
+
+    fn body(&self) -> AnnouncedBody {
+        self.body
+    }
+
+    fn asks_to_upgrade(&self) -> bool {
+        self.asks_to_upgrade
     }
 }
 

@@ -14,3 +14,4 @@ pub mod fields;
 pub mod request;
 pub mod response;
 mod scan;
+pub mod target;

@@ -67,7 +67,8 @@ pub enum RequestError {
     /// The body's length could be read in two ways.
     #[error("the body's length is ambiguous: {0}")]
     Framing(&'static str),
-    /// `Host` is missing or repeated, or a field that frames or routes the message is nominated in `Connection`.
+    /// `Host` is missing or repeated, a field that frames or routes the message is nominated in `Connection`, or a
+    /// name holds an underscore.
     #[error("{0}")]
     Fields(&'static str),
     /// An expectation other than `100-continue`.
@@ -237,6 +238,15 @@ impl RequestHead {
             self.expects_continue &= !is("expect");
         }
         Ok(())
+    }
+
+    /// Refuses names with an underscore, for listeners that don't allow them.
+    #[inline]
+    pub fn refuse_underscores(&self) -> Result<(), RequestError> {
+        match self.fields.underscore {
+            true => Err(RequestError::Fields("a field name holds an underscore")),
+            false => Ok(()),
+        }
     }
 
     /// Whether the client allows another request on this connection (RFC 9112 9.3).

@@ -6,6 +6,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
 use crate::{
     get,
     support::{Client, Setup, Switchback, Upstream, upstream::OK, wait_until},
@@ -106,6 +108,34 @@ fn idle_upstream_connections_give_way_to_those_that_are_needed() {
             upstreams.iter().map(Upstream::open).sum::<usize>() <= AT_ONCE
         });
     }
+}
+
+/// Sets the limit of a running Switchback; answers the one before.
+fn limit_descriptors(switchback: &Switchback, to: Option<u64>) -> Option<u64> {
+    let pid = Pid::from_raw(switchback.pid().cast_signed()).expect("a process has a number");
+    let limit = Rlimit { current: to, maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("a process of our own").current
+}
+
+/// Neither the client nor the endpoint is to blame: the client's connection goes on, and the endpoint is no worse.
+#[test]
+fn a_request_without_a_descriptor_left_is_503_and_its_connection_goes_on() {
+    let upstream = Upstream::ok();
+    // Nothing is kept, so that each request needs a connection of its own.
+    let switchback = Setup::new().pool("max_idle = 0").start(&upstream);
+    let mut client = switchback.client();
+    assert_eq!(client.exchange(get("/", "")).status, 200);
+    let before = limit_descriptors(&switchback, Some(3));
+    for _ in 0..10 {
+        let answer = client.exchange(get("/", ""));
+        assert!(answer.status == 503 && answer.text().contains("descriptor"), "{answer:?}");
+        assert!(!answer.closes(), "{answer:?}");
+    }
+    limit_descriptors(&switchback, before);
+    let answer = client.exchange(get("/", ""));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(upstream.requests(), 2);
+    assert!(switchback.metric("switchback_endpoint_connect_failures_total") < 0.5);
 }
 
 #[test]

@@ -77,9 +77,11 @@ fn row_22_a_body_over_the_routes_limit() {
     assert_eq!(message.body.bytes.len(), 10);
 
     let before = row.upstream.total();
-    for declared in ["11", "1000000", "18446744073709551615"] {
+    for (declared, body) in
+        [("11", "01234567890"), ("11", "01234"), ("1000000", "01234"), ("18446744073709551615", "01234")]
+    {
         let mut client = row.client();
-        client.send(post(&format!("Content-Length: {declared}\r\n"), "01234"));
+        client.send(post(&format!("Content-Length: {declared}\r\n"), body));
         assert_problem(&client.response("POST"), &[413], declared);
         client.expect_end(declared);
     }

@@ -7,6 +7,7 @@ mod support;
 mod row;
 
 mod bodies;
+mod explained;
 mod fields;
 mod hosts;
 mod limits;

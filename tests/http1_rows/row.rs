@@ -1,6 +1,9 @@
 //! What the rows share: a Switchback with an upstream behind it, and the two outcomes that a request can have.
 
-use crate::support::{Broken, Client, Message, Response, Setup, Switchback, Upstream, message::Head, shown};
+use crate::{
+    explained,
+    support::{Broken, Client, Message, Response, Setup, Switchback, Upstream, message::Head, shown},
+};
 
 /// The host that the requests of the rows name.
 pub const HOST: &str = "a.example";
@@ -25,12 +28,13 @@ impl Row {
     }
 
     /// The request is refused, and nothing of it reaches the upstream: whether it comes at once, in pieces, or with
-    /// so much behind it that a hasty close would eat the answer.
+    /// so much behind it that a hasty close would eat the answer. If `explain` can be asked about it, it says so, too.
     pub fn refuses(&self, statuses: &[u16], request: impl AsRef<[u8]>) {
         let request = request.as_ref();
         let before = self.upstream.total();
         let third = request.len() / 3;
-        self.refused(statuses, request, |client| client.send(request));
+        let answer = self.refused(statuses, request, |client| client.send(request));
+        explained::agrees(&self.switchback, request, &answer);
         self.refused(statuses, request, |client| {
             client.send_split(request, &[1, third, 2 * third, request.len() - 1])
         });
@@ -38,7 +42,12 @@ impl Row {
         assert_eq!(self.upstream.total(), before, "something reached the upstream of {}", shown(request));
     }
 
-    fn refused(&self, statuses: &[u16], request: &[u8], send: impl FnOnce(&mut Client) -> &mut Client) {
+    fn refused(
+        &self,
+        statuses: &[u16],
+        request: &[u8],
+        send: impl FnOnce(&mut Client) -> &mut Client,
+    ) -> Response {
         let mut client = self.client();
         send(&mut client);
         let context = shown(request);
@@ -50,9 +59,11 @@ impl Row {
         assert_refusal(&response, statuses, method == "HEAD", &context);
         assert!(response.closes(), "no `Connection: close` after {context}: {response:?}");
         client.expect_end(&context);
+        response
     }
 
-    /// The request is forwarded; gives what the upstream received. The client's answer is asserted here.
+    /// The request is forwarded, and `explain` says so, too; gives what the upstream received. The client's answer is
+    /// asserted here.
     pub fn forwards(&self, request: impl AsRef<[u8]>) -> Message {
         let request = request.as_ref();
         let before = self.upstream.messages().len();
@@ -66,6 +77,7 @@ impl Row {
         let message = self.upstream.last();
         assert_eq!(message.broken, None, "{}: {}", shown(request), message.shown());
         assert_ours(&message.head, "127.0.0.1");
+        explained::agrees(&self.switchback, request, &response);
         message
     }
 

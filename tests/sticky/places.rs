@@ -1,12 +1,19 @@
 //! Where a pinned session goes when its pool or endpoint drains, fails or comes back.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
+use serde_json::{Value, json};
 use switchback::{app::Instance, config as file, upstream::occupancy::Occupancy};
 
 use crate::{
     browser::{Jar, config, named, session_on, sticky},
-    support::{Client, Upstream, upstream::response},
+    support::{Client, Switchback, Upstream, upstream::response, wait_until},
 };
 
 /// Both planes in this process, so that a test can set the bits that a drain or a probe sets.
@@ -74,6 +81,52 @@ fn a_pool_that_is_not_well_loses_its_sessions_once_and_in_panic_keeps_them() {
         let visit = second.visit(&mut client);
         assert_eq!((visit.pool.as_str(), visit.issued.is_some()), ("blue", true));
         instance.end();
+    }
+}
+
+/// Where a request of a session would go, by `explain`: outcome, status and pool.
+fn explained(switchback: &Switchback, jar: &Jar) -> [Value; 3] {
+    let question = json!({"host": "a.example", "headers": {"cookie": jar.cookie}});
+    let response = switchback.admin("POST", "/v1/explain", &question.to_string());
+    let mut story: Value = serde_json::from_slice(&response.body.bytes).expect("a story in JSON");
+    ["outcome", "status", "pool"].map(|part| story[part].take())
+}
+
+#[test]
+fn a_session_whose_place_is_full_is_turned_away_and_stays_and_explain_says_so() {
+    for (to, limit) in [("pool", "max_requests"), ("endpoint", "max_endpoint_requests")] {
+        let is_open = Arc::new(AtomicBool::new(false));
+        let (gate, blue) = (Arc::clone(&is_open), named("blue"));
+        let green = Upstream::start(move |exchange| {
+            if exchange.head.start.contains("/held") {
+                wait_until("the test opens the gate", || gate.load(SeqCst));
+            }
+            exchange.send(&response(200, b"green"));
+        });
+        let text = config(1, (1, 1), &format!("cookie = \"sb\", to = \"{to}\""), &blue, &green);
+        let text = text.replace("[pool.green]\n", &format!("[pool.green]\n{limit} = 1\n"));
+        let switchback = Switchback::start(&text);
+        let mut client = switchback.client();
+        let mut jar = session_on("green", &mut client);
+        let cookie = format!("Cookie: {}\r\n", jar.cookie.as_deref().expect("it was set"));
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n{cookie}\r\n");
+        let goes = [json!("forward"), Value::Null, json!("green")];
+        // The request before has its answer a moment before its place is free.
+        wait_until("green has room", || explained(&switchback, &jar) == goes);
+
+        let before = green.requests();
+        let mut holder = switchback.client();
+        holder.send(request("/held"));
+        wait_until("green is full", || green.requests() > before);
+        assert_eq!(explained(&switchback, &jar), [json!("unavailable"), json!(503), json!("green")], "{to}");
+        let shed = client.exchange(request("/"));
+        assert!(shed.status == 503 && shed.text().contains(limit), "{to}: {shed:?}");
+        assert_eq!(shed.head.one("set-cookie"), None);
+        is_open.store(true, SeqCst);
+        assert_eq!(holder.response("GET").status, 200);
+        wait_until("green has room again", || explained(&switchback, &jar) == goes);
+        let visit = jar.visit(&mut client);
+        assert_eq!((visit.pool.as_str(), visit.issued), ("green", None), "{to}");
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn sticky(
 ) -> Option<Sticky> {
     let cookie = raw.cookie.as_ref()?;
     let is_cookie = request_key::token(cookie, &at.key("cookie"), problems);
-    let same_site = raw.same_site.as_ref().map_or(SameSite::Lax, |same_site| match same_site.value {
+    let plain = Sticky::named(cookie.as_str());
+    let same_site = raw.same_site.as_ref().map_or(plain.same_site, |same_site| match same_site.value {
         raw::SameSite::Lax => SameSite::Lax,
         raw::SameSite::Strict => SameSite::Strict,
         raw::SameSite::None => SameSite::None,
@@ -35,23 +36,23 @@ pub(super) fn sticky(
     if let Some(fault) = prefix_fault(cookie, raw, secure) {
         problems.error(&cookie.span, &at.key("cookie"), "browsers drop this cookie", fault.to_owned());
     }
-    let flag = |flag: &Option<Spanned<bool>>| flag.as_ref().is_none_or(|flag| flag.value);
+    let flag = |flag: &Option<Spanned<bool>>, plain| flag.as_ref().map_or(plain, |flag| flag.value);
     let query = raw.query.as_ref().filter(|name| request_key::token(name, &at.key("query"), problems));
     let path = &raw.path;
     let path = attribute(path, &at.key("path"), |path| path.starts_with('/'), "a path from / on", problems);
     Some(Sticky {
-        cookie: is_cookie.then(|| cookie.as_str().into())?,
-        ttl: value::timeout_or_off(&raw.ttl, None, &at.key("ttl"), problems),
-        to: raw.to.as_ref().map_or(PinTo::Pool, |to| match to.value {
+        cookie: is_cookie.then_some(plain.cookie)?,
+        ttl: value::timeout_or_off(&raw.ttl, plain.ttl, &at.key("ttl"), problems),
+        to: raw.to.as_ref().map_or(plain.to, |to| match to.value {
             raw::PinTo::Pool => PinTo::Pool,
             raw::PinTo::Endpoint => PinTo::Endpoint,
         }),
-        path: path.unwrap_or_else(|| "/".into()),
+        path: path.unwrap_or(plain.path),
         domain: attribute(&raw.domain, &at.key("domain"), is_domain, "a host name: example.com", problems),
         secure,
-        http_only: flag(&raw.http_only),
+        http_only: flag(&raw.http_only, plain.http_only),
         same_site,
-        signed: flag(&raw.signed),
+        signed: flag(&raw.signed, plain.signed),
         query: query.map(|name| name.as_str().into()),
     })
 }

@@ -27,6 +27,24 @@ pub struct Sticky {
     pub query: Option<Box<str>>,
 }
 
+impl Sticky {
+    /// What is meant where no more is said than the cookie's name.
+    pub fn named(cookie: &str) -> Self {
+        Self {
+            cookie: cookie.into(),
+            ttl: None,
+            to: PinTo::Pool,
+            path: "/".into(),
+            domain: None,
+            secure: None,
+            http_only: true,
+            same_site: SameSite::Lax,
+            signed: true,
+            query: None,
+        }
+    }
+}
+
 /// What a session stays with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinTo {

@@ -2,27 +2,25 @@
 
 use std::borrow::Cow;
 
-use crate::{
-    model::{host, path},
-    wire::request::RequestHead,
-};
+use super::request::RequestHead;
+use crate::model::{host, path};
 
 /// What a request addresses.
 #[derive(Debug)]
-pub(super) struct Target<'a> {
+pub struct Target<'a> {
     /// The host for matching: lower case, without port; empty if there is none.
-    pub(super) host: Cow<'a, str>,
+    pub host: Cow<'a, str>,
     /// The host and port as the client wrote them; empty if there is none.
-    pub(super) authority: &'a [u8],
+    pub authority: &'a [u8],
     /// The path in its one form, or `*`.
-    pub(super) path: Cow<'a, [u8]>,
+    pub path: Cow<'a, [u8]>,
     /// The query without its `?`.
-    pub(super) query: Option<&'a [u8]>,
+    pub query: Option<&'a [u8]>,
 }
 
 /// Why a target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TargetError {
+pub enum TargetError {
     /// CONNECT and TRACE are not for a reverse proxy.
     #[error("this method is not allowed here")]
     Method,
@@ -45,13 +43,13 @@ pub(super) enum TargetError {
 
 impl TargetError {
     /// The status that the client gets.
-    pub(super) fn status(self) -> u16 {
+    pub fn status(self) -> u16 {
         if self == Self::Method { 405 } else { 400 }
     }
 }
 
 /// Checks the target and the host of a head. The returned path is borrowed in the usual case.
-pub(super) fn read<'a>(
+pub fn read<'a>(
     buffer: &'a [u8],
     head: &RequestHead,
     default_host: Option<&'a str>,
