@@ -136,7 +136,8 @@ impl Drop for Waiting {
     }
 }
 
-#[cfg(all(test, not(switchback_loom)))]
+#[cfg(not(switchback_loom))]
+#[cfg(test)]
 mod tests {
     use std::{net::SocketAddr, task::Waker};
 
@@ -146,19 +147,15 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        model::name::Name,
-        telemetry::registry::{LocalSeries, Registry as Series},
-        upstream::registry::Registry,
-    };
+    use crate::{model::name::Name, telemetry::registry::Registry as Series, upstream::registry::Registry};
 
     /// An endpoint that may have one connection.
     fn endpoint(upstreams: &mut Upstreams, address: SocketAddr) -> Rc<LocalEndpoint> {
-        let series = Arc::new(Series::default());
+        let series = Series::default();
         let name = Name::new("app").unwrap();
         let endpoint = Registry::default().endpoint(&name, address, false, &series);
         endpoint.places.cap(Some(1));
-        upstreams.local(&endpoint, &mut LocalSeries::new(Arc::clone(&series)))
+        upstreams.local(&endpoint)
     }
 
     /// Its connection, in use, and the other end of it.
