@@ -1,6 +1,8 @@
 //! The command line against a running instance: what it prints, and the exit codes that scripts rely on.
 
 mod admin_support;
+#[path = "support/port.rs"]
+mod port;
 
 use std::{
     net::TcpListener,
@@ -8,6 +10,7 @@ use std::{
 };
 
 use admin_support::Instance;
+use port::Reserved;
 use serde_json::{Value, json};
 use switchback::{config::AdminAddress, control::lifecycle::Phase};
 
@@ -130,9 +133,8 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn nobody_there_is_3() {
-    // A port that was free a moment ago.
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    for admin in [format!("http://{free}"), "unix:/nonexistent/switchback.sock".to_owned()] {
+    let nobody = Reserved::any();
+    for admin in [format!("http://{}", nobody.address), "unix:/nonexistent/switchback.sock".to_owned()] {
         for arguments in [&["status"][..], &["health"], &["switch", "shop", "green"]] {
             let alone = switchback(&[arguments, &["--admin", &admin]].concat());
             assert_eq!(code(&alone), 3, "{alone:?}");

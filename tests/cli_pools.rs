@@ -2,9 +2,14 @@
 
 mod admin_support;
 
-use std::process::{Command, Output};
+use std::{
+    fs::File,
+    io::Read,
+    process::{Child, Command, Output, Stdio},
+};
 
 use admin_support::Instance;
+use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
 
 const BLUE: &str = "127.0.0.1:9001";
@@ -90,6 +95,83 @@ fn a_drain_that_does_not_end_in_time_is_1_and_in_force() {
         "{said}{complaint}"
     );
     assert_eq!(instance.get("/v1/pools/blue").json()["endpoints"][0]["state"], json!("draining"));
+    instance.occupy("blue", false);
+}
+
+/// A terminal, and the side of it that a program writes to.
+fn terminal() -> (File, Stdio) {
+    let ours = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    pty::grantpt(&ours).expect("our own terminal");
+    pty::unlockpt(&ours).expect("our own terminal");
+    let name = pty::ptsname(&ours, Vec::new()).expect("it has a name");
+    let name = name.into_string().expect("a path of the system's");
+    let theirs = File::options().read(true).write(true).open(name).expect("the terminal's other side");
+    (ours.into(), theirs.into())
+}
+
+/// Starts a drain of blue that waits, on a terminal.
+fn draining_on_a_terminal(instance: &Instance, arguments: &[&str]) -> (Child, File) {
+    let (shown, stderr) = terminal();
+    let child = Command::new(env!("CARGO_BIN_EXE_switchback"))
+        .args(["drain", "blue", BLUE, "--wait", "--admin", &instance.url()])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .expect("the binary starts");
+    (child, shown)
+}
+
+/// Reads what a terminal shows until it ends in a text; answers all of it.
+fn read_until(shown: &mut File, end: &str) -> String {
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    while !text.ends_with(end) {
+        let read = shown.read(&mut buffer).expect("the command writes on");
+        text.push_str(std::str::from_utf8(&buffer[..read]).expect("it writes UTF-8"));
+    }
+    text
+}
+
+/// What a terminal shows until nobody writes to it any more.
+fn rest(shown: &mut File) -> String {
+    let mut bytes = Vec::new();
+    // Its end is an error to whoever reads: the other side is closed.
+    shown.read_to_end(&mut bytes).ok();
+    String::from_utf8(bytes).expect("it writes UTF-8")
+}
+
+#[test]
+fn who_looks_on_sees_what_is_left_of_a_drain() {
+    let instance = Instance::start();
+    instance.occupy("blue", true);
+    let (child, mut shown) = draining_on_a_terminal(&instance, &["--deadline", "10m"]);
+    let left = " s left at most";
+    let line = read_until(&mut shown, left);
+    let line = line.strip_prefix("\r\x1b[K1 in flight, 0 of them streams, ").expect(&line);
+    let seconds = line.strip_suffix(left).and_then(|seconds| seconds.parse::<u32>().ok());
+    assert!(seconds.is_some_and(|seconds| (500..=600).contains(&seconds)), "{line}");
+    let next = read_until(&mut shown, left);
+    assert!(next.starts_with("\r\x1b[K1 in flight"), "the next takes its line: {next:?}");
+    instance.occupy("blue", false);
+    let erased = rest(&mut shown);
+    assert!(erased.ends_with("\r\x1b[K") && !erased.contains('\n'), "nothing stays of it: {erased:?}");
+    let output = child.wait_with_output().expect("our own child");
+    let said = String::from_utf8(output.stdout).expect("it prints UTF-8");
+    assert!(output.status.success() && said.ends_with("\nnothing is in flight there\n"), "{said}");
+}
+
+#[test]
+fn a_script_is_shown_no_progress_on_a_terminal_either() {
+    let instance = Instance::start();
+    instance.occupy("blue", true);
+    // Longer than what is left is first shown after.
+    let (child, mut shown) = draining_on_a_terminal(&instance, &["--json", "--timeout", "700ms"]);
+    let told = rest(&mut shown);
+    assert!(told.contains("still in flight") && !told.contains('\x1b'), "{told:?}");
+    let output = child.wait_with_output().expect("our own child");
+    let change: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((output.status.code(), &change["drained"]), (Some(1), &json!(false)));
     instance.occupy("blue", false);
 }
 

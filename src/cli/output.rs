@@ -188,7 +188,7 @@ fn endpoints(pools: &Value) -> String {
             rows.push(vec![
                 text(&pool["name"]),
                 text(&endpoint["address"]),
-                text(&endpoint["state"]),
+                state(endpoint),
                 endpoint["in_flight"].to_string(),
                 endpoint["requests"]["total"].to_string(),
                 endpoint["requests"]["5xx"].to_string(),
@@ -199,6 +199,14 @@ fn endpoints(pools: &Value) -> String {
         }
     }
     table(&["POOL", "ENDPOINT", "STATE", "IN FLIGHT", "REQUESTS", "5XX"], &rows)
+}
+
+/// The state of an endpoint in a word; of one that drains also what its probes say: whether it can come back.
+fn state(endpoint: &Value) -> String {
+    match (endpoint["state"].as_str(), endpoint["health"]["state"].as_str()) {
+        (Some("draining"), Some(health)) => format!("draining, {health}"),
+        _ => text(&endpoint["state"]),
+    }
 }
 
 fn routes(routes: &Value) -> String {
@@ -262,6 +270,14 @@ mod tests {
         assert_eq!(change(&answer), "shop would be blue=90 green=10 (is blue=95 green=5)\n");
         answer["changed"] = json!(false);
         assert_eq!(change(&answer), "shop: nothing to change, it is at blue=90 green=10\n");
+    }
+
+    #[test]
+    fn of_what_drains_its_health_is_said_too() {
+        let of = |state: &str, health: Value| super::state(&json!({"state": state, "health": health}));
+        assert_eq!(of("draining", json!({"state": "unhealthy"})), "draining, unhealthy");
+        assert_eq!(of("draining", Value::Null), "draining");
+        assert_eq!(of("available", json!({"state": "healthy"})), "available");
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::{
 use crate::{
     model::adaptive::Sample,
     routing::table::Table,
-    telemetry::causes::TimeoutKind,
     upstream::{connections::Place, drain::Kind, gate::Limit, waiting::Granted},
 };
 
@@ -53,7 +52,8 @@ async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted,
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(granted) = waiting.poll(cx) {
-                return Poll::Ready(Ok(granted));
+                // What became free at the deadline, as its request was cut, is no place for another one.
+                return Poll::Ready(in_time(request).map(|()| granted));
             }
             if !downstream.deadline.poll_at(cx, until.min(look_at)) {
                 return Poll::Pending;
@@ -61,7 +61,7 @@ async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted,
             if until <= clock::now() {
                 let is_over = due.is_some_and(|due| due <= clock::now());
                 return Poll::Ready(Err(if is_over {
-                    Failure::TimedOut(TimeoutKind::Request)
+                    Failure::WaitedTooLong
                 } else {
                     shed(Limit::PendingTimeout)
                 }));
@@ -69,13 +69,21 @@ async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted,
             if downstream.is_reset() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            if request.lease.drain.is_over() {
-                return Poll::Ready(Err(Failure::Drained { kind: Kind::Request, wrote: false }));
+            if let Err(failure) = in_time(request) {
+                return Poll::Ready(Err(failure));
             }
             look_at = clock::now() + LOOK;
         }
     })
     .await
+}
+
+/// Refuses to go on with a request of which nothing was sent yet, if its endpoint's drain lets none go on.
+pub(super) fn in_time(request: &Request) -> Result<(), Failure> {
+    match request.lease.drain.is_over() {
+        true => Err(Failure::Drained { kind: Kind::Request, wrote: false }),
+        false => Ok(()),
+    }
 }
 
 /// When a new connection is too old for another request: its pool's `max_age` from now, less up to a tenth at random,

@@ -155,14 +155,15 @@ async fn connect(
             if downstream.is_reset() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            if request.lease.drain.is_over() {
-                return Poll::Ready(Err(Failure::Drained { kind: Kind::Request, wrote: false }));
+            if let Err(failure) = admission::in_time(request) {
+                return Poll::Ready(Err(failure));
             }
             look_at = clock::now() + LOOK;
         }
     })
     .await;
     let ready = connected.and_then(|stream| {
+        admission::in_time(request)?;
         prepare(&stream).map_err(Failure::UpstreamUnreachable)?;
         let good_until = admission::good_until(downstream, request);
         Ok(Connection { stream, reused: false, good_until, epoch, place })

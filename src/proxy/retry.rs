@@ -45,6 +45,9 @@ pub(super) enum Failure {
     /// The upstream has used up one of its times.
     #[error("{}", told(*.0))]
     TimedOut(TimeoutKind),
+    /// The route's time was over while the request waited for a connection at a cap of ours. Nothing was sent.
+    #[error("{}", told(TimeoutKind::Request))]
+    WaitedTooLong,
     /// The pool is at a limit. Nothing was sent.
     #[error("too many requests for this pool: {limit} is reached", limit = .0.name())]
     Shed(Limit),
@@ -90,7 +93,7 @@ impl Failure {
             | Self::UpstreamTruncated => Some(502),
             Self::OutOfDescriptors | Self::Drained { .. } | Self::Shed(_) => Some(503),
             Self::UpstreamStatus(status) => Some(*status),
-            Self::TimedOut(_) => Some(504),
+            Self::TimedOut(_) | Self::WaitedTooLong => Some(504),
             Self::ClientStalledSending => Some(408),
             Self::ClientMalformed(_) => Some(400),
             Self::ClientBodyTooLarge => Some(413),
@@ -100,7 +103,11 @@ impl Failure {
 
     /// Whether the endpoint is to blame.
     pub(super) fn is_upstream(&self) -> bool {
-        matches!(self, Self::UpstreamStatus(_)) || matches!(self.status(), Some(502 | 504))
+        match self {
+            Self::UpstreamStatus(_) => true,
+            Self::WaitedTooLong => false,
+            _ => matches!(self.status(), Some(502 | 504)),
+        }
     }
 
     /// Whether the endpoint is the worse for it. A connection that ends while it is idle says nothing about it, and
@@ -113,7 +120,9 @@ impl Failure {
             Self::TimedOut(TimeoutKind::Request) => request_read,
             Self::TimedOut(_) => true,
             // What its status says of the endpoint is counted as an answer.
-            Self::UpstreamStatus(_) | Self::Drained { .. } | Self::OutOfDescriptors | Self::Shed(_) => false,
+            Self::UpstreamStatus(_) => false,
+            // Limits of ours: the endpoint was not even asked.
+            Self::Drained { .. } | Self::OutOfDescriptors | Self::Shed(_) | Self::WaitedTooLong => false,
             Self::ClientGone
             | Self::ClientStalledReading
             | Self::ClientStalledSending
@@ -139,7 +148,8 @@ impl Failure {
             | Self::TimedOut(_)
             | Self::Drained { .. }
             | Self::OutOfDescriptors
-            | Self::Shed(_) => false,
+            | Self::Shed(_)
+            | Self::WaitedTooLong => false,
         }
     }
 
@@ -147,6 +157,7 @@ impl Failure {
     pub(super) fn timeout(&self) -> Option<TimeoutKind> {
         match self {
             Self::TimedOut(kind) => Some(*kind),
+            Self::WaitedTooLong => Some(TimeoutKind::Request),
             Self::ClientStalledReading => Some(TimeoutKind::ClientWrite),
             Self::ClientStalledSending => Some(TimeoutKind::ClientBody),
             _ => None,
@@ -292,9 +303,21 @@ mod tests {
             (Failure::UpstreamTruncated, GET, Stands),
             (Failure::UpstreamMalformed(String::new()), GET, Stands),
             (Failure::Shed(Limit::PendingTimeout), GET, Stands),
+            (Failure::WaitedTooLong, GET, Stands),
             (Failure::ClientGone, GET, Stands),
         ] {
             assert_eq!(judge(&failure, case), verdict, "{failure:?} {case:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_endpoint_had_a_part_in_is_held_against_it() {
+        let blamed = |failure: Failure, request_read| failure.counts_against_endpoint(request_read);
+        assert!(blamed(Failure::TimedOut(TimeoutKind::Request), true));
+        assert!(!blamed(Failure::TimedOut(TimeoutKind::Request), false), "its client was slow, perhaps");
+        for ours in [Failure::WaitedTooLong, Failure::Shed(Limit::MaxPending), Failure::OutOfDescriptors] {
+            assert!(!ours.is_upstream() && !ours.is_client(), "{ours:?}");
+            assert!(!blamed(ours, true));
         }
     }
 }

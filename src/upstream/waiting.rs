@@ -135,3 +135,81 @@ impl Drop for Waiting {
         drop(self.handed.borrow_mut().take());
     }
 }
+
+#[cfg(not(switchback_loom))]
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, task::Waker};
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{model::name::Name, telemetry::registry::Registry as Series, upstream::registry::Registry};
+
+    /// An endpoint that may have one connection.
+    fn endpoint(upstreams: &mut Upstreams, address: SocketAddr) -> Rc<LocalEndpoint> {
+        let series = Series::default();
+        let name = Name::new("app").unwrap();
+        let endpoint = Registry::default().endpoint(&name, address, false, &series);
+        endpoint.places.cap(Some(1));
+        upstreams.local(&endpoint)
+    }
+
+    /// Its connection, in use, and the other end of it.
+    async fn connected(listener: &TcpListener, endpoint: &LocalEndpoint) -> (Connection, TcpStream) {
+        let place = Place::take(endpoint.shared()).expect("it is the first");
+        let stream = TcpStream::connect(endpoint.address).await.unwrap();
+        let epoch = endpoint.drain.epoch();
+        let (other, _) = listener.accept().await.unwrap();
+        (Connection { stream, reused: false, good_until: None, epoch, place }, other)
+    }
+
+    fn poll(waiting: &mut Waiting) -> Poll<Granted> {
+        waiting.poll(&Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_handed_over_before_a_drain_is_a_place_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut upstreams = Upstreams::default();
+        let endpoint = endpoint(&mut upstreams, listener.local_addr().unwrap());
+        for drains in [0, 1, 3] {
+            let (connection, mut other) = connected(&listener, &endpoint).await;
+            let mut waiting = upstreams.wait(&endpoint, 1, false).unwrap();
+            assert!(poll(&mut waiting).is_pending());
+            endpoint.give(connection, Instant::now(), Duration::from_secs(60), 10);
+            // Drained; drained, undrained and drained again; before the request has its turn.
+            for change in 0..drains {
+                if change % 2 == 0 { endpoint.drain.begin() } else { endpoint.drain.end() }
+            }
+            let granted = poll(&mut waiting);
+            assert_eq!(endpoint.places.taken(), 1, "whatever it is, it holds the only place");
+            match &granted {
+                Poll::Ready(Granted::Connection(connection)) => assert!(drains == 0 && connection.reused),
+                Poll::Ready(Granted::Place(_)) => {
+                    assert!(drains > 0);
+                    assert_eq!(other.read(&mut [0]).await.unwrap(), 0, "the connection was closed");
+                }
+                Poll::Pending => panic!("it was handed a connection"),
+            }
+            drop((granted, waiting));
+            assert_eq!((endpoint.places.taken(), endpoint.places.waiting()), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_to_one_that_went_away_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut upstreams = Upstreams::default();
+        let endpoint = endpoint(&mut upstreams, listener.local_addr().unwrap());
+        let (connection, mut other) = connected(&listener, &endpoint).await;
+        let waiting = upstreams.wait(&endpoint, 1, false).unwrap();
+        endpoint.give(connection, Instant::now(), Duration::from_secs(60), 10);
+        drop(waiting);
+        assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!((endpoint.places.taken(), endpoint.places.waiting()), (0, 0));
+    }
+}

@@ -11,12 +11,12 @@ mod services;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
 };
 
 use self::{
     dns::NameServer,
-    support::{Setup, Switchback, Upstream, wait_for, wait_until},
+    support::{Reserved, Setup, Switchback, Upstream, wait_for, wait_until},
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
@@ -31,10 +31,11 @@ impl Machines {
     /// Each answers with its own address.
     fn start(count: u8) -> Self {
         let addresses: Vec<IpAddr> = (1..=count).map(|last| IpAddr::from([127, 0, 9, last])).collect();
-        let port = wait_for("a port is free on all addresses", || free_port(&addresses));
-        let upstreams = addresses.iter().map(|ip| {
-            let text = ip.to_string();
-            Upstream::start_at(SocketAddr::new(*ip, port), move |exchange| {
+        let ports = wait_for("a port is free on all addresses", || same_port(&addresses));
+        let port = ports[0].address.port();
+        let upstreams = ports.into_iter().map(|port| {
+            let text = port.address.ip().to_string();
+            Upstream::start_on(port, move |exchange| {
                 exchange.body();
                 exchange.send(&support::upstream::response(200, text.as_bytes()));
             })
@@ -51,12 +52,12 @@ impl Machines {
     }
 }
 
-fn free_port(addresses: &[IpAddr]) -> Option<u16> {
-    let first = TcpListener::bind((addresses[0], 0)).ok()?;
-    let port = first.local_addr().ok()?.port();
-    let others: Option<Vec<_>> =
-        addresses[1..].iter().map(|ip| TcpListener::bind((*ip, port)).ok()).collect();
-    others.map(|_| port)
+/// The same port on each of these addresses.
+fn same_port(addresses: &[IpAddr]) -> Option<Vec<Reserved>> {
+    let first = Reserved::at((addresses[0], 0).into()).ok()?;
+    let port = first.address.port();
+    let others = addresses[1..].iter().map(|ip| Reserved::at((*ip, port).into()).ok());
+    std::iter::once(Some(first)).chain(others).collect()
 }
 
 /// Switchback with pool `app` of these endpoints, asking this server.

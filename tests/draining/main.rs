@@ -6,6 +6,7 @@ mod support;
 mod requests;
 mod retired;
 mod streams;
+mod waiting;
 
 use serde_json::Value;
 use support::{Switchback, Upstream};

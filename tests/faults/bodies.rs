@@ -3,8 +3,8 @@
 use std::{thread, time::Duration};
 
 use crate::{
-    counted, refused_address,
-    support::{Setup, Switchback, Upstream, pattern, upstream::response},
+    counted,
+    support::{Reserved, Setup, Switchback, Upstream, pattern, upstream::response},
     with_body,
 };
 
@@ -111,10 +111,10 @@ fn a_body_over_the_limit_is_not_sent_twice() {
 #[test]
 fn a_refused_connection_costs_no_body_however_long() {
     let body = pattern(3 << 20, 10);
-    let upstream = Upstream::echo();
+    let (upstream, refusing) = (Upstream::echo(), Reserved::any());
     let config = Setup::new().toml(&[&upstream]).replace(
         "endpoints = [",
-        &format!("balance = \"round_robin\"\nendpoints = [\"{}\", ", refused_address()),
+        &format!("balance = \"round_robin\"\nendpoints = [\"{}\", ", refusing.address),
     );
     let switchback = Switchback::start(&config);
     for _ in 0..2 {

@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    rc::Rc,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,11 +19,13 @@ use std::{
 
 use crate::{
     counted,
-    support::{Client, PATIENCE, Setup, Switchback, Upstream, is_long, seeded, wait_for},
+    support::{Client, PATIENCE, Reserved, Setup, Switchback, Upstream, is_long, seeded},
 };
 
 /// Set, to the address it listens on, for the process that is to serve.
 const SERVE: &str = "SWITCHBACK_TEST_SERVE";
+/// What it says when it does.
+const LISTENING: &str = "it listens";
 const ENDPOINTS: usize = 4;
 const CLIENTS: u64 = 8;
 
@@ -31,16 +34,21 @@ type Processed = Arc<Mutex<HashMap<u64, u32>>>;
 
 /// An application in a process of its own. It is killed when it is dropped.
 struct Application {
-    address: SocketAddr,
+    /// Where it listens; it stays its own while it is dead.
+    port: Rc<Reserved>,
     child: Child,
     reading: Option<thread::JoinHandle<()>>,
 }
 
 impl Application {
-    fn start(address: SocketAddr, processed: &Processed) -> Self {
+    fn start(processed: &Processed) -> Self {
+        Self::start_on(Rc::new(Reserved::any()), processed)
+    }
+
+    fn start_on(port: Rc<Reserved>, processed: &Processed) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "killed::an_application_is_a_process_that_can_be_killed", "--nocapture"])
-            .env(SERVE, address.to_string())
+            .env(SERVE, port.address.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -51,16 +59,21 @@ impl Application {
         let reading = thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 // The test framework's own words come before, on the same line perhaps.
-                if let Some((_, address)) = line.split_once("listening on ") {
-                    listening.send(address.parse().expect("an address")).ok();
+                if line.ends_with(LISTENING) {
+                    listening.send(()).ok();
                 } else if let Some(id) = line.strip_prefix("processed ") {
                     let id = id.parse().expect("a number");
                     *processed.lock().expect("no panic holds it").entry(id).or_default() += 1;
                 }
             }
         });
-        let address = heard.recv_timeout(PATIENCE).expect("the application listens");
-        Self { address, child, reading: Some(reading) }
+        heard.recv_timeout(PATIENCE).expect("the application listens");
+        Self { port, child, reading: Some(reading) }
+    }
+
+    /// Starts it again where it was.
+    fn restart(&mut self, processed: &Processed) {
+        *self = Self::start_on(Rc::clone(&self.port), processed);
     }
 
     /// Kills it; what it had told by then has been read when this returns.
@@ -81,8 +94,8 @@ impl Drop for Application {
 
 /// Serves until it is killed.
 fn serve_forever(address: &str) -> ! {
-    let listener = wait_for("the address is free", || TcpListener::bind(address).ok());
-    println!("listening on {}", listener.local_addr().expect("bound"));
+    let listener = TcpListener::bind(address).expect("its port is held for it");
+    println!("{LISTENING}");
     loop {
         if let Ok((stream, _)) = listener.accept() {
             thread::spawn(move || serve(stream));
@@ -124,16 +137,15 @@ fn an_application_is_a_process_that_can_be_killed() {
         serve_forever(&address);
     }
     let processed = Processed::default();
-    let mut application = Application::start("127.0.0.1:0".parse().expect("an address"), &processed);
-    let address = application.address;
+    let mut application = Application::start(&processed);
+    let address = application.port.address;
     let mut client = Client::connect(address);
     assert_eq!(client.exchange("POST /7 HTTP/1.1\r\nContent-Length: 0\r\n\r\n").whole().text(), "/7");
     application.kill();
     assert_eq!(processed.lock().expect("no panic holds it").get(&7), Some(&1));
     assert!(TcpStream::connect(address).is_err(), "it is dead");
-    let mut again = Application::start(address, &processed);
-    assert_eq!(again.address, address, "it comes back where it was");
-    again.kill();
+    application.restart(&processed);
+    assert!(TcpStream::connect(address).is_ok(), "it comes back where it was");
 }
 
 /// What the clients saw.
@@ -185,7 +197,7 @@ fn kill_in_turn(applications: &mut [Application], processed: &Processed, rng: &m
         let application = &mut applications[killed % ENDPOINTS];
         application.kill();
         thread::sleep(Duration::from_millis(rng.u64(..200)));
-        *application = Application::start(application.address, processed);
+        application.restart(processed);
         killed += 1;
     }
     killed
@@ -195,10 +207,9 @@ fn kill_in_turn(applications: &mut [Application], processed: &Processed, rng: &m
 fn killed_without_a_drain_no_get_fails_and_no_post_is_doubled() {
     let mut rng = seeded("killed");
     let processed = Processed::default();
-    let anywhere = "127.0.0.1:0".parse().expect("an address");
-    let mut applications: Vec<_> = (0..ENDPOINTS).map(|_| Application::start(anywhere, &processed)).collect();
+    let mut applications: Vec<_> = (0..ENDPOINTS).map(|_| Application::start(&processed)).collect();
     let nobody = Upstream::ok();
-    let addresses: Vec<_> = applications.iter().map(|one| one.address.to_string()).collect();
+    let addresses: Vec<_> = applications.iter().map(|one| one.port.address.to_string()).collect();
     let config = Setup::new().global("workers = 2").toml(&[&nobody]);
     let switchback =
         Switchback::start(&config.replace(&nobody.address.to_string(), &addresses.join("\", \"")));

@@ -15,8 +15,6 @@ mod repeats;
 mod timeouts;
 mod upstreams;
 
-use std::net::{SocketAddr, TcpListener};
-
 use support::Switchback;
 
 /// A GET of a target.
@@ -40,10 +38,4 @@ fn counted(switchback: &Switchback, metric: &str, labels: &[&str]) -> u64 {
     assert!(series.peek().is_some(), "no metric {metric} in\n{metrics}");
     let of_labels = series.filter(|line| labels.iter().all(|label| line.contains(label)));
     of_labels.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
-/// An address where nobody listens.
-fn refused_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener")
 }

@@ -9,9 +9,11 @@ use std::{
 };
 
 use crate::{
-    counted, get, refused_address,
+    counted, get,
     support::{
-        Setup, Switchback, Upstream, pattern,
+        Reserved, Setup, Switchback, Upstream,
+        config::split_over,
+        pattern,
         upstream::{OK, response},
     },
     with_body,
@@ -108,43 +110,18 @@ fn a_single_endpoint_is_tried_again_after_a_pause() {
     assert!(counted(&switchback, "switchback_endpoint_retries_total", &[]) >= 1);
 }
 
-/// A split by key over three pools, the first of which can't be reached.
-fn keyed(blue: &str, green: &Upstream, red: &Upstream) -> String {
-    format!(
-        r#"
-workers = 1
-[admin]
-listen = "127.0.0.1:0"
-[[listener]]
-name = "web"
-listen = "127.0.0.1:0"
-[pool.blue]
-endpoints = ["{blue}"]
-[pool.green]
-endpoints = ["{}"]
-[pool.red]
-endpoints = ["{}"]
-[split.main]
-weights = {{ blue = 80, green = 10, red = 10 }}
-key = {{ header = "user" }}
-[[route]]
-name = "all"
-path = "/"
-split = "main"
-"#,
-        green.address, red.address
-    )
-}
-
 #[test]
 fn a_keyed_request_goes_to_its_keys_next_best() {
     let (green, red) =
         (Upstream::answering(response(200, b"green")), Upstream::answering(response(200, b"red")));
-    let refused = refused_address().to_string();
+    // The first pool can't be reached.
+    let blue = Reserved::any();
+    let pools = [("blue", 80, blue.address), ("green", 10, green.address), ("red", 10, red.address)];
+    let file = split_over(1, &pools, "key = { header = \"user\" }");
     let mut homes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     // Two instances, so that no memory of one explains it; few enough requests for the reserve of retries.
     for _ in 0..2 {
-        let switchback = Switchback::start(&keyed(&refused, &green, &red));
+        let switchback = Switchback::start(&file);
         for user in 0..12 {
             let answer = switchback.client().exchange(get("/", &format!("User: u{user}\r\n"))).whole();
             assert_eq!(answer.status, 200, "{answer:?}");

@@ -9,8 +9,10 @@ use std::{
 };
 
 use crate::{
-    counted, get, refused_address,
-    support::{Client, Setup, Switchback, Upstream, pattern, upstream::response, wait_for, wait_until},
+    counted, get,
+    support::{
+        Client, Reserved, Setup, Switchback, Upstream, pattern, upstream::response, wait_for, wait_until,
+    },
     with_body,
 };
 
@@ -166,7 +168,7 @@ fn check(name: &str, faulty: SocketAddr, request: &[u8], expected: Seen, counts:
 #[test]
 fn refused() {
     let counts = Counts { connect_failures: 3, retries: 2, ..Counts::default() };
-    check("refused", refused_address(), get("/", "").as_bytes(), Seen::Status(502, ""), counts);
+    check("refused", Reserved::any().address, get("/", "").as_bytes(), Seen::Status(502, ""), counts);
 }
 
 #[test]

@@ -1,30 +1,23 @@
 //! When an attempt is repeated, and when it must not be.
 
 use std::{
-    net::TcpListener,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use crate::{
     get,
-    support::{Setup, Switchback, Upstream, upstream::OK, wait_until},
+    support::{Reserved, Setup, Switchback, Upstream, upstream::OK, wait_until},
 };
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi";
 
-/// An address where nobody listens.
-fn refused_address() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener")
-}
-
 #[test]
 fn a_refused_connection_goes_to_the_other_endpoint() {
-    let upstream = Upstream::ok();
+    let (upstream, refusing) = (Upstream::ok(), Reserved::any());
     let config = Setup::new().toml(&[&upstream]).replace(
         "endpoints = [",
-        &format!("balance = \"round_robin\"\nendpoints = [\"{}\", ", refused_address()),
+        &format!("balance = \"round_robin\"\nendpoints = [\"{}\", ", refusing.address),
     );
     let switchback = Switchback::start(&config);
     let mut client = switchback.client();
@@ -38,10 +31,9 @@ fn a_refused_connection_goes_to_the_other_endpoint() {
 
 #[test]
 fn a_connection_refused_by_all_is_502() {
-    let upstream = Upstream::ok();
-    let config = Setup::new()
-        .toml(&[&upstream])
-        .replace(&upstream.address.to_string(), &refused_address().to_string());
+    let (upstream, refusing) = (Upstream::ok(), Reserved::any());
+    let config =
+        Setup::new().toml(&[&upstream]).replace(&upstream.address.to_string(), &refusing.address.to_string());
     let switchback = Switchback::start(&config);
     let mut client = switchback.client();
     for request in [get("/", ""), POST.to_owned()] {

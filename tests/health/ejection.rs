@@ -9,8 +9,10 @@ use std::{
 };
 
 use crate::{
-    endpoint, free_address, get, pool, state,
-    support::{Client, Setup, Switchback, Upstream, config::blue_green, upstream::response, wait_until},
+    endpoint, get, pool, state,
+    support::{
+        Client, Reserved, Setup, Switchback, Upstream, config::blue_green, upstream::response, wait_until,
+    },
     wait_state,
 };
 
@@ -123,7 +125,8 @@ fn of_a_pool_at_most_the_share_is_out_but_one_always_may_be() {
 #[test]
 fn an_endpoint_that_refuses_connections_is_ejected_and_no_request_fails() {
     let good = Application::start("good", 200);
-    let refusing = free_address();
+    let port = Reserved::any();
+    let refusing = port.address;
     let keys = "eject = { consecutive_5xx = 0 }";
     let config = Setup::new().pool(keys).toml(&[&good.upstream]);
     let config = config.replace("endpoints = [", &format!("endpoints = [\"{refusing}\", "));

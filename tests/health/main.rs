@@ -8,8 +8,9 @@ mod grpc;
 mod probes;
 mod processes;
 mod readiness;
+mod warming;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use serde_json::Value;
 use support::{Switchback, wait_until};
@@ -44,10 +45,4 @@ fn state(switchback: &Switchback, address: SocketAddr) -> String {
 
 fn wait_state(switchback: &Switchback, address: SocketAddr, wanted: &str) {
     wait_until(&format!("endpoint {address} is {wanted}"), || state(switchback, address) == wanted);
-}
-
-/// A port where nobody listens at the moment.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener")
 }

@@ -1,7 +1,7 @@
 //! What an HTTP or TCP probe asks, and which answers it takes for good.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU16, AtomicUsize, Ordering},
@@ -10,8 +10,10 @@ use std::{
 };
 
 use crate::{
-    endpoint, fast, free_address, get, state,
-    support::{Setup, Switchback, Upstream, message::Head, upstream::response, wait_for, wait_until},
+    endpoint, fast, get, state,
+    support::{
+        Reserved, Setup, Switchback, Upstream, message::Head, upstream::response, wait_for, wait_until,
+    },
     wait_state,
 };
 
@@ -163,13 +165,13 @@ fn what_does_not_answer_or_answers_garbage_is_told_apart() {
             exchange.send(byte);
         }
     });
-    let refusing = free_address();
+    let refusing = Reserved::any();
     for (address, result) in [
         (silent.0, "timed_out"),
         (garbage.address, "malformed"),
         (endless.address, "malformed"),
         (dripping.address, "timed_out"),
-        (refusing, "unreachable"),
+        (refusing.address, "unreachable"),
     ] {
         let config = Setup::new().pool(&fast(r#"http = "/""#)).toml(&[&garbage]);
         let config = config.replace(&garbage.address.to_string(), &address.to_string());
@@ -257,9 +259,9 @@ fn what_comes_unasked_on_a_kept_connection_answers_no_probe() {
 #[test]
 fn a_tcp_probe_asks_for_a_connection_alone_and_the_port_can_be_another() {
     let application = Upstream::ok();
-    let beside = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address: SocketAddr = beside.local_addr().expect("it is bound");
-    let probe = format!("tcp = true, port = {}", address.port());
+    let port = Reserved::any();
+    let beside = TcpListener::bind(port.address).expect("nobody listens there");
+    let probe = format!("tcp = true, port = {}", port.address.port());
     let switchback = Setup::new().pool(&fast(&probe)).start(&application);
     wait_state(&switchback, application.address, "available");
     assert_eq!(application.connections().len(), 0, "the application itself is not asked");
@@ -294,4 +296,45 @@ fn an_endpoint_that_is_down_is_asked_at_its_own_interval() {
         std::thread::yield_now();
     }
     assert_eq!(upstream.requests(), asked, "the next probe is a minute away");
+}
+
+#[test]
+fn probes_go_on_while_an_endpoint_drains_and_its_health_is_shown() {
+    let health = [status(200), status(200)];
+    let upstreams = [application(0, &health[0]), application(1, &health[1])];
+    let switchback =
+        Setup::new().pool(&fast(r#"http = "/healthz""#)).start_all(&[&upstreams[0], &upstreams[1]]);
+    upstreams.iter().for_each(|upstream| wait_state(&switchback, upstream.address, "available"));
+    let address = upstreams[0].address;
+    let change = |act: &str| {
+        let path = format!("/v1/pools/app/endpoints/{address}/{act}");
+        assert_eq!(switchback.admin("POST", &path, "").status, 200);
+    };
+    let wait_health = |wanted: &str| {
+        wait_until(wanted, || endpoint(&switchback, address)["health"]["state"] == wanted);
+        assert_eq!(state(&switchback, address), "draining", "that comes first");
+    };
+    change("drain");
+    let asked = upstreams[0].requests();
+    wait_until("it is probed on", || upstreams[0].requests() > asked + 5);
+    wait_health("healthy");
+    health[0].store(500, Ordering::SeqCst);
+    wait_health("unhealthy");
+    assert_eq!(endpoint(&switchback, address)["health"]["last"]["detail"], "it answered 500");
+
+    // Nobody sends to what is not well only because it drains no longer.
+    change("undrain");
+    assert_eq!(state(&switchback, address), "unhealthy");
+    let mut client = switchback.client();
+    let mut served = move || client.exchange(get("/")).whole().text();
+    assert!((0..50).all(|_| served() == "1"));
+
+    // It becomes well while it drains, and so is there from the undrain on.
+    change("drain");
+    health[0].store(200, Ordering::SeqCst);
+    wait_health("healthy");
+    assert!((0..50).all(|_| served() == "1"));
+    change("undrain");
+    assert_eq!(state(&switchback, address), "available");
+    assert!((0..100).any(|_| served() == "0"));
 }

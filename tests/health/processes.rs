@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    fast, free_address, get,
-    support::{Setup, Switchback, Upstream, upstream::OK, wait_until},
+    fast, get,
+    support::{Reserved, Setup, Switchback, Upstream, upstream::OK, wait_until},
     wait_state,
 };
 
@@ -53,7 +53,8 @@ fn the_application() {
 
 #[test]
 fn a_killed_process_is_seen_and_a_restarted_one_serves_again() {
-    let addresses = [free_address(), free_address()];
+    let ports = [Reserved::any(), Reserved::any()];
+    let addresses = ports.each_ref().map(|port| port.address);
     let mut processes = addresses.map(Process::start);
     let beside = Upstream::ok();
     let retries = "retries = { attempts = 2, budget = 1.0 }"; // of the few requests here most meet a dead endpoint

@@ -11,7 +11,11 @@ use std::{
 
 use crate::{
     GET, asking, assert_all_returned, assert_shed, holding, pending, shed,
-    support::{Client, Setup, Upstream, upstream::OK, wait_until},
+    support::{
+        Client, Setup, Upstream,
+        upstream::{OK, response},
+        wait_until,
+    },
 };
 
 #[test]
@@ -106,6 +110,45 @@ fn the_queue_is_bounded_and_so_is_the_wait() {
     held.let_go(1);
     assert_eq!(first.join().unwrap().status, 200);
     assert_eq!(upstream.requests(), 1);
+    assert_all_returned(&switchback);
+}
+
+/// The cap is ours: an endpoint that was not even asked is not the worse for it.
+#[test]
+fn a_routes_time_that_ends_within_the_wait_is_not_held_against_the_endpoint() {
+    let (upstream, held) = holding();
+    let failing = Upstream::answering(response(500, b""));
+    let switchback = Setup::new()
+        .pool("max_connections = 1\npending_timeout = \"15s\"\neject = { consecutive_gateway_failures = 2 }")
+        .tables(&format!(
+            "[[route]]\nname = \"hasty\"\npath = \"/hasty\"\npool = \"app\"\ntimeout = \"100ms\"\n\
+             [pool.failing]\nendpoints = [\"{}\"]\neject = {{ consecutive_5xx = 1 }}\n\
+             [[route]]\nname = \"failing\"\npath = \"/failing\"\npool = \"failing\"\n",
+            failing.address
+        ))
+        .start(&upstream);
+    let first = asking(&switchback);
+    wait_until("the only connection is in use", || held.count() == 1);
+    let mut client = switchback.client();
+    for _ in 0..5 {
+        let answer = client.exchange("GET /hasty HTTP/1.1\r\nHost: a.example\r\n\r\n").whole();
+        assert!(answer.status == 504 && answer.text().contains("timeout: the request"), "{answer:?}");
+    }
+    let metrics = switchback.metrics();
+    let timeouts = "switchback_route_timeouts_total{route=\"hasty\",kind=\"request\"} 5\n";
+    assert!(metrics.contains(timeouts), "{metrics}");
+    // Whoever decides on ejections has looked at everything before when it ejects this one.
+    assert_eq!(client.exchange("GET /failing HTTP/1.1\r\nHost: a.example\r\n\r\n").whole().status, 500);
+    let ejections = |pool: &str| {
+        let shown = switchback.admin("GET", &format!("/v1/pools/{pool}"), "").text();
+        let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        shown["endpoints"][0]["ejections"].as_u64().expect("a count")
+    };
+    wait_until("the failing endpoint is ejected", || ejections("failing") == 1);
+    assert_eq!((ejections("app"), upstream.requests()), (0, 1));
+    held.let_go(2);
+    assert_eq!(first.join().unwrap().status, 200);
+    assert_eq!(client.exchange(GET).whole().status, 200);
     assert_all_returned(&switchback);
 }
 

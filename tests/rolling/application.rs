@@ -8,24 +8,27 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    rc::Rc,
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
-use crate::support::wait_until;
+use crate::support::Reserved;
 
 /// Tells the process of this test binary to serve: `ADDRESS JOURNAL SEED`.
 const ROLE: &str = "SWITCHBACK_TEST_APPLICATION";
-/// What it prints before its address, once it listens.
-const LISTENING: &str = "application listens at ";
+/// What it prints once it listens.
+const LISTENING: &str = "the application listens";
+/// What it is asked by probes, without the slash.
+pub const HEALTH: &str = "healthz";
 /// The longest that it takes for an answer.
 const SLOWEST: Duration = Duration::from_millis(20);
 
 /// A running application. It is killed when it is dropped.
 pub struct Application {
-    /// Where it listens; the next version listens there, too.
-    pub address: SocketAddr,
+    /// Where it listens; the next version listens there, too, and nobody else in between.
+    port: Rc<Reserved>,
     child: Child,
     journal: PathBuf,
 }
@@ -36,35 +39,36 @@ pub struct Journal(PathBuf);
 impl Application {
     /// Starts one on a port of its own.
     pub fn start(journal: &Journal, seed: u64) -> Self {
-        Self::start_at("127.0.0.1:0".parse().expect("an address"), journal, seed)
+        Self::start_on(Rc::new(Reserved::any()), journal, seed)
     }
 
-    fn start_at(address: SocketAddr, journal: &Journal, seed: u64) -> Self {
+    fn start_on(port: Rc<Reserved>, journal: &Journal, seed: u64) -> Self {
         let journal = journal.file();
         let mut child = Command::new(env::current_exe().expect("a test knows its binary"))
             .args(["--exact", "application::serves_when_it_is_told_to", "--nocapture"])
-            .env(ROLE, format!("{address} {} {seed}", journal.display()))
+            .env(ROLE, format!("{} {} {seed}", port.address, journal.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect("this binary starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let address = lines.map_while(Result::ok).find_map(|line| {
-            let (_, address) = line.split_once(LISTENING)?;
-            address.parse().ok()
-        });
-        Self { address: address.expect("it says where it listens"), child, journal }
+        let listens = lines.map_while(Result::ok).any(|line| line.ends_with(LISTENING));
+        assert!(listens, "it says when it listens");
+        Self { port, child, journal }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.port.address
     }
 
     /// Kills it as nothing can be refused, and starts the next version in its place.
     pub fn replace(&mut self, journal: &Journal, seed: u64) {
         self.kill();
-        *self = Self::start_at(self.address, journal, seed);
-        wait_until("the new version accepts", || TcpStream::connect(self.address).is_ok());
+        *self = Self::start_on(Rc::clone(&self.port), journal, seed);
     }
 
     /// SIGKILL.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -126,10 +130,10 @@ fn serves_when_it_is_told_to() {
     let mut parts = role.split(' ');
     let mut next = || parts.next().expect("three parts");
     let (address, journal, seed) = (next(), next(), next().parse().expect("a number"));
-    let listener = TcpListener::bind(address).expect("the port is free");
+    let listener = TcpListener::bind(address).expect("its port is held for it");
     let file = File::options().append(true).open(journal).expect("the test has made it");
     let mut rng = fastrand::Rng::with_seed(seed);
-    println!("\n{LISTENING}{}", listener.local_addr().expect("a bound listener"));
+    println!("\n{LISTENING}");
     for stream in listener.incoming().flatten() {
         let (file, rng) = (file.try_clone().expect("a descriptor"), rng.fork());
         // A connection that ends ends its thread.
@@ -158,9 +162,12 @@ fn serve(mut stream: TcpStream, mut journal: File, mut rng: fastrand::Rng) -> Op
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
         let id = start.split(' ').nth(1)?.trim_start_matches('/').to_owned();
-        // One write, so that a kill leaves a whole line or none.
-        journal.write_all(format!("{id}\n").as_bytes()).ok()?;
-        thread::sleep(SLOWEST.mul_f64(rng.f64()));
+        // Probes are no part of the load.
+        if id != HEALTH {
+            // One write, so that a kill leaves a whole line or none.
+            journal.write_all(format!("{id}\n").as_bytes()).ok()?;
+            thread::sleep(SLOWEST.mul_f64(rng.f64()));
+        }
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{id}", id.len());
         stream.write_all(answer.as_bytes()).ok()?;
     }

@@ -14,8 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use application::{Application, Journal};
+use application::{Application, HEALTH, Journal};
 use load::{Load, Outcome};
+use serde_json::Value;
 use support::{Switchback, is_long, seeded, wait_until};
 
 const ENDPOINTS: usize = 4;
@@ -28,13 +29,13 @@ fn time() -> Duration {
 }
 
 /// Four applications behind two workers. One that is killed is ejected for a moment: its successor is there at once.
-fn start(applications: &[Application]) -> Switchback {
+fn start(applications: &[Application], pool: &str) -> Switchback {
     let addresses: Vec<_> =
-        applications.iter().map(|application| format!("{:?}", application.address.to_string())).collect();
+        applications.iter().map(|application| format!("{:?}", application.address().to_string())).collect();
     Switchback::start(&format!(
         "workers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n\
          [pool.app]\nendpoints = [{}]\n\
-         eject = {{ base_time = \"100ms\", max_time = \"100ms\" }}\n[[route]]\nname = \"all\"\npath = \"/\"\npool = \"app\"\n",
+         eject = {{ base_time = \"100ms\", max_time = \"100ms\" }}\n{pool}\n[[route]]\nname = \"all\"\npath = \"/\"\npool = \"app\"\n",
         addresses.join(", ")
     ))
 }
@@ -76,19 +77,58 @@ fn under_load(switchback: &Switchback, deploys: impl FnOnce() -> usize) -> (Load
     })
 }
 
+/// What is known of an application's health.
+fn health(switchback: &Switchback, application: &Application) -> String {
+    let pool = switchback.admin("GET", "/v1/pools/app", "").text();
+    let pool: Value = serde_json::from_str(&pool).expect("JSON");
+    let address = application.address().to_string();
+    let endpoints = pool["endpoints"].as_array().expect("a list");
+    let endpoint = endpoints.iter().find(|endpoint| endpoint["address"] == address.as_str());
+    endpoint.expect("it is declared")["health"]["state"].as_str().expect("a word").to_owned()
+}
+
+fn wait_health(switchback: &Switchback, application: &Application, wanted: &str) {
+    wait_until(&format!("it is {wanted}"), || health(switchback, application) == wanted);
+}
+
 #[test]
 fn a_rolling_deploy_with_drains_loses_and_repeats_nothing() {
-    let journal = Journal::new();
     let mut rng = seeded("a_rolling_deploy_with_drains_loses_and_repeats_nothing");
+    rolling_deploy("", |_, application, journal| application.replace(journal, rng.u64(..)));
+}
+
+/// A probe that fails between the kill and the new version takes the endpoint out, which it already is, and the new
+/// version is there from the undrain on, as it has been found well by then.
+#[test]
+fn a_rolling_deploy_of_a_pool_that_is_probed_loses_and_repeats_nothing() {
+    let mut rng = seeded("a_rolling_deploy_of_a_pool_that_is_probed_loses_and_repeats_nothing");
+    let probes = format!(
+        "health = {{ http = \"/{HEALTH}\", interval = \"50ms\", down_interval = \"50ms\", timeout = \"5s\" }}"
+    );
+    rolling_deploy(&probes, |switchback, application, journal| {
+        assert_eq!(health(switchback, application), "healthy", "it is probed while it drains");
+        application.kill();
+        wait_health(switchback, application, "unhealthy");
+        application.replace(journal, rng.u64(..));
+        wait_health(switchback, application, "healthy");
+    });
+}
+
+/// Deploys with drains, and asserts that nothing failed and nothing came twice.
+fn rolling_deploy(pool: &str, mut replace: impl FnMut(&Switchback, &mut Application, &Journal)) {
+    let journal = Journal::new();
     let mut applications: Vec<_> =
-        (0..ENDPOINTS).map(|_| Application::start(&journal, rng.u64(..))).collect();
-    let switchback = start(&applications);
+        (0..ENDPOINTS).map(|number| Application::start(&journal, number as u64)).collect();
+    let switchback = start(&applications, pool);
+    if !pool.is_empty() {
+        applications.iter().for_each(|application| wait_health(&switchback, application, "healthy"));
+    }
     let (load, replaced) = under_load(&switchback, || {
         deploy(&switchback, &mut applications, |switchback, application| {
-            let address = application.address.to_string();
+            let address = application.address().to_string();
             let said = command(switchback, &["drain", "app", &address, "--deadline", "30s", "--wait"]);
             assert!(said.contains("nothing is in flight there") && !said.contains("cut"), "{said}");
-            application.replace(&journal, rng.u64(..));
+            replace(switchback, application, &journal);
             command(switchback, &["undrain", "app", &address]);
             wait_until("the new version is used", || journal.served(application) > 0);
         })
@@ -111,7 +151,7 @@ fn killing_processes_without_drains_loses_only_what_could_not_be_saved() {
     let mut rng = seeded("killing_processes_without_drains_loses_only_what_could_not_be_saved");
     let mut applications: Vec<_> =
         (0..ENDPOINTS).map(|_| Application::start(&journal, rng.u64(..))).collect();
-    let switchback = start(&applications);
+    let switchback = start(&applications, "");
     let (load, replaced) = under_load(&switchback, || {
         deploy(&switchback, &mut applications, |_, application| {
             application.replace(&journal, rng.u64(..));

@@ -6,6 +6,7 @@ mod support;
 mod assets;
 mod browser;
 mod changes;
+mod drains;
 mod forged;
 mod keys;
 mod places;

@@ -1,6 +1,6 @@
 //! Configurations for tests, written as a user would write them.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::SocketAddr};
 
 use super::{switchback::Switchback, upstream::Upstream};
 
@@ -85,32 +85,22 @@ pub fn blue_green(
     blue: &Upstream,
     green: &Upstream,
 ) -> String {
+    split_over(workers, &[("blue", weights.0, blue.address), ("green", weights.1, green.address)], split)
+}
+
+/// A split `main` over pools, each with its name, weight and only endpoint, for everything.
+pub fn split_over(workers: usize, pools: &[(&str, u32, SocketAddr)], split: &str) -> String {
+    let mut text = format!(
+        "workers = {workers}\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
+         [[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n\n"
+    );
+    for (name, _, address) in pools {
+        writeln!(text, "[pool.{name}]\nendpoints = [\"{address}\"]\n").expect("text grows");
+    }
+    let weights: Vec<_> = pools.iter().map(|(name, weight, _)| format!("{name} = {weight}")).collect();
+    let weights = weights.join(", ");
     format!(
-        r#"
-workers = {workers}
-
-[admin]
-listen = "127.0.0.1:0"
-
-[[listener]]
-name = "web"
-listen = "127.0.0.1:0"
-
-[pool.blue]
-endpoints = ["{}"]
-
-[pool.green]
-endpoints = ["{}"]
-
-[split.main]
-weights = {{ blue = {}, green = {} }}
-{split}
-
-[[route]]
-name = "all"
-path = "/"
-split = "main"
-"#,
-        blue.address, green.address, weights.0, weights.1
+        "{text}[split.main]\nweights = {{ {weights} }}\n{split}\n\n\
+         [[route]]\nname = \"all\"\npath = \"/\"\nsplit = \"main\"\n"
     )
 }

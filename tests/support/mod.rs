@@ -8,6 +8,7 @@
 pub mod client;
 pub mod config;
 pub mod message;
+pub mod port;
 pub mod switchback;
 pub mod upstream;
 pub mod wire;
@@ -18,6 +19,7 @@ pub use self::{
     client::{Client, Response},
     config::Setup,
     message::{Body, Head, Message},
+    port::Reserved,
     switchback::Switchback,
     upstream::{Exchange, Upstream},
     wire::{Broken, Wire},

@@ -12,14 +12,16 @@ use std::{
 
 use super::{
     message::{Body, Framing, Head, Message},
+    port::Reserved,
     shown, wait_until,
     wire::{Broken, Wire},
 };
 
-/// A server on a port of its own. It stops accepting when it is dropped.
+/// A server on a port of its own, which stays its own when it stops. It stops accepting when it is dropped.
 pub struct Upstream {
     pub address: SocketAddr,
     shared: Arc<Shared>,
+    _port: Reserved,
 }
 
 /// What one connection brought.
@@ -68,8 +70,12 @@ impl Upstream {
 
     /// The same on an address of choice.
     pub fn start_at(address: SocketAddr, script: impl Fn(&mut Exchange<'_>) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(address).expect("a free port");
-        let address = listener.local_addr().expect("a bound listener");
+        Self::start_on(Reserved::at(address).expect("a free port"), script)
+    }
+
+    /// The same on a port that is held already.
+    pub fn start_on(port: Reserved, script: impl Fn(&mut Exchange<'_>) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(port.address).expect("nobody listens there");
         let shared = Arc::new(Shared {
             script: Box::new(script),
             stopped: AtomicBool::new(false),
@@ -79,7 +85,7 @@ impl Upstream {
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &accepting));
-        Self { address, shared }
+        Self { address: port.address, shared, _port: port }
     }
 
     /// Answers every request, once it is whole, with the same bytes.
