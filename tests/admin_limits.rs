@@ -44,6 +44,7 @@ impl Server {
             health: Health::new(&[], Instant::now()),
             started: Instant::now(),
             version: "test",
+            succession: Default::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::spawn(move || {

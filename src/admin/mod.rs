@@ -27,5 +27,6 @@ mod reading;
 pub mod router;
 pub mod server;
 pub mod socket;
+mod upgrade;
 
 pub use query::MAX_WAIT;

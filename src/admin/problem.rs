@@ -201,7 +201,8 @@ impl From<ControlError> for Problem {
                 "The Idempotency-Key is another call's",
                 detail,
             ),
-            ControlError::NotKept(StoreError::Fenced { .. } | StoreError::Closed) => {
+            ControlError::HandedOver
+            | ControlError::NotKept(StoreError::Fenced { .. } | StoreError::Closed) => {
                 Self::new(BUSY, "handed-over", "Another process takes changes", detail)
                     .with_header(header::RETRY_AFTER, "1")
             }

@@ -14,6 +14,7 @@ use super::{
     problem::Problem,
     query::{self, Named},
     router::Admin,
+    upgrade::ProcessView,
 };
 use crate::{
     control::{
@@ -41,6 +42,7 @@ pub struct Status {
     uptime_seconds: f64,
     generation: u64,
     revision: u64,
+    process: ProcessView,
     /// Whether changes survive a restart.
     durable: bool,
     workers: Vec<Worker>,
@@ -168,6 +170,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
         uptime_seconds: admin.started.elapsed().as_secs_f64(),
         generation: table.generation,
         revision: snapshot.state.revision(),
+        process: ProcessView::of(&admin),
         durable: snapshot.config.state.is_some(),
         workers: series
             .workers()

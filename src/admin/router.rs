@@ -17,14 +17,15 @@ use super::{
     problem::{Fault, Problem},
     reading,
     server::Transport,
+    upgrade,
 };
 use crate::{
-    control::{handle::Control, lifecycle::Lifecycle},
+    control::{handle::Control, lifecycle::Lifecycle, succession::Succession},
     health::board::Health,
 };
 
 /// All paths, for the answer to an unknown one.
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 19] = [
     "GET /v1/status",
     "GET /v1/splits",
     "GET /v1/splits/{split}",
@@ -40,6 +41,7 @@ const PATHS: [&str; 18] = [
     "POST /v1/pools/{pool}/endpoints/{address}/drain",
     "POST /v1/pools/{pool}/endpoints/{address}/undrain",
     "POST /v1/explain",
+    "POST /v1/upgrade",
     "GET /livez",
     "GET /readyz",
     "GET /metrics",
@@ -58,6 +60,8 @@ pub struct Admin {
     pub started: Instant,
     /// The version that `status` and the metrics show.
     pub version: &'static str,
+    /// How this process is replaced.
+    pub succession: Succession,
 }
 
 /// The admin API as it is served over a transport.
@@ -80,6 +84,7 @@ pub fn router(admin: Arc<Admin>, transport: Transport) -> Router {
         .route("/v1/pools/{pool}/endpoints/{address}/drain", post(pools::drain_endpoint))
         .route("/v1/pools/{pool}/endpoints/{address}/undrain", post(pools::undrain_endpoint))
         .route("/v1/explain", post(explain::explain))
+        .route("/v1/upgrade", post(upgrade::upgrade))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics_text))

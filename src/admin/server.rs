@@ -25,8 +25,9 @@ use tower::ServiceExt;
 use super::{
     places::{Place, Places},
     router::{Admin, router},
-    socket::Socket,
+    socket::{Socket, SocketFile},
 };
+use crate::control::lifecycle::{Lifecycle, Phase};
 
 /// What clients of the admin API may take.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +76,7 @@ pub enum Transport {
 }
 
 /// Serves the admin API until `stop` is set or dropped, and then until what is in flight has ended or
-/// `limits.stop_timeout` is over.
+/// `limits.stop_timeout` is over. Once the process is handed over, calls in flight go on, and no other comes.
 pub async fn serve(
     socket: Socket,
     admin: Arc<Admin>,
@@ -83,44 +84,70 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut connections = JoinSet::new();
-    let ending = stop.clone();
+    let lifecycle = admin.lifecycle.clone();
+    let ending = Ending { stop: stop.clone(), lifecycle: lifecycle.clone() };
     // The file is removed when this ends, after the last connection has.
-    let _file;
+    let mut file = None;
     match socket {
         Socket::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let router = router(admin, Transport::Tcp);
             let accept = async || Ok(listener.accept().await?.0);
-            accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
+            accept_until(&ending, accept, router, limits, &mut connections).await;
         }
-        Socket::Unix(listener, file) => {
-            _file = file;
+        Socket::Unix(listener, of_it) => {
+            file = Some(of_it);
             let listener = tokio::net::UnixListener::from_std(listener)?;
             let router = router(admin, Transport::Unix);
             let accept = async || Ok(listener.accept().await?.0);
-            accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
+            accept_until(&ending, accept, router, limits, &mut connections).await;
         }
     }
-    let end_all = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits.stop_timeout, end_all).await.is_err() {
-        tracing::warn!("admin calls were cut because they outlasted the stop");
+    if lifecycle.phase() == Phase::HandedOver {
+        // The successor listens on it.
+        file.take().into_iter().for_each(SocketFile::leave);
+    }
+    let mut end_all = std::pin::pin!(async { while connections.join_next().await.is_some() {} });
+    let cut = async {
+        stopped(&mut stop).await;
+        tokio::time::sleep(limits.stop_timeout).await;
+    };
+    tokio::select! {
+        () = &mut end_all => {}
+        () = cut => tracing::warn!("admin calls were cut because they outlasted the stop"),
     }
     Ok(())
 }
 
+/// Tells when no more calls are taken.
+#[derive(Debug, Clone)]
+struct Ending {
+    stop: watch::Receiver<bool>,
+    lifecycle: Lifecycle,
+}
+
+impl Ending {
+    async fn begins(&self) {
+        let (mut stop, mut phases) = (self.stop.clone(), self.lifecycle.watch());
+        tokio::select! {
+            () = stopped(&mut stop) => {}
+            Ok(_) = phases.wait_for(|phase| *phase == Phase::HandedOver) => {}
+        }
+    }
+}
+
 async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stop: &mut watch::Receiver<bool>,
+    ending: &Ending,
     accept: impl AsyncFn() -> io::Result<S>,
     router: Router,
     limits: Limits,
-    ending: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
     let places = Places::new(limits.connections);
     let mut warned = None;
     loop {
         let accepted = tokio::select! {
-            () = stopped(stop) => return,
+            () = ending.begins() => return,
             accepted = accept() => accepted,
             // Collects what has ended, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
@@ -128,7 +155,7 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         match accepted {
             Ok(stream) => {
                 let place = tokio::select! {
-                    () = stopped(stop) => return,
+                    () = ending.begins() => return,
                     place = places.take() => place,
                 };
                 let serving = connection(stream, router.clone(), limits, Arc::clone(&place), ending.clone());
@@ -158,7 +185,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     limits: Limits,
     place: Arc<Place>,
-    mut ending: watch::Receiver<bool>,
+    ending: Ending,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
@@ -175,7 +202,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let result = tokio::select! {
         result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
-        () = stopped(&mut ending) => {
+        () = ending.begins() => {
             std::pin::Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|context| serving.poll_without_shutdown(context)).await
         }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
@@ -10,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use socket2::{Domain, SockRef};
 
 /// A listening socket of the admin API, not yet part of a runtime.
 #[derive(Debug)]
@@ -107,6 +110,28 @@ impl Socket {
         Ok(Self::Unix(listener, SocketFile { path: path.to_owned(), inode }))
     }
 
+    /// A listening socket that another process has opened.
+    pub fn inherited(socket: OwnedFd) -> io::Result<Self> {
+        if SockRef::from(&socket).domain()? != Domain::UNIX {
+            let listener = TcpListener::from(socket);
+            listener.set_nonblocking(true)?;
+            return Ok(Self::Tcp(listener));
+        }
+        let listener = UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| io::Error::other("its socket has no path"))?;
+        Ok(Self::Unix(listener, SocketFile::at(path.to_owned())?))
+    }
+
+    /// A second hold on the same socket, for a successor.
+    pub fn hold(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => Ok(listener.try_clone()?.into()),
+            Self::Unix(listener, _) => Ok(listener.try_clone()?.into()),
+        }
+    }
+
     /// Where it is reached.
     pub fn bound(&self) -> io::Result<Bound> {
         match self {
@@ -136,6 +161,19 @@ fn bind_privately(path: &Path) -> io::Result<(UnixListener, u64)> {
     // Whatever became of the socket, the folder is not needed any more.
     let _ = fs::remove_dir_all(&private);
     made
+}
+
+impl SocketFile {
+    fn at(path: PathBuf) -> io::Result<Self> {
+        let inode = fs::symlink_metadata(&path)?.ino();
+        Ok(Self { path, inode })
+    }
+
+    /// Leaves the file to a successor.
+    pub fn leave(mut self) {
+        // No file has this number, so that none is removed.
+        self.inode = 0;
+    }
 }
 
 impl Drop for SocketFile {

@@ -4,15 +4,22 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 
-use super::descriptors::{self, Shares};
+use super::{
+    descriptors::{self, Shares},
+    succession::heritage::Heritage,
+};
 use crate::{
     admin::{
         router::Admin,
@@ -21,12 +28,17 @@ use crate::{
     },
     config::{self, AdminAddress, Config, defaults},
     control::{
+        change::Change,
         controller::Controller,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
-        pin_keys::{self, KeyFile},
-        store::sqlite::{Place, Sqlite},
+        pin_keys::{self, KeyFile, PassingKey, Source},
+        store::{
+            Backend as _, Entry,
+            sqlite::{Place, Sqlite},
+        },
+        succession::Succession,
     },
     discovery::dns::Dns,
     health::{
@@ -36,6 +48,11 @@ use crate::{
     routing::{live::Live, table::Table},
     telemetry::registry::Registry,
 };
+
+/// How often a start looks whether the first probes have ended.
+const LOOK: Duration = Duration::from_millis(5);
+/// The revisions of a store in memory that a successor is told.
+const UNKEPT: usize = 100;
 
 /// The running control plane. It ends when it is stopped or dropped.
 #[derive(Debug)]
@@ -50,20 +67,34 @@ pub struct ControlPlane {
     pub control: Control,
     /// What is known of the endpoints' health.
     pub health: Health,
+    /// The key of pins, if no file names any.
+    pub pin_key: Option<PassingKey>,
+    /// How this process is replaced.
+    pub succession: Succession,
+    /// Opens the admin API.
+    open: Option<oneshot::Sender<Socket>>,
+    socket: Option<Socket>,
+    /// The admin API's socket once more, for a successor, and the address that the file has for it.
+    hold: Mutex<Option<(String, OwnedFd)>>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ControlPlane {
-    /// Compiles and publishes the first table, opens the admin API and starts the thread that serves both.
+    /// Compiles and publishes the first table, listens for the admin API, and starts the thread that serves both.
     ///
-    /// When this returns, the admin API is reachable, and the names of endpoints have been resolved as far as that takes
+    /// When this returns, the admin API can be connected to, and is served by [`Self::open_admin`]; and the names of endpoints have been resolved as far as that takes
     /// no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at `Starting`.
-    pub fn start(config: Arc<Config>, series: Arc<Registry>) -> anyhow::Result<Self> {
-        let socket = match &config.admin {
-            None => None,
-            Some(AdminAddress::Loopback(address)) => Some(Socket::tcp(*address)?),
-            Some(AdminAddress::Unix(path)) => Some(Socket::unix(path)?),
+    pub fn start(
+        config: Arc<Config>,
+        series: Arc<Registry>,
+        heritage: &mut Heritage,
+        succession: Succession,
+    ) -> anyhow::Result<Self> {
+        let socket = admin_socket(&config, heritage)?;
+        let hold = match (&socket, &config.admin) {
+            (Some(socket), Some(address)) => Some((declared(address), socket.hold()?)),
+            _ => None,
         };
         let places = Shares::of(descriptors::limit(), &config)?.admin;
         let limits = Limits { connections: places, ..Limits::default() };
@@ -72,16 +103,23 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
+        let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
         let (controller, control, live) =
-            Controller::open(Arc::clone(&config), Arc::clone(&series), store(&config)?)?;
+            Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
         warn_of_passing_key(&config);
-        let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
+        let predecessors = heritage.memory.pin_key.take();
+        let (key_file, pin_key) =
+            match pin_keys::open(&config.pins, live.table().keys.clone(), predecessors)? {
+                Source::File(file) => (Some(file), None),
+                Source::Passing(key) => (None, Some(key)),
+            };
         let (first, resolved) = mpsc::sync_channel(1);
         let dns = Dns::new(config.dns.clone());
         let own = own_addresses(&config, admin.as_ref());
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
         let health = Health::new(&targets(&live.table()), Instant::now());
+        health.recall(&heritage.memory.health, Instant::now());
         let (stop, stopped) = watch::channel(false);
         let served = Arc::new(Admin {
             control: control.clone(),
@@ -89,18 +127,79 @@ impl ControlPlane {
             health: health.clone(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
+            succession: succession.clone(),
         });
+        let (open, opened) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                runtime.block_on(run(controller, names, key_file, socket, (served, limits), stopped))
+                runtime.block_on(run(controller, names, key_file, opened, (served, limits), stopped))
             })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
             // Traffic for other pools must not wait for a name server that is away.
             tracing::warn!("not every name of an endpoint has been resolved yet; the start goes on");
         }
-        Ok(Self { live, lifecycle, admin, control, health, stop, thread: Some(thread) })
+        health.follow(&targets(&live.table()), Instant::now());
+        health.recall(&heritage.memory.health, Instant::now());
+        Ok(Self {
+            live,
+            lifecycle,
+            admin,
+            control,
+            health,
+            pin_key,
+            succession,
+            open: Some(open),
+            socket,
+            hold: Mutex::new(hold),
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Serves the admin API from now on.
+    pub fn open_admin(&mut self) {
+        if let Some((open, socket)) = self.open.take().zip(self.socket.take()) {
+            // The thread may have ended by a bug, which it says itself.
+            let _ = open.send(socket);
+        }
+    }
+
+    /// Waits until every endpoint that is probed has had its first result, or should have had it.
+    pub fn await_health(&self) {
+        self.health.await_first_results(|| targets(&self.live.table()), Instant::now());
+        while !self.health.is_settled() && !self.health.is_overdue(Instant::now()) {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The admin API's socket, for a successor to accept on, too.
+    pub fn offer_admin(&self) -> std::io::Result<Option<(String, OwnedFd)>> {
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        hold.as_ref().map(|(declared, socket)| Ok((declared.clone(), socket.try_clone()?))).transpose()
+    }
+
+    /// A successor serves the admin API from now on; calls in flight end here.
+    pub fn leave_admin(&self) {
+        self.lifecycle.advance(Phase::HandedOver);
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The newest revisions with the state after each, oldest first, if they are kept in memory alone.
+    pub async fn unkept(&self) -> Vec<(Change, String)> {
+        if self.control.snapshot().config.state.is_some() {
+            return Vec::new();
+        }
+        let store = self.control.store();
+        let mut kept = Vec::new();
+        // What can't be read is not worth more than a warning: the newest state alone decides how the successor begins.
+        for change in store.page(None, UNKEPT).await.unwrap_or_default() {
+            if let Ok(Some(revision)) = store.find(change.revision).await {
+                kept.insert(0, revision);
+            }
+        }
+        kept
     }
 
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
@@ -144,15 +243,39 @@ fn warn_of_passing_key(config: &Config) {
     }
 }
 
-/// The store that the file names.
-fn store(config: &Config) -> anyhow::Result<Sqlite> {
+/// The admin API's socket: the one that is open already, if the file still names it.
+fn admin_socket(config: &Config, heritage: &mut Heritage) -> anyhow::Result<Option<Socket>> {
+    let Some(address) = &config.admin else { return Ok(None) };
+    if let Some(socket) = heritage.take_admin(&declared(address)) {
+        return Ok(Some(Socket::inherited(socket).context("the admin API's socket that was handed over")?));
+    }
+    Ok(Some(match address {
+        AdminAddress::Loopback(address) => Socket::tcp(*address)?,
+        AdminAddress::Unix(path) => Socket::unix(path)?,
+    }))
+}
+
+/// The address of the admin API as the file has it.
+fn declared(address: &AdminAddress) -> String {
+    match address {
+        AdminAddress::Loopback(address) => address.to_string(),
+        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// The store that the file names; one in memory goes on from what the predecessor had in its own.
+fn store(config: &Config, unkept: Vec<(Change, String)>) -> anyhow::Result<Sqlite> {
     let Some(path) = &config.state else {
         if config.admin.is_some() {
             tracing::warn!(
                 "live changes are not kept over a restart: name a [state] path to keep them, and their history"
             );
         }
-        return Ok(Sqlite::open(Place::Memory)?);
+        let mut store = Sqlite::open(Place::Memory)?;
+        for (change, state) in unkept {
+            store.commit(&Entry { change, state: Some(state), receipt: None })?;
+        }
+        return Ok(store);
     };
     Ok(Sqlite::open(Place::File(path.clone()))?)
 }
@@ -176,7 +299,7 @@ async fn run(
     controller: Controller,
     names: impl Future<Output = ()> + Send + 'static,
     key_file: Option<KeyFile>,
-    socket: Option<Socket>,
+    socket: oneshot::Receiver<Socket>,
     (admin, limits): (Arc<Admin>, Limits),
     mut stop: watch::Receiver<bool>,
 ) {
@@ -186,6 +309,10 @@ async fn run(
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     let keys = key_file.map(|file| tokio::spawn(file.follow()));
+    let socket = tokio::select! {
+        socket = socket => socket.ok(),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
     if let Some(socket) = socket
         && let Err(error) = serve(socket, admin, limits, stop.clone()).await
     {

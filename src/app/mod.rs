@@ -12,23 +12,37 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
-use self::{control_plane::ControlPlane, descriptors::Shares};
+use self::{
+    control_plane::ControlPlane,
+    descriptors::Shares,
+    succession::{Relieved, heritage::Heritage, successor::Forerunner},
+};
 use crate::{
     admin::socket::Bound,
     config::Config,
-    control::lifecycle,
-    proxy::{Phase, Proxy},
+    control::{
+        lifecycle,
+        succession::{Order, Succession, SuccessionError},
+    },
+    proxy::{Listening, Phase, Proxy},
     telemetry::{access_log::AccessLog, registry::Registry},
 };
 
 pub mod control_plane;
 pub mod demo;
 mod descriptors;
+mod service;
+mod succession;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a process that drains tells its successor how far it has come.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for the access log's last lines to be taken. A file takes them in milliseconds; a reader that
 /// needs longer has most likely stopped reading.
 const LOG_LIMIT: Duration = Duration::from_secs(1);
@@ -47,6 +61,31 @@ pub struct Instance {
     log: Option<AccessLog>,
 }
 
+/// An instance that could serve at once: all that can fail has been done.
+#[derive(Debug)]
+struct Prepared {
+    config: Arc<Config>,
+    control: ControlPlane,
+    listening: Listening,
+    series: Arc<Registry>,
+    log: Option<AccessLog>,
+    shares: Shares,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Replace,
+}
+
+/// Why an instance serves no more.
+enum End {
+    /// It was told to stop.
+    Stop,
+    /// A successor serves.
+    Relieved(Relieved),
+}
+
 /// The signals that a serving process knows.
 struct Signals {
     terminate: Signal,
@@ -55,24 +94,57 @@ struct Signals {
     user: [Signal; 2],
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, or until a successor does.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    // Before there are other threads: it takes what it finds out of the environment.
+    let given = service::sockets().context("the sockets of the service manager")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     // Before anything is open: a signal that comes early must end the process in order, too.
     let mut signals = Signals::new()?;
-    let instance = Instance::start(config)?;
-    instance.announce()?;
+    let (succession, orders) = Succession::new();
+    let instance = match Forerunner::find()? {
+        None => {
+            service::warn_of_unused(&given, &config);
+            Instance::prepare(config, given, succession)?.serve()?
+        }
+        Some(forerunner) => succeed(forerunner, config, succession)?,
+    };
+    service::ready();
+    // Nobody may read it any more where a successor is started by one that was started long ago.
+    let announced = instance.announce();
+    if let Err(error) = announced {
+        tracing::warn!(%error, "where it listens could not be written to the standard output");
+    }
     runtime.block_on(async {
-        signals.until_stop(instance.log.as_ref()).await;
-        instance.stop(&mut signals).await;
+        match instance.until_end(&mut signals, orders).await {
+            End::Stop => instance.stop(&mut signals).await,
+            End::Relieved(relieved) => instance.leave(relieved, &mut signals).await,
+        }
     });
     Ok(())
+}
+
+/// Takes the place of the process that has started this one.
+fn succeed(mut forerunner: Forerunner, config: Config, succession: Succession) -> anyhow::Result<Instance> {
+    let heritage = forerunner.greet()?;
+    let prepared = Instance::prepare(config, heritage, succession.clone())?;
+    // A predecessor is there as long as it takes.
+    prepared.control.await_health();
+    forerunner.await_go()?;
+    let instance = prepared.serve()?;
+    forerunner.serving(succession)?;
+    Ok(instance)
 }
 
 impl Instance {
     /// Starts both planes. When this returns, requests are served.
     pub fn start(config: Config) -> anyhow::Result<Self> {
+        Self::prepare(config, Heritage::default(), Succession::default())?.serve()
+    }
+
+    /// Starts the control plane and listens. No connection is accepted yet.
+    fn prepare(config: Config, mut heritage: Heritage, succession: Succession) -> anyhow::Result<Prepared> {
         let config = Arc::new(config);
         let descriptors = descriptors::limit();
         let shares = Shares::of(descriptors, &config)?;
@@ -83,17 +155,72 @@ impl Instance {
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
-        let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
-        let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), shares.proxy)?;
-        let addresses = proxy.addresses.clone();
-        control.lifecycle.listening_at(addresses.clone());
-        control.listening();
-        let own = addresses.iter().copied().chain(match control.admin {
-            Some(Bound::Tcp(address)) => Some(address),
-            _ => None,
-        });
-        control.control.listens_at(own.collect());
-        Ok(Self { config, control, addresses, series, proxy, log })
+        let control =
+            ControlPlane::start(Arc::clone(&config), Arc::clone(&series), &mut heritage, succession)?;
+        let listening = Listening::open(&config, std::mem::take(&mut heritage.listeners))?;
+        Ok(Prepared { config, control, listening, series, log, shares })
+    }
+
+    /// Waits until it is to stop, or a successor serves.
+    async fn until_end(&self, signals: &mut Signals, mut orders: mpsc::Receiver<Order>) -> End {
+        loop {
+            let order = tokio::select! {
+                Some(order) = orders.recv() => order,
+                wish = signals.wish(self.log.as_ref()) => match wish {
+                    Wish::Stop => return End::Stop,
+                    // Who sends a signal hears no answer; the log says what came of it.
+                    Wish::Replace => Order::by_signal(),
+                },
+            };
+            let Order { binary, timeout, answer } = order;
+            let mut replacing = std::pin::pin!(self.replace(binary, timeout));
+            let outcome = loop {
+                tokio::select! {
+                    outcome = &mut replacing => break outcome,
+                    Some(other) = orders.recv() => drop(other.answer.send(Err(SuccessionError::Busy))),
+                    wish = signals.wish(self.log.as_ref()) => match wish {
+                        // The successor is not to outlive what is stopped; it is killed.
+                        Wish::Stop => return End::Stop,
+                        Wish::Replace => tracing::info!("a successor is being started already"),
+                    },
+                }
+            };
+            let told = outcome.as_ref().map(|relieved| relieved.successor.clone()).map_err(Clone::clone);
+            // Whoever asked may have gone.
+            let _ = answer.send(told);
+            if let Ok(relieved) = outcome {
+                return End::Relieved(relieved);
+            }
+        }
+    }
+
+    /// Ends in peace while a successor serves: clients are asked to connect anew, requests in flight and tunnels have until
+    /// the deadline.
+    async fn leave(self, mut relieved: Relieved, signals: &mut Signals) {
+        let deadline = Instant::now() + self.config.shutdown.deadline;
+        tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
+        self.control.leave_admin();
+        self.proxy.enter(Phase::HandedOver);
+        let in_order = async {
+            let mut told = None;
+            while !self.proxy.is_finished() && Instant::now() < deadline {
+                if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
+                    told = Some(Instant::now());
+                    relieved.tell(self.connections());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = in_order => {}
+            () = signals.until_interrupt(self.log.as_ref()) => tracing::warn!("ending at once"),
+        }
+        self.proxy.enter(Phase::Draining);
+        self.end_apart(signals).await;
+    }
+
+    fn connections(&self) -> u64 {
+        self.series.workers().iter().map(|worker| worker.connections.value()).sum()
     }
 
     /// Says on the standard output where it listens, a line each, for people and for scripts.
@@ -114,6 +241,7 @@ impl Instance {
     async fn stop(self, signals: &mut Signals) {
         let settings = self.config.shutdown;
         tracing::info!(delay = ?settings.delay, deadline = ?settings.deadline, "stopping");
+        service::stopping();
         self.control.lifecycle.advance(lifecycle::Phase::Draining);
         self.proxy.enter(Phase::Leaving);
         let in_order = async {
@@ -128,9 +256,13 @@ impl Instance {
             () = in_order => {}
             () = signals.until_interrupt(self.log.as_ref()) => tracing::warn!("stopping at once"),
         }
+        self.end_apart(signals).await;
+    }
+
+    /// Ends, whatever is left.
+    async fn end_apart(self, signals: &mut Signals) {
         if !self.proxy.is_finished() {
-            let left: u64 = self.series.workers().iter().map(|worker| worker.connections.value()).sum();
-            tracing::warn!(connections = left, "what is left is cut");
+            tracing::warn!(connections = self.connections(), "what is left is cut");
         }
         // On a thread of its own, so that SIGINT is heard whatever the end waits for.
         let (ended, end) = tokio::sync::oneshot::channel();
@@ -164,6 +296,24 @@ impl Instance {
     }
 }
 
+impl Prepared {
+    /// Serves from now on.
+    fn serve(self) -> anyhow::Result<Instance> {
+        let Self { config, mut control, listening, series, log, shares } = self;
+        let addresses = listening.addresses();
+        let own = addresses.iter().copied().chain(match control.admin {
+            Some(Bound::Tcp(address)) => Some(address),
+            _ => None,
+        });
+        control.control.listens_at(own.collect());
+        let proxy = Proxy::start(&config, listening, &control.live, &series, log.as_ref(), shares.proxy)?;
+        control.lifecycle.listening_at(addresses.clone());
+        control.listening();
+        control.open_admin();
+        Ok(Instance { config, control, addresses, series, proxy, log })
+    }
+}
+
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
@@ -174,17 +324,24 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop.
+    /// Waits for a signal to stop, in a process that can't be replaced.
     async fn until_stop(&mut self, log: Option<&AccessLog>) {
+        while let Wish::Replace = self.wish(log).await {
+            tracing::info!("SIGUSR2: a demo is not replaced");
+        }
+    }
+
+    /// Waits for a signal that asks for something.
+    async fn wish(&mut self, log: Option<&AccessLog>) -> Wish {
         loop {
             let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
             tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return Wish::Stop,
+                _ = interrupt.recv() => return Wish::Stop,
                 _ = hang_up.recv() => reopen(log),
                 // Their default is to end the process, which nobody who sends them has in mind.
                 _ = first.recv() => tracing::info!("SIGUSR1 means nothing in this version"),
-                _ = second.recv() => tracing::info!("SIGUSR2 means nothing in this version"),
+                _ = second.recv() => return Wish::Replace,
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::pool_arguments;
+use super::{pool_arguments, upgrade};
 use crate::{admin, model::weights::Weights};
 
 const EXAMPLES: &str = "\
@@ -23,6 +23,9 @@ Release:
   switchback drain blue 10.0.0.7:9000 --wait     no new requests there, and wait until it is idle
   switchback undrain blue 10.0.0.7:9000          let it take requests again
   switchback explain http://shop.example.com/    why a request goes where it goes
+
+Operate:
+  switchback upgrade                             replace the running binary; no connection is lost
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.";
 
@@ -219,6 +222,11 @@ pub enum Call {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Replace the running process by a new one, of a new version perhaps, without losing a connection
+    #[command(
+        after_help = "Examples:\n  switchback upgrade\n  switchback upgrade --binary /opt/switchback/2.0/switchback"
+    )]
+    Upgrade(upgrade::Upgrade),
     /// Ask whether the instance is ready, for container health checks
     #[command(after_help = "Example (Dockerfile):\n  HEALTHCHECK CMD [\"/switchback\", \"health\"]")]
     Health {
@@ -254,6 +262,7 @@ impl Call {
             | Self::Explain { connection, .. }
             | Self::Health { connection, .. }
             | Self::Drain(pool_arguments::Drain { connection, .. })
+            | Self::Upgrade(upgrade::Upgrade { connection, .. })
             | Self::Undrain(pool_arguments::Undrain { connection, .. }) => connection,
             Self::Endpoint(endpoint) => endpoint.connection_mut(),
         }
@@ -269,6 +278,7 @@ impl Call {
             | Self::Explain { connection, .. }
             | Self::Health { connection, .. }
             | Self::Drain(pool_arguments::Drain { connection, .. })
+            | Self::Upgrade(upgrade::Upgrade { connection, .. })
             | Self::Undrain(pool_arguments::Undrain { connection, .. }) => connection,
             Self::Endpoint(endpoint) => endpoint.connection(),
         }

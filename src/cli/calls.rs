@@ -9,7 +9,7 @@ use super::{
     Failure,
     arguments::{self, Connection, DryRun},
     client::{self, ANSWER_WITHIN, Answer},
-    output, pools,
+    output, pools, upgrade,
 };
 
 /// Makes a call and prints its answer.
@@ -55,6 +55,7 @@ pub fn call(call: arguments::Call) -> Result<(), Failure> {
         arguments::Call::Drain(drain) => pools::drain(drain),
         arguments::Call::Undrain(undrain) => pools::undrain(undrain),
         arguments::Call::Endpoint(endpoint) => pools::endpoint(endpoint),
+        arguments::Call::Upgrade(upgrade) => upgrade::upgrade(upgrade),
         arguments::Call::Health { live, timeout, connection } => health(&connection, live, timeout),
     }
 }

@@ -10,6 +10,7 @@ mod pool_arguments;
 mod pool_output;
 mod pools;
 mod start;
+mod upgrade;
 
 use std::process::ExitCode;
 

@@ -132,6 +132,14 @@ pub fn status(status: &Value) -> String {
             " (changes end with the process: name a [state] path)"
         },
     );
+    let predecessor = &status["process"]["predecessor"];
+    if predecessor.is_object() {
+        let _ = writeln!(
+            words,
+            "process {} has taken the place of process {}, which drains: {} connections are left there",
+            status["process"]["pid"], predecessor["pid"], predecessor["connections"],
+        );
+    }
     words.push('\n');
     words.push_str(&splits(&status["splits"]));
     words.push_str(&sessions(&status["splits"]));

@@ -74,6 +74,18 @@ pub struct Controller {
     store: Store,
     /// Until when endpoints whose drain has ended are left where they are: the last attempt to write that failed.
     forgets_again: Option<Instant>,
+    custody: Custody,
+}
+
+/// Who has the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Custody {
+    /// This process.
+    Ours,
+    /// A successor, or nobody yet: changes are refused.
+    HandedOver,
+    /// It is to be ours again, and could not be had yet.
+    Wanted,
 }
 
 /// What a change makes, before anybody sees it.
@@ -158,6 +170,7 @@ impl Controller {
             drains,
             store,
             forgets_again,
+            custody: Custody::Ours,
         };
         Ok((controller, control, live_too))
     }
@@ -190,6 +203,13 @@ impl Controller {
             }
             Order::Resolve { findings, answer } => {
                 let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));
+            }
+            Order::HandOver { answer } => {
+                let _ = answer.send(self.hand_over().await);
+            }
+            Order::TakeBack { answer } => {
+                self.custody = Custody::Wanted;
+                let _ = answer.send(self.take_back().await);
             }
         }
     }
@@ -226,7 +246,7 @@ impl Controller {
 
     /// Removes the endpoints whose drain was to end so.
     async fn forget(&mut self) {
-        if self.forgets_again.is_some_and(|at| Instant::now() < at) {
+        if self.custody == Custody::HandedOver || self.forgets_again.is_some_and(|at| Instant::now() < at) {
             return;
         }
         for of in self.ended() {
@@ -271,6 +291,11 @@ impl Controller {
 
     /// Applies a command to the state, makes what comes of it durable, and puts it in force.
     async fn change(&mut self, request: Request) -> Result<Change, ControlError> {
+        match self.custody {
+            Custody::Ours => {}
+            Custody::HandedOver => return Err(ControlError::HandedOver),
+            Custody::Wanted => self.take_back().await?,
+        }
         if let Some(answered) = self.answered(&request).await? {
             return Ok(answered);
         }
@@ -293,6 +318,30 @@ impl Controller {
             return self.guarded(|controller| Ok(controller.put_in_force(prepared)));
         }
         Ok(prepared.change)
+    }
+
+    /// Gives the store up, so that a successor can begin with all that was answered.
+    async fn hand_over(&mut self) -> Result<(), ControlError> {
+        self.store.close().await?;
+        self.custody = Custody::HandedOver;
+        Ok(())
+    }
+
+    /// Takes the store again. A successor that has begun may have changed the state; that comes into force here.
+    async fn take_back(&mut self) -> Result<(), ControlError> {
+        let config = Arc::clone(&self.snapshot.borrow().config);
+        let state = self.store.reopen(Arc::clone(&config)).await?;
+        self.custody = Custody::Ours;
+        self.guarded(|controller| {
+            let before = Arc::clone(&controller.snapshot.borrow());
+            if state.revision() == before.state.revision() {
+                return Ok(());
+            }
+            let table = controller.compiled(&config, &state, &before.resolved, &before.table);
+            tracing::info!(revision = state.revision(), "what the successor has changed is in force");
+            controller.publish(Snapshot { state, table, ..Snapshot::clone(&before) });
+            Ok(())
+        })
     }
 
     /// What was answered to this call before, if it is a repeated one.
@@ -428,7 +477,7 @@ fn outcome(result: &Result<Change, ControlError>) -> Outcome {
         Ok(change) if change.changed() => Outcome::Applied,
         Ok(_) => Outcome::Unchanged,
         Err(ControlError::Refused(_) | ControlError::Moved(_) | ControlError::OtherCall) => Outcome::Refused,
-        Err(ControlError::Busy | ControlError::Stopped) => Outcome::Busy,
+        Err(ControlError::Busy | ControlError::Stopped | ControlError::HandedOver) => Outcome::Busy,
         Err(ControlError::NotKept(_) | ControlError::Failed) => Outcome::Failed,
     }
 }

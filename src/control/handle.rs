@@ -32,6 +32,9 @@ pub enum ControlError {
     /// The process is ending. Nothing changed.
     #[error("Switchback is stopping and takes no changes")]
     Stopped,
+    /// The process is being replaced. Nothing changed; the successor takes changes in a moment.
+    #[error("this process is being replaced by another, which takes changes in a moment: try again")]
+    HandedOver,
     /// The object is not as the caller has seen it. Nothing changed.
     #[error("{0}")]
     Moved(Moved),
@@ -127,6 +130,8 @@ impl Expected {
 pub(super) enum Order {
     Change { request: Request, answer: oneshot::Sender<Result<Change, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
+    HandOver { answer: oneshot::Sender<Result<(), ControlError>> },
+    TakeBack { answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
 impl Control {
@@ -146,9 +151,26 @@ impl Control {
     /// Puts what names stand for in force, and answers when it is. It waits for its turn, but is not turned away: there
     /// is nobody who would try again.
     pub async fn resolve(&self, findings: Findings) -> Result<(), ControlError> {
+        self.order(|answer| Order::Resolve { findings, answer }).await
+    }
+
+    /// Refuses changes from now on, and gives the store up. What was answered before is in it.
+    pub async fn hand_over(&self) -> Result<(), ControlError> {
+        self.order(|answer| Order::HandOver { answer }).await
+    }
+
+    /// Takes the store and changes again: there is no successor. What it may have changed comes into force. If that
+    /// fails, each change that is asked for tries it again.
+    pub async fn take_back(&self) -> Result<(), ControlError> {
+        self.order(|answer| Order::TakeBack { answer }).await
+    }
+
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), ControlError>>) -> Order,
+    ) -> Result<(), ControlError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.orders.send(Order::Resolve { findings, answer }).await;
-        sent.map_err(|_| ControlError::Stopped)?;
+        self.orders.send(order(answer)).await.map_err(|_| ControlError::Stopped)?;
         answered.await.unwrap_or(Err(ControlError::Stopped))
     }
 

@@ -19,6 +19,8 @@ pub enum Phase {
     Ready,
     /// Requests are still served, but new ones should go elsewhere: the process is about to end.
     Draining,
+    /// A successor serves; what is in flight here ends.
+    HandedOver,
 }
 
 /// The phase of the process; every clone is the same one.

@@ -25,4 +25,5 @@ pub mod snapshot;
 mod start;
 pub mod state;
 pub mod store;
+pub mod succession;
 pub mod tally;

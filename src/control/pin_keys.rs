@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
@@ -61,12 +62,48 @@ pub enum KeyFileError {
     Random(#[from] getrandom::Error),
 }
 
-/// Puts the keys in use that the settings name: those of the file, which is made if there is none, or one of this
-/// process alone. Answers the file that is to be followed.
-pub fn open(settings: &Pins, keys: SharedKeys) -> Result<Option<KeyFile>, KeyFileError> {
+/// A key that was made for the life of a process, and of those that succeed it. Nothing shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PassingKey([u8; PinKeys::LEAST]);
+
+impl PassingKey {
+    /// The key as a successor is told it.
+    pub fn to_text(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    /// What a predecessor has told.
+    pub fn from_text(text: &str) -> Option<Self> {
+        STANDARD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl std::fmt::Debug for PassingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PassingKey(..)")
+    }
+}
+
+/// Where the keys in use come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A file that is to be followed.
+    File(KeyFile),
+    /// No file names any.
+    Passing(PassingKey),
+}
+
+/// Puts the keys in use that the settings name: those of the file, which is made if there is none, or else the one of
+/// the `predecessor`, or one of this process alone.
+pub fn open(
+    settings: &Pins,
+    keys: SharedKeys,
+    predecessor: Option<PassingKey>,
+) -> Result<Source, KeyFileError> {
     let Some(path) = settings.key_file.clone() else {
-        keys.publish(PinKeys::of(&random()?));
-        return Ok(None);
+        let key = predecessor.map_or_else(|| random().map(PassingKey), Ok)?;
+        keys.publish(PinKeys::of(&key.0));
+        return Ok(Source::Passing(key));
     };
     let text = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -83,7 +120,7 @@ pub fn open(settings: &Pins, keys: SharedKeys) -> Result<Option<KeyFile>, KeyFil
         PinKeys::parse(&text).map_err(|error| KeyFileError::Invalid { path: path.clone(), error })?;
     tracing::info!(file = %path.display(), keys = parsed.count(), "the keys of pins are in use");
     keys.publish(parsed);
-    Ok(Some(KeyFile { path, keys, seen: Ok(text) }))
+    Ok(Source::File(KeyFile { path, keys, seen: Ok(text) }))
 }
 
 impl KeyFile {
@@ -208,8 +245,8 @@ mod tests {
         let settings = Pins { key_file: Some(folder.0.join("pins.keys")) };
         let [one, other] = [SharedKeys::default(), SharedKeys::default()];
         assert!(signed(&one).is_none());
-        open(&settings, one.clone()).unwrap();
-        open(&settings, other.clone()).unwrap();
+        open(&settings, one.clone(), None).unwrap();
+        open(&settings, other.clone(), None).unwrap();
         assert!(signed(&one).is_some());
         assert_eq!(signed(&one), signed(&other));
         let made: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap()).collect();
@@ -221,9 +258,25 @@ mod tests {
     fn without_a_file_each_process_has_a_key_of_its_own() {
         let [one, other] = [SharedKeys::default(), SharedKeys::default()];
         for keys in [&one, &other] {
-            assert!(open(&Pins::default(), keys.clone()).unwrap().is_none());
+            open(&Pins::default(), keys.clone(), None).unwrap();
         }
         assert_ne!(signed(&one), signed(&other));
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_the_key_of_its_predecessor_and_nothing_shows_it() {
+        let [one, other] = [SharedKeys::default(), SharedKeys::default()];
+        let Source::Passing(key) = open(&Pins::default(), one.clone(), None).unwrap() else {
+            panic!("no file is named")
+        };
+        assert_eq!(format!("{key:?}"), "PassingKey(..)");
+        let told = PassingKey::from_text(&key.to_text());
+        assert_eq!(told.as_ref(), Some(&key));
+        open(&Pins::default(), other.clone(), told).unwrap();
+        assert_eq!(signed(&one), signed(&other));
+        for wrong in ["", "c2hvcnQ=", "no key"] {
+            assert_eq!(PassingKey::from_text(wrong), None);
+        }
     }
 
     #[test]
@@ -232,14 +285,16 @@ mod tests {
         let path = folder.0.join("pins.keys");
         let settings = Pins { key_file: Some(path.clone()) };
         fs::write(&path, "secret\n").unwrap();
-        let said = open(&settings, SharedKeys::default()).unwrap_err().to_string();
+        let said = open(&settings, SharedKeys::default(), None).unwrap_err().to_string();
         assert!(said.contains("line 1") && !said.contains("secret"), "{said}");
         let directory = Pins { key_file: Some(folder.0.clone()) };
-        assert!(matches!(open(&directory, SharedKeys::default()), Err(KeyFileError::Unreadable { .. })));
+        assert!(matches!(open(&directory, SharedKeys::default(), None), Err(KeyFileError::Unreadable { .. })));
 
         fs::write(&path, "01".repeat(32)).unwrap();
         let keys = SharedKeys::default();
-        let mut file = open(&settings, keys.clone()).unwrap().unwrap();
+        let Source::File(mut file) = open(&settings, keys.clone(), None).unwrap() else {
+            panic!("a file is named")
+        };
         let first = signed(&keys);
         for bad in [Ok("too short".to_owned()), Ok(String::new()), Err("it is gone".to_owned())] {
             file.take(bad);

@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    memory::Memory,
     probe::Finding,
     report::{EndpointReport, PoolReport},
     watched::Watched,
@@ -55,6 +56,8 @@ struct Board {
     awaited: BTreeSet<usize>,
     /// How long it is waited for.
     patience: Duration,
+    /// Since when.
+    awaited_since: Instant,
 }
 
 /// One moment on both clocks, to tell people when something was.
@@ -72,7 +75,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 impl Health {
     /// Begins with the pools of the first table.
     pub fn new(targets: &[PoolTarget], now: Instant) -> Self {
-        let mut board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new(), patience: SETTLING };
+        let mut board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new(), patience: SETTLING, awaited_since: now };
         board.follow(targets, now);
         Self(Arc::new(Shared { board: Mutex::new(board), settled: watch::Sender::new(true) }))
     }
@@ -91,8 +94,28 @@ impl Health {
         let targets = targets();
         board.follow(&targets, now);
         board.awaited = board.unknown();
+        board.awaited_since = now;
         let timeouts = targets.iter().filter_map(|pool| Some(pool.settings.health.as_ref()?.timeout));
         board.patience = timeouts.max().unwrap_or_default() + SETTLING;
+        self.tell_settled(&board);
+    }
+
+    /// What is known of all endpoints, for a successor of this process.
+    pub fn memory(&self, now: Instant) -> Memory {
+        let board = self.lock();
+        board.pools.iter().map(|(name, pool)| (name.clone(), pool.memory(now))).collect()
+    }
+
+    /// Goes on from what a predecessor of this process knew of the endpoints that are watched.
+    pub fn recall(&self, memory: &Memory, now: Instant) {
+        let mut board = self.lock();
+        for (name, pool) in &mut board.pools {
+            if let Some(memory) = memory.get(name) {
+                pool.recall(memory, now);
+            }
+        }
+        let unknown = board.unknown();
+        board.awaited.retain(|id| unknown.contains(id));
         self.tell_settled(&board);
     }
 
@@ -133,6 +156,12 @@ impl Health {
         let mut settled = self.0.settled.subscribe();
         // Neither too long a wait nor a sender that has gone, which `self` holds, changes what follows.
         let _ = tokio::time::timeout(patience, settled.wait_for(|settled| *settled)).await;
+    }
+
+    /// Whether the results that are still awaited should have been there.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        let board = self.lock();
+        now.saturating_duration_since(board.awaited_since) >= board.patience
     }
 
     /// Whether no first result is awaited.

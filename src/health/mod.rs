@@ -4,6 +4,7 @@
 //! an endpoint's word ([`crate::upstream::occupancy`]) and of its pool ([`crate::upstream::pool`]), and in no other way.
 
 pub mod board;
+pub mod memory;
 pub mod probe;
 pub mod report;
 pub mod supervisor;

@@ -59,7 +59,8 @@ pub struct Finding {
 }
 
 /// The kinds of results, as they are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the kinds are those of ProbeFailure")]
 pub enum ProbeResult {
     Success,

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     board::PoolTarget,
+    memory::{OfEndpoint, OfProbes, ago},
     probe::{Finding, ProbeResult},
     report::{EjectedReport, EndpointReport, LastProbe, PoolReport, Probed},
 };
@@ -233,6 +234,47 @@ impl Watched {
                 tracing::info!(%pool, available, healthy, "enough endpoints are left: ejections hold again")
             }
         }
+    }
+
+    /// What is known of its endpoints, for a successor of this process.
+    pub(super) fn memory(&self, now: Instant) -> BTreeMap<SocketAddr, OfEndpoint> {
+        let memory = |(id, member): (&usize, &Member)| {
+            let probed = member.health.zip(member.last.as_ref()).map(|(health, last)| OfProbes {
+                health,
+                ended_ago: now.saturating_duration_since(last.ended),
+                took: last.ended.saturating_duration_since(last.started),
+                result: last.finding.result,
+                text: last.finding.text.clone(),
+            });
+            let ejection = self.ejections.as_ref().and_then(|ejections| ejections.memory(*id, now));
+            let warming_for = member.endpoint.warmth.age(now);
+            (member.endpoint.address, OfEndpoint { probed, ejection, warming_for })
+        };
+        self.members.iter().map(memory).collect()
+    }
+
+    /// Goes on from what a predecessor of this process knew, but for endpoints that this one has probed itself.
+    pub(super) fn recall(&mut self, memory: &BTreeMap<SocketAddr, OfEndpoint>, now: Instant) {
+        for (id, member) in &mut self.members {
+            let Some(of) = memory.get(&member.endpoint.address).filter(|_| member.last.is_none()) else {
+                continue;
+            };
+            let Endpoint { occupancy, .. } = &*member.endpoint;
+            if let (Some(health), Some(probed)) = (&mut member.health, &of.probed) {
+                *health = probed.health;
+                let ended = ago(now, probed.ended_ago);
+                let finding = Finding { result: probed.result, text: probed.text.clone() };
+                member.last = Some(Last { started: ago(ended, probed.took), ended, finding });
+                occupancy.set_healthy(health.is_healthy());
+            }
+            if let Some(time) = of.warming_for {
+                member.endpoint.became_available(ago(now, time));
+            }
+            if let (Some(ejections), Some(ejection)) = (&mut self.ejections, &of.ejection) {
+                occupancy.set_ejected(ejections.recall(*id, ejection, now));
+            }
+        }
+        self.update_panic();
     }
 
     /// The endpoints that are probed and have no result yet.

@@ -42,6 +42,21 @@ pub struct Ejected {
     pub reason: EjectionReason,
 }
 
+/// What another process knows of an endpoint's ejections. Times are from the moment in which it was written.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    count: u32,
+    times: u64,
+    out: Option<MemoryOfOut>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct MemoryOfOut {
+    since_ago: Duration,
+    left: Duration,
+    reason: EjectionReason,
+}
+
 impl Ejections {
     /// None yet.
     pub fn new(settings: Outliers, now: Instant) -> Self {
@@ -126,6 +141,31 @@ impl Ejections {
         true
     }
 
+    /// What is known of an endpoint, for another process to go on from.
+    pub fn memory(&self, member: usize, now: Instant) -> Option<Memory> {
+        let Member { count, times, out, .. } = self.members.get(&member)?;
+        let out = out.map(|out| MemoryOfOut {
+            since_ago: now.saturating_duration_since(out.since),
+            left: out.until.saturating_duration_since(now),
+            reason: out.reason,
+        });
+        Some(Memory { count: *count, times: *times, out })
+    }
+
+    /// Goes on from what another process knew of an endpoint, as far as the settings allow it; answers whether it is out.
+    pub fn recall(&mut self, member: usize, memory: &Memory, now: Instant) -> bool {
+        let has_room = self.out() < self.most_out();
+        let longest = self.settings.max_time;
+        let Some(member) = self.members.get_mut(&member) else { return false };
+        (member.count, member.times) = (memory.count, memory.times);
+        if let Some(out) = memory.out.as_ref().filter(|_| has_room) {
+            let since = now.checked_sub(out.since_ago).unwrap_or(now);
+            let until = (now + out.left.min(longest)).min(since + longest);
+            member.out = Some(Ejected { since, until, reason: out.reason });
+        }
+        member.out.is_some()
+    }
+
     /// When there is something to do next: [`Self::end_due`] or [`Self::end_interval`].
     pub fn next(&self) -> Instant {
         let ends = self.members.values().filter_map(|member| Some(member.out?.until));
@@ -191,6 +231,33 @@ mod tests {
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
+    }
+
+    #[test]
+    fn another_process_goes_on_from_what_was_known_within_its_own_settings() {
+        let (mut pool, start) = pool(4, 0.5);
+        for member in [0, 1] {
+            pool.eject(member, REASON, start).unwrap();
+        }
+        let later = start + seconds(10);
+        let memory = |member| pool.memory(member, later).unwrap();
+        let mut next = Ejections::new(Outliers { max_ejected: 0.25, ..Outliers::default() }, later);
+        next.follow(0..4, later);
+        assert!(next.recall(0, &memory(0), later), "it goes on");
+        assert_eq!(next.ejected(0).unwrap().until, pool.ejected(0).unwrap().until);
+        assert!(!next.recall(1, &memory(1), later), "one in four may be out");
+        assert!(!next.recall(2, &memory(2), later));
+        assert_eq!([0, 1, 2].map(|member| next.times(member)), [1, 1, 0]);
+        let forged: Memory = serde_json::from_str(
+            r#"{"count": 1, "times": 1, "later": true,
+                "out": {"since_ago": {"secs": 0, "nanos": 0}, "left": {"secs": 18446744073709551615, "nanos": 0},
+                        "reason": "success_rate"}}"#,
+        )
+        .unwrap();
+        next.end_due(later + seconds(100));
+        assert!(next.recall(3, &forged, later));
+        assert!(next.ejected(3).unwrap().until <= later + next.longest());
+        assert!(!next.recall(9, &forged, later), "it is not in the pool");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct Thresholds {
 }
 
 /// What is thought of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// No probe has ended yet. It takes no traffic.
@@ -25,7 +25,7 @@ pub enum Verdict {
 }
 
 /// The judgement on one endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Health {
     verdict: Verdict,
     /// Whether it was ever well.

@@ -108,7 +108,7 @@ impl Streaks {
 }
 
 /// Why an endpoint was ejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EjectionReason {
     /// Too many 5xx answers and failed attempts in a row.

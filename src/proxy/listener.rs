@@ -37,8 +37,8 @@ const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 pub(super) struct Sockets {
     /// The address that they are bound to.
     pub(super) address: SocketAddr,
-    /// One for each worker.
-    pub(super) sockets: Vec<std::net::TcpListener>,
+    /// Each worker's share.
+    pub(super) sockets: Vec<Vec<std::net::TcpListener>>,
 }
 
 /// One worker's socket of a listener.
@@ -71,7 +71,7 @@ impl Open {
 }
 
 /// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out.
-pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Sockets, ProxyError> {
+pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Vec<std::net::TcpListener>, ProxyError> {
     let failed =
         |error| ProxyError::Bind { name: settings.name.to_string(), address: settings.address, error };
     if settings.address.port() != 0 {
@@ -90,7 +90,7 @@ pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Sockets, Proxy
         address = socket.local_addr().map_err(failed)?;
         sockets.push(socket);
     }
-    Ok(Sockets { address, sockets })
+    Ok(sockets)
 }
 
 /// How peers that have vanished without a word are found out: after a minute of silence, three probes ten seconds
@@ -129,7 +129,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         if bound.open.is_full() || bound.open.on_listener.load(Ordering::Relaxed) >= settings.max_connections
         {
             tokio::time::sleep(PAUSE).await;
-            if *phases.borrow() >= Phase::Draining {
+            if *phases.borrow() >= Phase::HandedOver {
                 break;
             }
             continue;
@@ -137,7 +137,7 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = phases.wait_for(|phase| *phase >= Phase::Draining) => break,
+            _ = phases.wait_for(|phase| *phase >= Phase::HandedOver) => break,
         };
         match accepted {
             Ok((stream, peer)) => begin(&worker, (&settings, &in_flight), &bound.open, stream, peer),
@@ -152,11 +152,14 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         }
     }
     // The kernel has completed these handshakes already: dropping the socket now would reset them. The runtime may not
-    // have heard of the last ones yet, so it is the socket that is asked.
+    // have heard of the last ones yet, so it is the socket that is asked; not for longer than it can have held them, as
+    // a successor may be taking them, too.
     let Ok(listener) = listener.into_std() else { return };
-    while !bound.open.is_full()
-        && let Ok((stream, peer)) = listener.accept()
-    {
+    for _ in 0..BACKLOG {
+        if bound.open.is_full() {
+            return;
+        }
+        let Ok((stream, peer)) = listener.accept() else { return };
         let registered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = registered {
             begin(&worker, (&settings, &in_flight), &bound.open, stream, peer);

@@ -25,6 +25,7 @@ mod forward;
 pub mod fuzzing;
 mod handler;
 mod held;
+mod inherited;
 mod linger;
 mod listener;
 mod outbox;
@@ -42,5 +43,6 @@ mod tunnel;
 mod view;
 mod worker;
 
-pub use plane::{Allowance, Proxy, ProxyError, workers};
+pub use inherited::{Inherited, Offer};
+pub use plane::{Allowance, Listening, Proxy, ProxyError, workers};
 pub use worker::Phase;

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
     thread,
     time::Duration,
 };
@@ -19,7 +19,8 @@ use super::{
     budget::Reserve,
     clock,
     deadline::SWEEP,
-    listener::{self, Bound, Open},
+    inherited::{Hold, Inherited, Offer, share_out},
+    listener::{self, Bound, Open, Sockets},
     worker::{AccessLog, Phase, Worker},
 };
 use crate::{
@@ -39,6 +40,15 @@ pub struct Proxy {
     pub addresses: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
     workers: Vec<thread::JoinHandle<()>>,
+    /// For a successor; none when no more connections are taken.
+    holds: Mutex<Vec<Hold>>,
+}
+
+/// The listening sockets of the data plane, open before it serves: the kernel takes connections for them already.
+#[derive(Debug)]
+pub struct Listening {
+    bound: Vec<Sockets>,
+    holds: Vec<Hold>,
 }
 
 /// The descriptors that the data plane may have. Beside these, each client's connection may have one upstream
@@ -69,10 +79,41 @@ pub enum ProxyError {
     Worker(#[from] io::Error),
 }
 
+impl Listening {
+    /// Binds each listener's address once for each worker, but for those whose sockets are `inherited`.
+    pub fn open(config: &Config, mut inherited: Vec<Inherited>) -> Result<Self, ProxyError> {
+        let count = workers(config);
+        let (mut bound, mut holds) = (Vec::new(), Vec::new());
+        for settings in &config.listeners {
+            let failed = |error| ProxyError::Bind {
+                name: settings.name.to_string(),
+                address: settings.address,
+                error,
+            };
+            let sockets = match Inherited::take(&mut inherited, settings).map_err(failed)? {
+                Some(sockets) => sockets,
+                None => listener::bind(settings, count)?,
+            };
+            let first = sockets.first().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+            let address = first.local_addr().map_err(failed)?;
+            holds.push(Hold::on(settings, &sockets).map_err(failed)?);
+            let sockets = share_out(sockets, count).map_err(failed)?;
+            bound.push(Sockets { address, sockets });
+        }
+        Ok(Self { bound, holds })
+    }
+
+    /// The address of each listener, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(|bound| bound.address).collect()
+    }
+}
+
 impl Proxy {
-    /// Binds the listeners and starts the workers. When this returns, connections are accepted.
+    /// Starts the workers. When this returns, connections are accepted.
     pub fn start(
         config: &Config,
+        listening: Listening,
         live: &Live,
         series: &Arc<Registry>,
         log: Option<&access_log::AccessLog>,
@@ -80,10 +121,7 @@ impl Proxy {
     ) -> Result<Self, ProxyError> {
         let count = workers(config);
         let (phase, phases) = watch::channel(Phase::Serving);
-        let mut bound = Vec::new();
-        for settings in &config.listeners {
-            bound.push(listener::bind(settings, count)?);
-        }
+        let Listening { mut bound, holds } = listening;
         let addresses = bound.iter().map(|bound| bound.address).collect();
         let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let reserve = Arc::new(Reserve::new(clock::now()));
@@ -94,7 +132,7 @@ impl Proxy {
         for index in 0..count {
             let mut sockets = Vec::new();
             for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
-                let socket = bound.sockets.pop().expect("one socket was bound for each worker");
+                let own = bound.sockets.pop().expect("each worker was given its share");
                 let max_requests = settings.max_requests.div_ceil(count);
                 let settings = Arc::new(Listener { max_requests, ..Listener::clone(settings) });
                 let open = Open {
@@ -102,7 +140,8 @@ impl Proxy {
                     on_all: Arc::clone(&on_all),
                     most: allowance.connections,
                 };
-                sockets.push(Bound { settings, socket, open });
+                let bound = |socket| Bound { settings: Arc::clone(&settings), socket, open: open.clone() };
+                sockets.extend(own.into_iter().map(bound));
             }
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let reserve = Arc::clone(&reserve);
@@ -114,11 +153,20 @@ impl Proxy {
             let log = (log, idle_floor);
             threads.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, own, log))?);
         }
-        Ok(Self { addresses, phase, workers: threads })
+        Ok(Self { addresses, phase, workers: threads, holds: Mutex::new(holds) })
+    }
+
+    /// The listening sockets, for a successor to accept on, too.
+    pub fn offer(&self) -> io::Result<Vec<Offer>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Hold::offer).collect()
     }
 
     /// Moves on to a later phase.
     pub fn enter(&self, phase: Phase) {
+        if phase >= Phase::HandedOver {
+            // Before the workers close theirs, or the kernel would go on to take connections that nobody accepts.
+            self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         self.phase.send_if_modified(|current| std::mem::replace(current, phase.max(*current)) < phase);
     }
 
@@ -189,7 +237,7 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: 
         worker.deadlines.wake_all();
         match phase {
             Phase::Stopped => return,
-            Phase::Draining => break,
+            Phase::HandedOver | Phase::Draining => break,
             Phase::Serving | Phase::Leaving => {}
         }
         if phases.changed().await.is_err() {
@@ -206,9 +254,12 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: 
         tokio::select! {
             _ = tick.tick() => {}
             changed = phases.changed() => {
-                if changed.is_err() || *phases.borrow_and_update() == Phase::Stopped {
+                let phase = *phases.borrow_and_update();
+                if changed.is_err() || phase == Phase::Stopped {
                     return;
                 }
+                worker.phase.set(phase);
+                worker.deadlines.wake_all();
             }
         }
     }

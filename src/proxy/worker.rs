@@ -43,6 +43,9 @@ pub enum Phase {
     Serving,
     /// Still takes connections, but asks each client, with its next response, to connect anew elsewhere.
     Leaving,
+    /// A successor takes the connections. Each client is asked to connect anew with its next response; an idle connection
+    /// stays until then, as its client may be sending a request in this very moment.
+    HandedOver,
     /// Takes no more connections; requests in flight end, idle connections are closed.
     Draining,
     /// Ends at once.

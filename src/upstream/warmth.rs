@@ -11,7 +11,14 @@ use std::{
 use crate::model::slow_start::SlowStart;
 
 /// What moments are counted from, so that one fits an atomic.
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// What began before this process did fits, too: a predecessor may have begun to warm an endpoint.
+static START: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(BEFORE).unwrap_or(now)
+});
+
+/// The longest time before this process for which an endpoint may have been warmed.
+const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 /// The moment in which an endpoint became available, in milliseconds; 0 once it is warm.
 #[derive(Debug, Default)]
@@ -27,6 +34,12 @@ impl Warmth {
     #[inline]
     pub fn is_warm(&self) -> bool {
         self.0.load(Relaxed) == 0
+    }
+
+    /// For how long it has been warmed; `None` if it is warm, as far as is known.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let since = self.0.load(Relaxed);
+        (since != 0).then(|| Duration::from_millis((millis(now) + 1).saturating_sub(since)))
     }
 
     /// The part of its share that it gets now, from 0 to 1. After the window it is warm.

@@ -3,11 +3,12 @@
 //! Invariant: what [`Store::commit`] has answered with success is there after `kill -9`; what it has answered with an
 //! error is not. It may take as long as a disk takes: the control plane goes on meanwhile.
 
-use std::{path::PathBuf, thread::JoinHandle};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::change::Change;
+use super::{change::Change, start, state::State};
+use crate::config::Config;
 
 mod copy;
 pub mod document;
@@ -34,6 +35,12 @@ pub trait Backend: Send + 'static {
 
     /// What was answered to an earlier call with this key.
     fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError>;
+
+    /// Lets another process take over: nothing is read or written any more, and no lock is left.
+    fn close(&mut self) -> Result<(), StoreError>;
+
+    /// Takes over again, from whoever had it meanwhile. What is open already stays so.
+    fn reopen(&mut self) -> Result<(), StoreError>;
 }
 
 /// What is kept at once.
@@ -138,6 +145,8 @@ enum Job {
     Page { before: Option<u64>, limit: usize, answer: oneshot::Sender<Result<Vec<Change>, StoreError>> },
     Find { revision: u64, answer: oneshot::Sender<Result<Option<(Change, String)>, StoreError>> },
     Recall { key: String, answer: oneshot::Sender<Result<Option<Receipt>, StoreError>> },
+    Close(oneshot::Sender<Result<(), StoreError>>),
+    Reopen(Arc<Config>, oneshot::Sender<Result<State, StoreError>>),
 }
 
 impl Store {
@@ -174,6 +183,16 @@ impl Store {
         self.ask(|answer| Job::Recall { key, answer }).await
     }
 
+    /// Lets another process take over: see [`Backend::close`].
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        self.ask(Job::Close).await
+    }
+
+    /// Takes over again, and answers the state to go on from, as the file changes it.
+    pub(super) async fn reopen(&self, config: Arc<Config>) -> Result<State, StoreError> {
+        self.ask(|answer| Job::Reopen(config, answer)).await
+    }
+
     async fn ask<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
@@ -192,6 +211,11 @@ impl Job {
             Self::Page { before, limit, answer } => drop(answer.send(backend.page(before, limit))),
             Self::Find { revision, answer } => drop(answer.send(backend.find(revision))),
             Self::Recall { key, answer } => drop(answer.send(backend.recall(&key))),
+            Self::Close(answer) => drop(answer.send(backend.close())),
+            Self::Reopen(config, answer) => {
+                let reopened = backend.reopen();
+                drop(answer.send(reopened.and_then(|()| start::state(backend, &config, SystemTime::now()))));
+            }
         }
     }
 }

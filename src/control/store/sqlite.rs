@@ -58,7 +58,9 @@ pub struct Sqlite {
     in_doubt: Option<u64>,
     commits: u64,
     /// Locked for as long as this process serves from the database.
-    _lock: Option<File>,
+    lock: Option<File>,
+    /// Another process may serve from it.
+    is_closed: bool,
 }
 
 /// Where a database is.
@@ -95,13 +97,16 @@ impl Sqlite {
         let fault = |error| fault(&place, error);
         check(&place, &connection)?;
         let (epoch, attempt) = take_over(&mut connection).map_err(fault)?;
-        let store = Self { place, connection, epoch, attempt, in_doubt: None, commits: 0, _lock: lock };
+        let store = Self { place, connection, epoch, attempt, in_doubt: None, commits: 0, lock, is_closed: false };
         store.copy();
         Ok(store)
     }
 
     /// Begins a write only after what a failed one left behind is gone.
     fn settle(&mut self) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Fenced { path: self.place.path() });
+        }
         let Some(length) = self.in_doubt else { return Ok(()) };
         let (acknowledged, epoch) = (self.attempt, self.epoch);
         let fault = {
@@ -281,6 +286,26 @@ impl Backend for Sqlite {
             Ok(Receipt { key: key.to_owned(), asked, change: read_change(&self.place, &change)? })
         })
         .transpose()
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        // A successor that can't know of an attempt in doubt must not find it.
+        self.settle()?;
+        if matches!(self.place, Place::File(_)) {
+            self.connection = Connection::open_in_memory().map_err(|error| self.fault(error))?;
+            // Only now: nobody may take over what is still open here.
+            self.lock = None;
+        }
+        self.is_closed = true;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        if self.is_closed && matches!(self.place, Place::File(_)) {
+            *self = Self::open(self.place.clone())?;
+        }
+        self.is_closed = false;
+        Ok(())
     }
 }
 

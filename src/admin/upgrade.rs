@@ -1,0 +1,110 @@
+//! Replacing this process by a successor, and how that is shown.
+
+use std::{path::PathBuf, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode, header},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    body::{self, refuse_any, short},
+    problem::{Fault, Problem},
+    query,
+    router::Admin,
+};
+use crate::control::succession::{MAX_TIMEOUT, SuccessionError, TIMEOUT};
+
+/// Which process answers, and what is left of the one that it has replaced.
+#[derive(Debug, Serialize)]
+pub struct ProcessView {
+    pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predecessor: Option<PredecessorView>,
+}
+
+/// A process that was replaced and drains.
+#[derive(Debug, Serialize)]
+struct PredecessorView {
+    pid: u32,
+    /// For how long this process has served in its place.
+    replaced_seconds: f64,
+    /// The clients' connections that it has left.
+    connections: u64,
+}
+
+impl ProcessView {
+    pub fn of(admin: &Admin) -> Self {
+        let predecessor = admin.succession.predecessor().map(|predecessor| PredecessorView {
+            pid: predecessor.pid,
+            replaced_seconds: predecessor.since.elapsed().as_secs_f64(),
+            connections: predecessor.connections,
+        });
+        Self { pid: std::process::id(), predecessor }
+    }
+}
+
+/// Starts a successor, and answers when it serves.
+pub async fn upgrade(
+    State(admin): State<Admin>,
+    request: Request<Body>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    query::none(request.uri())?;
+    let body = body::optional_object(request).await?.unwrap_or_default();
+    let [binary, timeout] = body.members(["binary", "timeout"])?;
+    let mut faults = Vec::new();
+    let binary = binary.and_then(|value| path(&value).map_err(|fault| faults.push(fault)).ok());
+    let timeout = match timeout.map(|value| duration(&value)) {
+        None => TIMEOUT,
+        Some(Ok(timeout)) => timeout,
+        Some(Err(fault)) => {
+            faults.push(fault);
+            TIMEOUT
+        }
+    };
+    refuse_any(faults)?;
+    let successor = admin.succession.replace(binary, timeout).await?;
+    Ok(Json(json!({
+        "pid": successor.pid,
+        "version": successor.version,
+        "binary": successor.binary.to_string_lossy(),
+        "predecessor": { "pid": std::process::id(), "version": admin.version },
+    })))
+}
+
+fn path(value: &Value) -> Result<PathBuf, Fault> {
+    let path = value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
+    path.ok_or_else(|| Fault::at("/binary", format!("{} is not an absolute path", short(value))))
+}
+
+fn duration(value: &Value) -> Result<Duration, Fault> {
+    let duration = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
+    let in_range = duration.filter(|duration| !duration.is_zero() && *duration <= MAX_TIMEOUT);
+    in_range.ok_or_else(|| {
+        Fault::at("/timeout", format!("{} is not a time from 1ms to 10m", short(value)))
+            .allowing([r#""60s""#, r#""2m""#])
+    })
+}
+
+impl From<SuccessionError> for Problem {
+    fn from(error: SuccessionError) -> Self {
+        let detail = error.to_string();
+        match error {
+            SuccessionError::Busy => {
+                Self::new(StatusCode::CONFLICT, "upgrade-running", "A successor is being started", detail)
+                    .with_header(header::RETRY_AFTER, "5")
+            }
+            SuccessionError::Unable | SuccessionError::First => {
+                Self::new(StatusCode::CONFLICT, "not-replaceable", "This process can't be replaced", detail)
+            }
+            SuccessionError::Binary { .. } => Self::invalid(vec![Fault::at("/binary", detail)]),
+            SuccessionError::Failed { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "no-successor", "The successor does not serve", detail)
+            }
+        }
+    }
+}

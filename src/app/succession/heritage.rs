@@ -1,0 +1,177 @@
+//! What a process starts with that it has not made itself: sockets that are open already, and what a predecessor knew.
+//!
+//! Invariant: knowledge that can't be read is no reason to fail. It is found out anew, as it is by every other start.
+
+use std::{io, os::fd::OwnedFd};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    control::{change::Change, pin_keys::PassingKey},
+    health,
+    proxy::{Inherited, Offer},
+};
+
+/// The role of the data plane's sockets.
+const LISTENER: &str = "listener";
+/// The role of the admin API's socket.
+const ADMIN: &str = "admin";
+
+/// What a process starts with that it has not made itself.
+#[derive(Debug, Default)]
+pub struct Heritage {
+    /// Sockets of the data plane.
+    pub(in crate::app) listeners: Vec<Inherited>,
+    /// The socket of the admin API, and the address that the predecessor's file had for it.
+    pub(in crate::app) admin: Option<(Option<String>, OwnedFd)>,
+    /// What the predecessor knew.
+    pub(in crate::app) memory: Memory,
+}
+
+/// What a predecessor knew that is in no store.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// What it knew of endpoints.
+    pub(in crate::app) health: health::memory::Memory,
+    /// The key of its pins, if no file names any.
+    pub(in crate::app) pin_key: Option<PassingKey>,
+    /// Its newest revisions with the state after each, oldest first, if its store was in memory alone.
+    pub(in crate::app) unkept: Vec<(Change, String)>,
+}
+
+/// Sockets that are handed over together.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    role: String,
+    #[serde(default)]
+    name: String,
+    /// The address that the file has for them.
+    declared: String,
+    /// How many there are.
+    count: usize,
+}
+
+impl Heritage {
+    /// What the messages of a predecessor come to. Sockets of a role that this version does not know are closed.
+    pub(super) fn read(entries: Vec<Entry>, sockets: Vec<OwnedFd>, memory: Value) -> io::Result<Self> {
+        let mut heritage = Self { memory: Memory::from_value(memory), ..Self::default() };
+        let mut sockets = sockets.into_iter();
+        for Entry { role, name, declared, count } in entries {
+            let own: Vec<OwnedFd> = sockets.by_ref().take(count).collect();
+            if own.len() < count || own.is_empty() {
+                return Err(io::Error::other("the predecessor gave fewer sockets than it said"));
+            }
+            match role.as_str() {
+                LISTENER => heritage.listeners.push(Inherited {
+                    name: Some(name),
+                    declared: declared.parse().ok(),
+                    sockets: own.into_iter().map(Into::into).collect(),
+                }),
+                ADMIN => heritage.admin = own.into_iter().next().map(|socket| (Some(declared), socket)),
+                role => tracing::warn!(role, "sockets of an unknown role were handed over, and are closed"),
+            }
+        }
+        Ok(heritage)
+    }
+
+    /// The admin API's socket, if it is the one that the file names.
+    pub(in crate::app) fn take_admin(&mut self, declared: &str) -> Option<OwnedFd> {
+        let is_it = |of: &Option<String>| of.as_deref().is_none_or(|of| of == declared);
+        self.admin.take().filter(|(of, _)| is_it(of)).map(|(_, socket)| socket)
+    }
+}
+
+/// What is handed over: the entries, and the sockets of all of them in order.
+pub(super) fn offered(listeners: Vec<Offer>, admin: Option<(String, OwnedFd)>) -> (Vec<Entry>, Vec<OwnedFd>) {
+    let mut sockets = Vec::new();
+    let mut entries = Vec::new();
+    for Offer { name, declared, sockets: own } in listeners {
+        entries.push(Entry {
+            role: LISTENER.to_owned(),
+            name,
+            declared: declared.to_string(),
+            count: own.len(),
+        });
+        sockets.extend(own);
+    }
+    if let Some((declared, socket)) = admin {
+        entries.push(Entry { role: ADMIN.to_owned(), name: String::new(), declared, count: 1 });
+        sockets.push(socket);
+    }
+    (entries, sockets)
+}
+
+impl Entry {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Memory {
+    pub(super) fn to_value(&self) -> Value {
+        json!({
+            "health": self.health,
+            "pin_key": self.pin_key.as_ref().map(PassingKey::to_text),
+            "unkept": self.unkept,
+        })
+    }
+
+    fn from_value(mut value: Value) -> Self {
+        fn part<T: DeserializeOwned + Default>(value: &mut Value, name: &str) -> T {
+            let Some(part) = value.get_mut(name).map(Value::take).filter(|part| !part.is_null()) else {
+                return T::default();
+            };
+            serde_json::from_value(part).unwrap_or_else(|error| {
+                // The error may repeat what it has read.
+                tracing::warn!(part = name, line = error.line(), "a part of what the predecessor knew can't be read");
+                T::default()
+            })
+        }
+        let pin_key = part::<String>(&mut value, "pin_key");
+        Self {
+            health: part(&mut value, "health"),
+            pin_key: PassingKey::from_text(&pin_key),
+            unkept: part(&mut value, "unkept"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_can_t_be_read_spoils_no_other() {
+        let memory = Memory::from_value(json!({
+            "health": { "blue": { "127.0.0.1:1": { "warming_for": { "secs": 3, "nanos": 0 }, "later": 1 } } },
+            "pin_key": 7,
+            "unkept": [["nonsense"]],
+            "of a later version": {},
+        }));
+        assert_eq!(memory.health.len(), 1);
+        assert!(memory.pin_key.is_none() && memory.unkept.is_empty());
+        for nonsense in [json!(null), json!([1]), json!("x")] {
+            assert!(Memory::from_value(nonsense).health.is_empty());
+        }
+    }
+
+    #[test]
+    fn sockets_that_are_missing_are_an_error_and_unknown_roles_are_not() {
+        let socket = || OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let entry = |role: &str, count| Entry {
+            role: role.into(),
+            name: "web".into(),
+            declared: "127.0.0.1:80".into(),
+            count,
+        };
+        let read = |entries, sockets| Heritage::read(entries, sockets, Value::Null);
+        let mut heritage =
+            read(vec![entry("later", 1), entry(LISTENER, 2), entry(ADMIN, 1)], (0..4).map(|_| socket()).collect())
+                .unwrap();
+        assert_eq!(heritage.listeners[0].sockets.len(), 2);
+        assert!(heritage.take_admin("127.0.0.1:80").is_some() && heritage.take_admin("127.0.0.1:80").is_none());
+        assert!(read(vec![entry(LISTENER, 2)], vec![socket()]).is_err());
+        assert!(read(vec![entry(LISTENER, 0)], vec![socket()]).is_err());
+    }
+}

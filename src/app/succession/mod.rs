@@ -1,0 +1,256 @@
+//! Replacing this process by a successor that serves on the very same sockets.
+//!
+//! The order: the successor is started and reads its file; this process refuses changes and gives the store up; the
+//! successor gets the sockets and what is known, loads the state, and is ready; told to go, it serves; only then this
+//! process accepts no more, and drains. A step that fails before ends the successor, and this process goes on as if nothing
+//! had been.
+//!
+//! Invariant: at each moment there is a process that accepts, and at most one that takes changes.
+
+use std::{
+    io::{self, BufRead, BufReader, ErrorKind, Write as _},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use self::{
+    channel::Channel,
+    heritage::{Memory, offered},
+    message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
+};
+use super::{Instance, service};
+use crate::control::succession::{Successor, SuccessionError};
+
+mod channel;
+pub mod heritage;
+mod message;
+mod program;
+pub(super) mod successor;
+
+/// In the environment of a successor: the number of the process that it replaces.
+const PREDECESSOR: &str = "SWITCHBACK_PREDECESSOR";
+/// How long a successor that is ready may take to serve.
+const SERVE_WITHIN: Duration = Duration::from_secs(10);
+/// How much of what a failed successor has said is told.
+const TAIL: usize = 4 << 10;
+/// How long the last words of a successor that has ended may take.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// A successor that serves, as its predecessor knows it.
+#[derive(Debug)]
+pub(super) struct Relieved {
+    pub(super) successor: Successor,
+    channel: Channel,
+}
+
+impl Relieved {
+    /// Tells the successor how far this process has come. It may have ended, which changes nothing here.
+    pub(super) fn tell(&mut self, connections: u64) {
+        let left = FromPredecessor::Left { connections };
+        let _ = self.channel.send(&left, Instant::now() + Duration::from_millis(50));
+    }
+}
+
+impl Instance {
+    /// Starts a successor and hands over to it. If that fails, this process serves and takes changes as before.
+    pub(super) async fn replace(
+        &self,
+        binary: Option<PathBuf>,
+        timeout: Duration,
+    ) -> Result<Relieved, SuccessionError> {
+        if std::process::id() == 1 {
+            return Err(SuccessionError::First);
+        }
+        let program = program::chosen(binary)?;
+        tracing::info!(program = %program.display(), "a successor is started");
+        service::reloading();
+        let outcome = self.hand_over(&program, timeout).await;
+        match &outcome {
+            Ok(relieved) => service::replaced_by(relieved.successor.pid),
+            Err(error) => {
+                tracing::error!(%error, "there is no successor; this process goes on");
+                service::ready();
+            }
+        }
+        outcome
+    }
+
+    async fn hand_over(&self, program: &Path, timeout: Duration) -> Result<Relieved, SuccessionError> {
+        let failed = |why: String| SuccessionError::Failed { why, said: String::new() };
+        let (started, channel) = Started::new(program).map_err(|error| failed(error.to_string()))?;
+        let mut is_handed_over = false;
+        match self.converse(channel, timeout, &mut is_handed_over).await {
+            Ok((channel, hello)) => {
+                let pid = started.release();
+                let successor = Successor { pid, version: hello.version, binary: program.to_owned() };
+                Ok(Relieved { successor, channel })
+            }
+            Err(error) => {
+                let why = words(&error, timeout);
+                let ended = blocking(move || Ok(started.end())).await;
+                if is_handed_over && let Err(error) = self.control.control.take_back().await {
+                    tracing::error!(%error, "changes can't be taken yet: the state can't be had again");
+                }
+                let said = ended.unwrap_or_default();
+                Err(SuccessionError::Failed { why, said })
+            }
+        }
+    }
+
+    /// Goes through the steps; whatever fails, the successor is to be ended.
+    async fn converse(
+        &self,
+        mut channel: Channel,
+        timeout: Duration,
+        is_handed_over: &mut bool,
+    ) -> io::Result<(Channel, Hello)> {
+        let deadline = Instant::now() + timeout;
+        let (channel, hello) = blocking(move || match channel.receive(deadline)? {
+            FromSuccessor::Hello(hello) if hello.protocol == PROTOCOL => Ok((channel, hello)),
+            FromSuccessor::Hello(Hello { version, .. }) => {
+                Err(io::Error::other(format!("its version, {version}, can't take over from this one")))
+            }
+            _ => Err(out_of_turn()),
+        })
+        .await?;
+        // From here on changes are refused, and this comes before the store is given up: both are for the caller to undo.
+        *is_handed_over = true;
+        self.control.control.hand_over().await.map_err(io::Error::other)?;
+        let memory = self.memory().await.to_value();
+        let (sockets, mut descriptors) = offered(self.proxy.offer()?, self.control.offer_admin()?);
+        descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
+        let handover = FromPredecessor::Handover(Handover { sockets, memory });
+        let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
+        Ok((channel, hello))
+    }
+
+    /// What is known here and in no store.
+    async fn memory(&self) -> Memory {
+        Memory {
+            health: self.control.health.memory(Instant::now()),
+            pin_key: self.control.pin_key.clone(),
+            unkept: self.control.unkept().await,
+        }
+    }
+}
+
+/// Hands over, and waits until the successor serves.
+fn take_turns(
+    mut channel: Channel,
+    handover: &FromPredecessor,
+    descriptors: &[OwnedFd],
+    deadline: Instant,
+) -> io::Result<Channel> {
+    channel.send(handover, deadline)?;
+    channel.send_descriptors(descriptors, deadline)?;
+    let FromSuccessor::Ready = channel.receive(deadline)? else { return Err(out_of_turn()) };
+    let soon = Instant::now() + SERVE_WITHIN;
+    channel.send(&FromPredecessor::Go, soon)?;
+    let FromSuccessor::Serving = channel.receive(soon)? else { return Err(out_of_turn()) };
+    Ok(channel)
+}
+
+fn out_of_turn() -> io::Error {
+    io::Error::other("it has said something else than what was its turn")
+}
+
+/// Why a step failed, for people.
+fn words(error: &io::Error, timeout: Duration) -> String {
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+            "it ended before it served".to_owned()
+        }
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+            format!("it took longer than {}", humantime::format_duration(timeout))
+        }
+        ErrorKind::InvalidData => "it does not speak as a Switchback does".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Does something that waits for the successor, while signals are heard.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A successor that does not serve yet. It is killed if this is dropped.
+#[derive(Debug)]
+struct Started {
+    child: Option<Child>,
+    said: Arc<Mutex<String>>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Started {
+    /// Starts it with the arguments of this process, and the channel as its standard input.
+    fn new(program: &Path) -> io::Result<(Self, Channel)> {
+        let (channel, theirs) = Channel::pair()?;
+        let mut child = Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(PREDECESSOR, std::process::id().to_string())
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDNAMES")
+            .stdin(Stdio::from(theirs))
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let said = Arc::default();
+        let stderr = child.stderr.take();
+        let mut started = Self { child: Some(child), said: Arc::clone(&said), listening: None };
+        if let Some(stderr) = stderr {
+            let listen = move || pass_on(stderr, &said);
+            started.listening = Some(std::thread::Builder::new().name("successor".into()).spawn(listen)?);
+        }
+        Ok((started, channel))
+    }
+
+    /// Lets it live; answers the number of its process.
+    fn release(mut self) -> u32 {
+        let child = self.child.take().expect("it is taken by what consumes this alone");
+        child.id()
+    }
+
+    /// Ends it, and answers the last that it has said.
+    fn end(mut self) -> String {
+        self.kill();
+        let deadline = Instant::now() + LAST_WORDS_WITHIN;
+        // What it has started itself may hold the pipe for longer.
+        while self.listening.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already; it is waited for in any case, so that all that was its is free again.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Passes on what a successor says, and remembers the end of it.
+fn pass_on(stderr: ChildStderr, said: &Mutex<String>) {
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while matches!(io::Read::take(&mut lines, TAIL as u64).read_until(b'\n', &mut line), Ok(1..)) {
+        let _ = io::stderr().write_all(&line);
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.push_str(&String::from_utf8_lossy(&line));
+        let over = said.len().saturating_sub(TAIL);
+        let start = (over..said.len()).find(|at| said.is_char_boundary(*at)).unwrap_or(said.len());
+        said.drain(..start);
+        line.clear();
+    }
+}

@@ -1,0 +1,147 @@
+//! The side of the new process: what it is given, and when it may serve.
+//!
+//! Invariant: a successor serves only when its predecessor has said so, or has ended. One that the predecessor has given up
+//! is killed by it, so the end of the channel means the end of the predecessor and nothing else.
+
+use std::{
+    env, fs,
+    io::{self, ErrorKind},
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, getppid};
+
+use super::{
+    PREDECESSOR,
+    channel::Channel,
+    heritage::Heritage,
+    message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
+};
+use crate::control::succession::{Predecessor, Succession};
+
+/// How long the predecessor may take for any step. It has a limit of its own, and ends what takes longer; this one is for
+/// a predecessor that hangs.
+const PATIENCE: Duration = Duration::from_secs(700);
+/// How long the end of a killed process may take.
+const END_WITHIN: Duration = Duration::from_secs(10);
+/// The longest silence of a predecessor that drains: it speaks every second.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The process that is to be replaced by this one.
+#[derive(Debug)]
+pub(in crate::app) struct Forerunner {
+    /// `None` once it has ended.
+    channel: Option<Channel>,
+    pid: u32,
+    stderr: Option<std::os::fd::OwnedFd>,
+}
+
+impl Forerunner {
+    /// Looks whether this process was started to replace another.
+    pub(in crate::app) fn find() -> anyhow::Result<Option<Self>> {
+        let Some(pid) = env::var(PREDECESSOR).ok().and_then(|text| text.parse().ok()) else { return Ok(None) };
+        // The variable alone may have come down from anywhere; with the channel it is meant for this process.
+        if own_parent() != Some(pid) {
+            return Ok(None);
+        }
+        let channel = io::stdin().as_fd().try_clone_to_owned().context("the channel of the predecessor")?;
+        rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
+        Ok(Some(Self { channel: Some(Channel::from_descriptor(channel)), pid, stderr: None }))
+    }
+
+    /// Introduces this process, whose file is good, and waits for what it is given.
+    pub(in crate::app) fn greet(&mut self) -> anyhow::Result<Heritage> {
+        let hello = Hello { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned() };
+        self.say(&FromSuccessor::Hello(hello))?;
+        match self.hear()? {
+            Some(FromPredecessor::Handover(handover)) => self.take(handover),
+            Some(_) => anyhow::bail!("the predecessor has said something else than what was its turn"),
+            None => Ok(Heritage::default()),
+        }
+    }
+
+    fn take(&mut self, Handover { sockets: entries, memory }: Handover) -> anyhow::Result<Heritage> {
+        let count = 1 + entries.iter().map(|entry| entry.count()).sum::<usize>();
+        let Some(channel) = &mut self.channel else { return Ok(Heritage::default()) };
+        match channel.receive_descriptors(count, Instant::now() + PATIENCE) {
+            Ok(mut descriptors) => {
+                self.stderr = Some(descriptors.remove(0));
+                Heritage::read(entries, descriptors, memory).context("what the predecessor gave")
+            }
+            Err(error) if has_ended(&error) => {
+                self.ended()?;
+                Ok(Heritage::default())
+            }
+            Err(error) => Err(error).context("the sockets of the predecessor"),
+        }
+    }
+
+    /// Says that this process could serve, and waits until it is to.
+    pub(in crate::app) fn await_go(&mut self) -> anyhow::Result<()> {
+        self.say(&FromSuccessor::Ready)?;
+        match self.hear()? {
+            Some(FromPredecessor::Go) | None => {}
+            Some(_) => anyhow::bail!("the predecessor has said something else than what was its turn"),
+        }
+        if let Some(stderr) = self.stderr.take() {
+            // Until now the predecessor has passed on what was written, to know why if this process had failed.
+            rustix::stdio::dup2_stderr(stderr)?;
+        }
+        Ok(())
+    }
+
+    /// Says that this process serves, and follows how its predecessor drains.
+    pub(in crate::app) fn serving(mut self, succession: Succession) -> anyhow::Result<()> {
+        self.say(&FromSuccessor::Serving)?;
+        let Some(mut channel) = self.channel else { return Ok(()) };
+        let (pid, since) = (self.pid, Instant::now());
+        let follow = move || {
+            while let Ok(FromPredecessor::Left { connections }) = channel.receive(Instant::now() + SILENCE) {
+                succession.set_predecessor(Some(Predecessor { pid, since, connections }));
+            }
+            succession.set_predecessor(None);
+        };
+        std::thread::Builder::new().name("predecessor".into()).spawn(follow)?;
+        Ok(())
+    }
+
+    fn say(&mut self, message: &FromSuccessor) -> anyhow::Result<()> {
+        let Some(channel) = &mut self.channel else { return Ok(()) };
+        match channel.send(message, Instant::now() + PATIENCE) {
+            Err(error) if has_ended(&error) => self.ended(),
+            sent => sent.context("the channel of the predecessor"),
+        }
+    }
+
+    /// What the predecessor says; `None` if it has ended.
+    fn hear(&mut self) -> anyhow::Result<Option<FromPredecessor>> {
+        let Some(channel) = &mut self.channel else { return Ok(None) };
+        match channel.receive(Instant::now() + PATIENCE) {
+            Err(error) if has_ended(&error) => self.ended().map(|()| None),
+            heard => heard.map(Some).context("the channel of the predecessor"),
+        }
+    }
+
+    /// The predecessor was killed, and this process serves in its place. Waits until the kernel has taken all that was its.
+    fn ended(&mut self) -> anyhow::Result<()> {
+        self.channel = None;
+        tracing::warn!(predecessor = self.pid, "the predecessor has ended before its time; this process goes on alone");
+        let deadline = Instant::now() + END_WITHIN;
+        while own_parent() == Some(self.pid) {
+            anyhow::ensure!(Instant::now() < deadline, "the predecessor has left its channel, and has not ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+fn own_parent() -> Option<u32> {
+    getppid().map(Pid::as_raw_nonzero).and_then(|pid| u32::try_from(pid.get()).ok())
+}
+
+/// Whether the other end of a channel is gone.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
