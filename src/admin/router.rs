@@ -20,7 +20,11 @@ use super::{
     upgrade,
 };
 use crate::{
-    control::{handle::Control, lifecycle::Lifecycle, succession::Succession},
+    control::{
+        handle::Control,
+        lifecycle::{Lifecycle, Phase},
+        succession::Succession,
+    },
     health::board::Health,
 };
 
@@ -91,6 +95,7 @@ pub fn router(admin: Arc<Admin>, transport: Transport) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::map_response(uncached))
+        .layer(middleware::map_response_with_state(Admin::clone(&admin), last))
         .layer(middleware::from_fn_with_state(transport, guard::guard))
         .with_state(Admin::clone(&admin))
 }
@@ -116,6 +121,14 @@ async fn method_not_allowed(request: Request<Body>) -> Problem {
     let method: String = request.method().as_str().chars().take(20).collect();
     let detail = format!("this path does not take {method}; the Allow field says what it takes");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "Wrong method", detail)
+}
+
+/// A client of a process that was replaced is to connect to its successor.
+async fn last(State(admin): State<Admin>, mut response: Response) -> Response {
+    if admin.lifecycle.phase() == Phase::HandedOver {
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Every answer tells of one moment, so none may be kept; and none is anything but what its type says.

@@ -76,7 +76,8 @@ pub enum Transport {
 }
 
 /// Serves the admin API until `stop` is set or dropped, and then until what is in flight has ended or
-/// `limits.stop_timeout` is over. Once the process is handed over, calls in flight go on, and no other comes.
+/// `limits.stop_timeout` is over. Once the process is handed over no connection is accepted, and those that are there end
+/// with their next answer.
 pub async fn serve(
     socket: Socket,
     admin: Arc<Admin>,
@@ -119,7 +120,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Tells when no more calls are taken.
+/// Tells when no more connections are taken.
 #[derive(Debug, Clone)]
 struct Ending {
     stop: watch::Receiver<bool>,
@@ -158,7 +159,8 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                     () = ending.begins() => return,
                     place = places.take() => place,
                 };
-                let serving = connection(stream, router.clone(), limits, Arc::clone(&place), ending.clone());
+                let serving =
+                    connection(stream, router.clone(), limits, Arc::clone(&place), ending.stop.clone());
                 connections.spawn(async move {
                     tokio::select! {
                         () = serving => {}
@@ -185,7 +187,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     limits: Limits,
     place: Arc<Place>,
-    ending: Ending,
+    mut stop: watch::Receiver<bool>,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
@@ -202,7 +204,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let result = tokio::select! {
         result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
-        () = ending.begins() => {
+        () = stopped(&mut stop) => {
             std::pin::Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|context| serving.poll_without_shutdown(context)).await
         }

@@ -41,6 +41,8 @@ mod succession;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the admin API of a process that was replaced still hears who had connected to it, at least.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 /// How often a process that drains tells its successor how far it has come.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for the access log's last lines to be taken. A file takes them in milliseconds; a reader that
@@ -197,13 +199,15 @@ impl Instance {
     /// Ends in peace while a successor serves: clients are asked to connect anew, requests in flight and tunnels have until
     /// the deadline.
     async fn leave(self, mut relieved: Relieved, signals: &mut Signals) {
-        let deadline = Instant::now() + self.config.shutdown.deadline;
+        let since = Instant::now();
+        let deadline = since + self.config.shutdown.deadline;
         tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
         self.control.leave_admin();
         self.proxy.enter(Phase::HandedOver);
         let in_order = async {
             let mut told = None;
-            while !self.proxy.is_finished() && Instant::now() < deadline {
+            let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS;
+            while !is_done() && Instant::now() < deadline {
                 if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
                     told = Some(Instant::now());
                     relieved.tell(self.connections());

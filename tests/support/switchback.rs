@@ -155,6 +155,11 @@ impl Switchback {
         wait_for("Switchback has ended", || self.child.try_wait().expect("our own child"))
     }
 
+    /// Its configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("switchback.toml")
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_none()

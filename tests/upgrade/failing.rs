@@ -1,0 +1,86 @@
+//! A successor that does not come to serve, in each way: the old process goes on, takes changes, and says why.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use crate::{
+    Line, green,
+    support::{Upstream, config::blue_green, wait_until},
+    weigh,
+};
+
+/// A program of the test's own, beside its file.
+fn program(line: &Line, script: &str) -> PathBuf {
+    let path = line.first.file().with_file_name("successor");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a writable folder");
+    for (part, mode) in [(path.as_path(), 0o755), (path.parent().expect("a folder"), 0o755)] {
+        fs::set_permissions(part, fs::Permissions::from_mode(mode)).expect("our own");
+    }
+    path
+}
+
+/// Tries to replace the process, fails, and finds it as it was; answers what was said.
+fn refused(line: &Line, arguments: &[&str]) -> String {
+    let mut open = line.first.client();
+    open.expect_alive("before");
+    let pid = line.serving();
+    let output = line.upgrade(arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    open.expect_alive("a connection of before");
+    line.first.client().expect_alive("a new one");
+    assert_eq!(line.serving(), pid);
+    let next = green(&line.status()) + 1;
+    let answer = weigh(&line.first, next);
+    assert_eq!(answer.status, 200, "changes are taken again: {}", answer.text());
+    assert_eq!(green(&line.status()), next);
+    wait_until("nobody else is left", || line.processes() == [pid]);
+    String::from_utf8(output.stderr).expect("text")
+}
+
+fn start() -> (Line, Upstream) {
+    let upstream = Upstream::ok();
+    let folder = std::env::temp_dir();
+    let database = folder.join(format!("switchback-failing-{}-{}.db", std::process::id(), fastrand::u32(..)));
+    let config = blue_green(1, (1_000_000, 0), "", &upstream, &upstream);
+    (Line::start(&format!("state = {{ path = {database:?} }}\n{config}")), upstream)
+}
+
+#[test]
+fn a_program_that_fails_hangs_or_is_no_switchback_leaves_the_old_process() {
+    let (line, _upstream) = start();
+    for (script, timeout, said) in [
+        ("echo out of order >&2; exit 3", "60s", "out of order"),
+        ("exec sleep 600", "500ms", "longer than 500ms"),
+        ("printf 'SSH-2.0-OpenSSH' >&0; exec sleep 600", "20s", "the message is too large"),
+        ("printf '\\002\\000\\000\\000no' >&0; exec sleep 600", "20s", "does not speak as a Switchback"),
+    ] {
+        let program = program(&line, script);
+        let words = refused(&line, &["--binary", program.to_str().expect("UTF-8"), "--timeout", timeout]);
+        assert!(words.contains(said), "{script}: {words}");
+    }
+    for (path, said) in [("switchback", "absolute path"), ("/no/such", "No such file"), ("/etc/passwd", "executable")] {
+        let words = refused(&line, &["--binary", path]);
+        assert!(words.contains(said), "{path}: {words}");
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_by_now_leaves_the_old_process_and_a_mended_one_is_served() {
+    let (line, _upstream) = start();
+    let file = line.first.file();
+    let good = fs::read_to_string(&file).expect("the test's file");
+    fs::write(&file, format!("nonsense = 1\n{good}")).expect("a writable folder");
+    let words = refused(&line, &[]);
+    assert!(words.contains("nonsense"), "{words}");
+    // This one is found out only when the old process has given the state up.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    fs::write(&file, format!("{good}\n[[listener]]\nname = \"other\"\nlisten = \"{address}\"\n"))
+        .expect("a writable folder");
+    let words = refused(&line, &[]);
+    assert!(words.contains("listener other"), "{words}");
+    drop(taken);
+    let before = green(&line.status());
+    let pid = line.replace();
+    assert_eq!((line.serving(), green(&line.status())), (pid, before));
+    crate::support::Client::connect(address).expect_alive("the listener that is new");
+}
