@@ -168,7 +168,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
         uptime_seconds: admin.started.elapsed().as_secs_f64(),
         generation: table.generation,
         revision: snapshot.state.revision(),
-        durable: snapshot.config.state.is_some(),
+        durable: snapshot.is_durable(),
         workers: series
             .workers()
             .iter()

@@ -19,7 +19,7 @@ use crate::{
         server::{Limits, serve},
         socket::{Bound, Socket},
     },
-    config::{self, AdminAddress, Config, defaults},
+    config::{self, AdminAddress, Config, StatePlace, defaults},
     control::{
         controller::Controller,
         handle::Control,
@@ -146,15 +146,16 @@ fn warn_of_passing_key(config: &Config) {
 
 /// The store that the file names.
 fn store(config: &Config) -> anyhow::Result<Sqlite> {
-    let Some(path) = &config.state else {
-        if config.admin.is_some() {
-            tracing::warn!(
-                "live changes are not kept over a restart: name a [state] path to keep them, and their history"
-            );
-        }
-        return Ok(Sqlite::open(Place::Memory)?);
+    if config.state.is_none() && config.admin.is_some() {
+        tracing::warn!(
+            "live changes are not kept over a restart: name a [state] path to keep them, and their history"
+        );
+    }
+    let place = match &config.state {
+        Some(StatePlace::File(path)) => Place::File(path.clone()),
+        Some(StatePlace::Memory) | None => Place::Memory,
     };
-    Ok(Sqlite::open(Place::File(path.clone()))?)
+    Ok(Sqlite::open(place)?)
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.

@@ -30,7 +30,7 @@ use super::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{AdminAddress, Config, Shutdown},
+    settings::{AdminAddress, Config, Shutdown, StatePlace},
     spanned::{Entries, Spanned},
 };
 
@@ -107,14 +107,17 @@ fn admin(
     Some(AdminAddress::Loopback(address))
 }
 
-fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<StatePlace> {
     let path = raw.path.as_ref()?;
     let at = at.key("path");
     if path.is_empty() {
         problems.error(&path.span, &at, "the path is empty", "a file, or \":memory:\"".to_owned());
         return None;
     }
-    (path.as_str() != ":memory:").then(|| PathBuf::from(path.as_str()))
+    Some(match path.as_str() {
+        ":memory:" => StatePlace::Memory,
+        path => StatePlace::File(PathBuf::from(path)),
+    })
 }
 
 fn shutdown(raw: Option<&Spanned<raw::Shutdown>>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Shutdown {
