@@ -18,10 +18,13 @@ use crate::{
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
+        streams::Streams,
+        tag::Tags,
     },
     config::{self, AdminAddress, Config, StatePlace, defaults},
     control::{
         controller::Controller,
+        events,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
@@ -87,6 +90,8 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
+            tags: Tags::new(control.snapshot().is_durable()),
+            streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
         });
@@ -184,6 +189,7 @@ async fn run(
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
     watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     let keys = key_file.map(|file| tokio::spawn(file.follow()));

@@ -22,6 +22,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
     pub admin: Option<AdminAddress>,
+    /// Whether a change by the admin API has to name, by If-Match, what the caller has seen.
+    pub require_if_match: bool,
     /// Where revisions are kept (`[state] path`); `None` keeps them in memory, for want of a better place.
     pub state: Option<StatePlace>,
     /// Addresses that accept connections, at least one.

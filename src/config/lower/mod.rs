@@ -61,6 +61,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         text: Arc::default(),
         workers,
         admin,
+        require_if_match: file.admin.as_ref().and_then(|raw| raw.require_if_match).unwrap_or(false),
         state: file.state.as_ref().and_then(|raw| state(raw, &root.key("state"), problems)),
         listeners: listeners.into_iter().map(Arc::new).collect(),
         pools: pools.into_iter().map(Arc::new).collect(),
