@@ -23,6 +23,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use super::{
+    author::Peer,
     places::{Place, Places},
     router::{Admin, router},
     socket::{Socket, SocketFile},
@@ -93,14 +94,21 @@ pub async fn serve(
         Socket::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let router = router(admin, Transport::Tcp);
-            let accept = async || Ok(listener.accept().await?.0);
+            let accept = async || {
+                let (stream, address) = listener.accept().await?;
+                Ok((stream, Peer::tcp(address)))
+            };
             accept_until(&ending, accept, router, limits, &mut connections).await;
         }
         Socket::Unix(listener, of_it) => {
             file = Some(of_it);
             let listener = tokio::net::UnixListener::from_std(listener)?;
             let router = router(admin, Transport::Unix);
-            let accept = async || Ok(listener.accept().await?.0);
+            let accept = async || {
+                let (stream, _) = listener.accept().await?;
+                let peer = Peer::unix(stream.peer_cred());
+                Ok((stream, peer))
+            };
             accept_until(&ending, accept, router, limits, &mut connections).await;
         }
     }
@@ -120,15 +128,16 @@ pub async fn serve(
     Ok(())
 }
 
-/// Tells when no more connections are taken.
+/// Tells when no more connections are taken, and when an answer that could go on for ever is to end.
 #[derive(Debug, Clone)]
-struct Ending {
+pub(super) struct Ending {
     stop: watch::Receiver<bool>,
     lifecycle: Lifecycle,
 }
 
 impl Ending {
-    async fn begins(&self) {
+    /// Ends when the server stops, or a successor serves.
+    pub(super) async fn ended(&self) {
         let (mut stop, mut phases) = (self.stop.clone(), self.lifecycle.watch());
         tokio::select! {
             () = stopped(&mut stop) => {}
@@ -139,7 +148,7 @@ impl Ending {
 
 async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     ending: &Ending,
-    accept: impl AsyncFn() -> io::Result<S>,
+    accept: impl AsyncFn() -> io::Result<(S, Peer)>,
     router: Router,
     limits: Limits,
     connections: &mut JoinSet<()>,
@@ -148,19 +157,19 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut warned = None;
     loop {
         let accepted = tokio::select! {
-            () = ending.begins() => return,
+            () = ending.ended() => return,
             accepted = accept() => accepted,
             // Collects what has ended, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, peer)) => {
                 let place = tokio::select! {
-                    () = ending.begins() => return,
+                    () = ending.ended() => return,
                     place = places.take() => place,
                 };
-                let serving =
-                    connection(stream, router.clone(), limits, Arc::clone(&place), ending.stop.clone());
+                let known = Known { peer, place: Arc::clone(&place), ending: ending.clone() };
+                let serving = connection(stream, router.clone(), limits, known);
                 connections.spawn(async move {
                     tokio::select! {
                         () = serving => {}
@@ -181,20 +190,30 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
+/// What a connection's calls may know of it.
+struct Known {
+    peer: Peer,
+    place: Arc<Place>,
+    ending: Ending,
+}
+
 /// Serves one connection until it ends, or, once the server stops, until its request in flight has.
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
     limits: Limits,
-    place: Arc<Place>,
-    mut stop: watch::Receiver<bool>,
+    Known { peer, place, mut ending }: Known,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
+    let until = ending.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         place.renew();
-        // A call that changes something keeps its connection's place.
-        request.extensions_mut().insert(Arc::clone(&place));
+        let extensions = request.extensions_mut();
+        // A call that changes something keeps its connection's place, and is written down as its peer's.
+        extensions.insert(Arc::clone(&place));
+        extensions.insert(peer.clone());
+        extensions.insert(until.clone());
         Box::pin(router.clone().oneshot(request))
     });
     let mut serving = hyper::server::conn::http1::Builder::new()
@@ -204,7 +223,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let result = tokio::select! {
         result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
-        () = stopped(&mut stop) => {
+        () = stopped(&mut ending.stop) => {
             std::pin::Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|context| serving.poll_without_shutdown(context)).await
         }

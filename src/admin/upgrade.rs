@@ -8,11 +8,12 @@ use axum::{
     extract::State,
     http::{Request, StatusCode, header},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    body::{self, refuse_any, short},
+    body::{self, Media, refuse_any, short},
     problem::{Fault, Problem},
     query,
     router::Admin,
@@ -20,7 +21,7 @@ use super::{
 use crate::control::succession::{MAX_TIMEOUT, SuccessionError, TIMEOUT};
 
 /// Which process answers, and what is left of the one that it has replaced.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ProcessView {
     pid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,13 +29,30 @@ pub struct ProcessView {
 }
 
 /// A process that was replaced and drains.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct PredecessorView {
     pid: u32,
     /// For how long this process has served in its place.
     replaced_seconds: f64,
     /// The clients' connections that it has left.
     connections: u64,
+}
+
+/// The answer to a replacement.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Upgraded {
+    /// The process that serves.
+    pid: u32,
+    version: String,
+    binary: String,
+    /// The process that has answered, and drains.
+    predecessor: Replaced,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Replaced {
+    pid: u32,
+    version: &'static str,
 }
 
 impl ProcessView {
@@ -52,9 +70,10 @@ impl ProcessView {
 pub async fn upgrade(
     State(admin): State<Admin>,
     request: Request<Body>,
-) -> Result<Json<serde_json::Value>, Problem> {
+) -> Result<Json<Upgraded>, Problem> {
     query::none(request.uri())?;
-    let body = body::optional_object(request).await?.unwrap_or_default();
+    let (_, body) = body::read(request, Media::Json).await?;
+    let body = body.unwrap_or_default();
     let [binary, timeout] = body.members(["binary", "timeout"])?;
     let mut faults = Vec::new();
     let binary = binary.and_then(|value| path(&value).map_err(|fault| faults.push(fault)).ok());
@@ -68,12 +87,12 @@ pub async fn upgrade(
     };
     refuse_any(faults)?;
     let successor = admin.succession.replace(binary, timeout).await?;
-    Ok(Json(json!({
-        "pid": successor.pid,
-        "version": successor.version,
-        "binary": successor.binary.to_string_lossy(),
-        "predecessor": { "pid": std::process::id(), "version": admin.version },
-    })))
+    Ok(Json(Upgraded {
+        pid: successor.pid,
+        version: successor.version,
+        binary: successor.binary.to_string_lossy().into_owned(),
+        predecessor: Replaced { pid: std::process::id(), version: admin.version },
+    }))
 }
 
 fn path(value: &Value) -> Result<PathBuf, Fault> {

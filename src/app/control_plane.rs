@@ -25,11 +25,14 @@ use crate::{
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
+        streams::Streams,
+        tag::Tags,
     },
-    config::{self, AdminAddress, Config, defaults},
+    config::{self, AdminAddress, Config, StatePlace, defaults},
     control::{
         change::Change,
         controller::Controller,
+        events,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
@@ -125,6 +128,8 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
+            tags: Tags::new(control.snapshot().is_durable()),
+            streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
             succession: succession.clone(),
@@ -188,7 +193,7 @@ impl ControlPlane {
 
     /// The newest revisions with the state after each, oldest first, if they are kept in memory alone.
     pub async fn unkept(&self) -> Vec<(Change, String)> {
-        if self.control.snapshot().config.state.is_some() {
+        if self.control.snapshot().is_durable() {
             return Vec::new();
         }
         let store = self.control.store();
@@ -265,19 +270,22 @@ fn declared(address: &AdminAddress) -> String {
 
 /// The store that the file names; one in memory goes on from what the predecessor had in its own.
 fn store(config: &Config, unkept: Vec<(Change, String)>) -> anyhow::Result<Sqlite> {
-    let Some(path) = &config.state else {
-        if config.admin.is_some() {
-            tracing::warn!(
-                "live changes are not kept over a restart: name a [state] path to keep them, and their history"
-            );
+    if config.state.is_none() && config.admin.is_some() {
+        tracing::warn!(
+            "live changes are not kept over a restart: name a [state] path to keep them, and their history"
+        );
+    }
+    let place = match &config.state {
+        Some(StatePlace::File(path)) => Place::File(path.clone()),
+        Some(StatePlace::Memory) | None => {
+            let mut store = Sqlite::open(Place::Memory)?;
+            for (change, state) in unkept {
+                store.commit(&Entry { change, state: Some(state), receipt: None })?;
+            }
+            return Ok(store);
         }
-        let mut store = Sqlite::open(Place::Memory)?;
-        for (change, state) in unkept {
-            store.commit(&Entry { change, state: Some(state), receipt: None })?;
-        }
-        return Ok(store);
     };
-    Ok(Sqlite::open(Place::File(path.clone()))?)
+    Ok(Sqlite::open(place)?)
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.
@@ -306,6 +314,7 @@ async fn run(
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
     watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     let keys = key_file.map(|file| tokio::spawn(file.follow()));
