@@ -157,6 +157,8 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut warned = None;
     loop {
         let accepted = tokio::select! {
+            // Who is told that a successor serves is not answered here any more.
+            biased;
             () = ending.ended() => return,
             accepted = accept() => accepted,
             // Collects what has ended, so that the set does not grow.

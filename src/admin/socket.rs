@@ -110,18 +110,22 @@ impl Socket {
         Ok(Self::Unix(listener, SocketFile { path: path.to_owned(), inode }))
     }
 
-    /// A listening socket that another process has opened.
-    pub fn inherited(socket: OwnedFd) -> io::Result<Self> {
-        if SockRef::from(&socket).domain()? != Domain::UNIX {
-            let listener = TcpListener::from(socket);
-            listener.set_nonblocking(true)?;
-            return Ok(Self::Tcp(listener));
+    /// A listening socket that another process has opened, at `path` if it is a unix socket. The kernel knows it by the
+    /// path at which it was made.
+    pub fn inherited(socket: OwnedFd, path: Option<&Path>) -> io::Result<Self> {
+        match (SockRef::from(&socket).domain()? == Domain::UNIX, path) {
+            (false, None) => {
+                let listener = TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Ok(Self::Tcp(listener))
+            }
+            (true, Some(path)) => {
+                let listener = UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Ok(Self::Unix(listener, SocketFile::at(path.to_owned())?))
+            }
+            _ => Err(io::Error::other("it is of another kind than the file says")),
         }
-        let listener = UnixListener::from(socket);
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let path = address.as_pathname().ok_or_else(|| io::Error::other("its socket has no path"))?;
-        Ok(Self::Unix(listener, SocketFile::at(path.to_owned())?))
     }
 
     /// A second hold on the same socket, for a successor.

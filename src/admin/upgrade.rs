@@ -67,10 +67,7 @@ impl ProcessView {
 }
 
 /// Starts a successor, and answers when it serves.
-pub async fn upgrade(
-    State(admin): State<Admin>,
-    request: Request<Body>,
-) -> Result<Json<Upgraded>, Problem> {
+pub async fn upgrade(State(admin): State<Admin>, request: Request<Body>) -> Result<Json<Upgraded>, Problem> {
     query::none(request.uri())?;
     let (_, body) = body::read(request, Media::Json).await?;
     let body = body.unwrap_or_default();

@@ -107,15 +107,14 @@ impl ControlPlane {
             .build()
             .context("the control plane's runtime could not be started")?;
         let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
-        let (controller, control, live) =
-            Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
+        let (controller, control, live) = Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
         warn_of_passing_key(&config);
         let predecessors = heritage.memory.pin_key.take();
-        let (key_file, pin_key) =
-            match pin_keys::open(&config.pins, live.table().keys.clone(), predecessors)? {
-                Source::File(file) => (Some(file), None),
-                Source::Passing(key) => (None, Some(key)),
-            };
+        let (key_file, pin_key) = match pin_keys::open(&config.pins, live.table().keys.clone(), predecessors)?
+        {
+            Source::File(file) => (Some(file), None),
+            Source::Passing(key) => (None, Some(key)),
+        };
         let (first, resolved) = mpsc::sync_channel(1);
         let dns = Dns::new(config.dns.clone());
         let own = own_addresses(&config, admin.as_ref());
@@ -252,7 +251,13 @@ fn warn_of_passing_key(config: &Config) {
 fn admin_socket(config: &Config, heritage: &mut Heritage) -> anyhow::Result<Option<Socket>> {
     let Some(address) = &config.admin else { return Ok(None) };
     if let Some(socket) = heritage.take_admin(&declared(address)) {
-        return Ok(Some(Socket::inherited(socket).context("the admin API's socket that was handed over")?));
+        let path = match address {
+            AdminAddress::Loopback(_) => None,
+            AdminAddress::Unix(path) => Some(path.as_path()),
+        };
+        let socket =
+            Socket::inherited(socket, path).context("the admin API's socket that was handed over")?;
+        return Ok(Some(socket));
     }
     Ok(Some(match address {
         AdminAddress::Loopback(address) => Socket::tcp(*address)?,

@@ -188,6 +188,10 @@ impl Instance {
                 }
             };
             let told = outcome.as_ref().map(|relieved| relieved.successor.clone()).map_err(Clone::clone);
+            if told.is_ok() {
+                self.control.leave_admin();
+                self.proxy.enter(Phase::HandedOver);
+            }
             // Whoever asked may have gone.
             let _ = answer.send(told);
             if let Ok(relieved) = outcome {
@@ -202,8 +206,6 @@ impl Instance {
         let since = Instant::now();
         let deadline = since + self.config.shutdown.deadline;
         tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
-        self.control.leave_admin();
-        self.proxy.enter(Phase::HandedOver);
         let in_order = async {
             let mut told = None;
             let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS;

@@ -35,7 +35,8 @@ pub fn upgrade(upgrade: Upgrade) -> Result<(), Failure> {
     body.insert("timeout".into(), json!(format!("{}ms", timeout.as_millis())));
     if let Some(binary) = binary {
         let binary = binary.into_os_string().into_string();
-        let binary = binary.map_err(|_| Failure::Usage("the path of the program is not valid UTF-8".into()))?;
+        let binary =
+            binary.map_err(|_| Failure::Usage("the path of the program is not valid UTF-8".into()))?;
         body.insert("binary".into(), json!(binary));
     }
     let body = Some(Value::Object(body));

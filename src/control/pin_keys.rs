@@ -288,7 +288,10 @@ mod tests {
         let said = open(&settings, SharedKeys::default(), None).unwrap_err().to_string();
         assert!(said.contains("line 1") && !said.contains("secret"), "{said}");
         let directory = Pins { key_file: Some(folder.0.clone()) };
-        assert!(matches!(open(&directory, SharedKeys::default(), None), Err(KeyFileError::Unreadable { .. })));
+        assert!(matches!(
+            open(&directory, SharedKeys::default(), None),
+            Err(KeyFileError::Unreadable { .. })
+        ));
 
         fs::write(&path, "01".repeat(32)).unwrap();
         let keys = SharedKeys::default();

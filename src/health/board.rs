@@ -75,7 +75,12 @@ const SETTLING: Duration = Duration::from_secs(1);
 impl Health {
     /// Begins with the pools of the first table.
     pub fn new(targets: &[PoolTarget], now: Instant) -> Self {
-        let mut board = Board { pools: BTreeMap::new(), awaited: BTreeSet::new(), patience: SETTLING, awaited_since: now };
+        let mut board = Board {
+            pools: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            patience: SETTLING,
+            awaited_since: now,
+        };
         board.follow(targets, now);
         Self(Arc::new(Shared { board: Mutex::new(board), settled: watch::Sender::new(true) }))
     }

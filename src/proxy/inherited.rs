@@ -155,7 +155,11 @@ mod tests {
             (None, None, false, false),
         ] {
             let inherited = inherited(name, declared);
-            assert_eq!((inherited.is_for(web), inherited.is_for(any)), (is_web, is_any), "{name:?} {declared:?}");
+            assert_eq!(
+                (inherited.is_for(web), inherited.is_for(any)),
+                (is_web, is_any),
+                "{name:?} {declared:?}"
+            );
         }
         let mut all = vec![Inherited { name: None, declared: None, sockets: sockets(2) }];
         let address = all[0].address().unwrap();

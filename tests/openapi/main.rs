@@ -82,7 +82,18 @@ fn schemathesis_finds_no_answer_that_the_description_does_not_allow() {
         .arg("--config-file")
         .arg(folder.join("schemathesis.toml"))
         .args(["--no-color", "run", &format!("{}/openapi.json", instance.url())])
-        .args(["--exclude-path", ENDLESS, "--exclude-path", REPLACES, "--max-examples", CASES, "--max-time", SECONDS, "--seed", &seed])
+        .args([
+            "--exclude-path",
+            ENDLESS,
+            "--exclude-path",
+            REPLACES,
+            "--max-examples",
+            CASES,
+            "--max-time",
+            SECONDS,
+            "--seed",
+            &seed,
+        ])
         // It keeps what it has found where it runs.
         .current_dir(&scratch)
         .output()

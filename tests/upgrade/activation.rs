@@ -20,10 +20,18 @@ fn a_socket_of_the_service_manager_is_served_and_handed_on() {
     let (file, admin) = (folder.join("switchback.toml"), folder.join("admin"));
     // The name decides: the address in the file is another one.
     let config = Setup::new().toml(&[&upstream]);
-    let config = config.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"unix:{}\"", admin.display()), 1);
+    let config =
+        config.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"unix:{}\"", admin.display()), 1);
     fs::write(&file, config).expect("a writable folder");
     let mut activating = Command::new("systemd-socket-activate")
-        .args(["--fdname=web", "-l", &port.address.to_string(), env!("CARGO_BIN_EXE_switchback"), "run", "-c"])
+        .args([
+            "--fdname=web",
+            "-l",
+            &port.address.to_string(),
+            env!("CARGO_BIN_EXE_switchback"),
+            "run",
+            "-c",
+        ])
         .arg(&file)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -57,7 +57,9 @@ fn a_program_that_fails_hangs_or_is_no_switchback_leaves_the_old_process() {
         let words = refused(&line, &["--binary", program.to_str().expect("UTF-8"), "--timeout", timeout]);
         assert!(words.contains(said), "{script}: {words}");
     }
-    for (path, said) in [("switchback", "absolute path"), ("/no/such", "No such file"), ("/etc/passwd", "executable")] {
+    for (path, said) in
+        [("switchback", "absolute path"), ("/no/such", "No such file"), ("/etc/passwd", "executable")]
+    {
         let words = refused(&line, &["--binary", path]);
         assert!(words.contains(said), "{path}: {words}");
     }

@@ -66,7 +66,8 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
     let upstream = Upstream::ok();
     let ports = [Reserved::any(), Reserved::any()];
     let [web, admin] = [0, 1].map(|place| ports[place].address);
-    let database = std::env::temp_dir().join(format!("switchback-relay-{}-{}.db", std::process::id(), web.port()));
+    let database =
+        std::env::temp_dir().join(format!("switchback-relay-{}-{}.db", std::process::id(), web.port()));
     let config = blue_green(2, (1_000_000, 0), "", &upstream, &upstream)
         .replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""))
         .replace("name = \"web\"\nlisten = \"127.0.0.1:0\"", &format!("name = \"web\"\nlisten = \"{web}\""));
@@ -99,7 +100,10 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
     });
     if victim != Some(Victim::Successor) || !relieved {
         let in_force = green(&line.status());
-        assert!((acknowledged.load(SeqCst)..=asked).contains(&in_force), "{in_force} is in force: {victim:?}");
+        assert!(
+            (acknowledged.load(SeqCst)..=asked).contains(&in_force),
+            "{in_force} is in force: {victim:?}"
+        );
         Client::connect(web).expect_alive("whoever serves");
         wait_until("one is left", || line.processes().len() == 1);
     }

@@ -1,15 +1,21 @@
 //! What the successor knows from its first request on: the live state, pins, and the health of endpoints.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Instant,
 };
-
-use serde_json::Value;
 
 use crate::{
     Line, green,
-    support::{Setup, Upstream, config::blue_green, upstream::response, wait_until},
+    support::{
+        PATIENCE, Setup, Upstream,
+        config::blue_green,
+        upstream::{OK, response},
+        wait_until,
+    },
 };
 
 fn named(name: &'static str) -> Upstream {
@@ -39,46 +45,55 @@ fn the_live_state_its_history_and_pins_go_along_even_where_no_file_keeps_them() 
 }
 
 #[test]
-fn health_and_ejections_go_along_and_the_successor_waits_for_no_probe() {
-    let probes = Arc::new(AtomicUsize::new(0));
-    let (probed, is_well) = (Arc::clone(&probes), Arc::new(AtomicBool::new(true)));
-    let well = Arc::clone(&is_well);
-    let failing = Upstream::start(move |exchange| {
-        let status = match exchange.head.target() {
-            "/healthz" => {
-                probed.fetch_add(1, SeqCst);
-                200
-            }
-            _ if well.load(SeqCst) => 200,
-            _ => 500,
-        };
-        exchange.send(&response(status, b"x"));
-    });
+fn an_ejection_goes_along() {
+    let failing = Upstream::answering(response(500, b"x"));
     let good = Upstream::ok();
     let setup = Setup::new()
-        .pool("panic = 0\nbalance = \"round_robin\"\nhealth = { http = \"/healthz\", interval = \"1h\", down_interval = \"1h\" }")
+        .pool("panic = 0\nbalance = \"round_robin\"")
         .pool("eject = { consecutive_5xx = 1, base_time = \"5m\", max_ejected = 0.5 }");
     let line = Line::start(&setup.toml(&[&failing, &good]));
-    wait_until("it is ready", || line.first.admin("GET", "/readyz", "").status == 200);
-    is_well.store(false, SeqCst);
     let mut client = line.first.client();
     wait_until("the failing endpoint is ejected", || {
         client.exchange("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
         line.status()["pools"][0]["available"] == 1
     });
-    let endpoint = |status: &Value| status["pools"][0]["endpoints"][0].clone();
-    let (before, probes_before) = (endpoint(&line.status()), probes.load(SeqCst));
+    let ejected = || line.status()["pools"][0]["endpoints"][0]["ejected"].clone();
+    let (before, requests) = (ejected(), failing.requests());
     line.replace();
-    assert_eq!(line.first.admin("GET", "/readyz", "").status, 200, "ready at once");
-    let after = endpoint(&line.status());
-    assert_eq!(after["ejected"]["reason"], before["ejected"]["reason"], "{after:#} was {before:#}");
-    assert!(after["ejected"]["reason"].is_string(), "{after:#}");
-    let requests = failing.requests() - probes.load(SeqCst);
+    let after = ejected();
+    assert!(before["reason"].is_string() && after["reason"] == before["reason"], "{after} was {before}");
     for _ in 0..10 {
         line.first.client().expect_alive("the other endpoint serves");
     }
-    assert_eq!(failing.requests() - probes.load(SeqCst), requests, "it is out for the successor, too");
-    assert!(probes.load(SeqCst) <= probes_before + 1);
+    assert_eq!(failing.requests(), requests, "it is out for the successor, too");
+}
+
+#[test]
+fn health_goes_along_and_the_successor_waits_for_no_probe() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let (hanging, probes) = (Arc::clone(&hangs), Arc::new(AtomicUsize::new(0)));
+    let probed = Arc::clone(&probes);
+    let upstream = Upstream::start(move |exchange| {
+        if exchange.head.target() == "/healthz" {
+            probed.fetch_add(1, SeqCst);
+            if hanging.load(SeqCst) {
+                // The probe is held until its other end has gone.
+                exchange.wire().rest();
+                return exchange.close();
+            }
+        }
+        exchange.send(OK);
+    });
+    let health = "health = { http = \"/healthz\", interval = \"1h\", timeout = \"55s\" }";
+    let line = Line::start(&Setup::new().pool(health).toml(&[&upstream]));
+    wait_until("it is ready", || line.first.admin("GET", "/readyz", "").status == 200);
+    hangs.store(true, SeqCst);
+    let began = Instant::now();
+    line.replace();
+    assert_eq!(line.first.admin("GET", "/readyz", "").status, 200, "ready at once");
+    line.first.client().expect_alive("what the old process knew to be well");
+    assert!(began.elapsed() < PATIENCE, "it has waited for a probe: {:?}", began.elapsed());
+    wait_until("the successor probes, too", || probes.load(SeqCst) == 2);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::{
 };
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -95,7 +95,11 @@ impl Channel {
     }
 
     /// Receives as many descriptors as a message has said. They are closed in whatever this process starts.
-    pub(super) fn receive_descriptors(&mut self, count: usize, deadline: Instant) -> io::Result<Vec<OwnedFd>> {
+    pub(super) fn receive_descriptors(
+        &mut self,
+        count: usize,
+        deadline: Instant,
+    ) -> io::Result<Vec<OwnedFd>> {
         if count > MAX_DESCRIPTORS {
             return Err(io::Error::other("there are too many descriptors"));
         }
@@ -105,12 +109,8 @@ impl Channel {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut byte = [0];
-            let read = recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(&mut byte)],
-                &mut control,
-                RecvFlags::CMSG_CLOEXEC,
-            )?;
+            let read =
+                recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
             let before = received.len();
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -121,7 +121,9 @@ impl Channel {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if received.len() == before {
-                return Err(io::Error::other("descriptors are missing (is the limit of open files too low?)"));
+                return Err(io::Error::other(
+                    "descriptors are missing (is the limit of open files too low?)",
+                ));
             }
         }
         Ok(received)

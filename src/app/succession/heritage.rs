@@ -124,7 +124,11 @@ impl Memory {
             };
             serde_json::from_value(part).unwrap_or_else(|error| {
                 // The error may repeat what it has read.
-                tracing::warn!(part = name, line = error.line(), "a part of what the predecessor knew can't be read");
+                tracing::warn!(
+                    part = name,
+                    line = error.line(),
+                    "a part of what the predecessor knew can't be read"
+                );
                 T::default()
             })
         }
@@ -166,11 +170,15 @@ mod tests {
             count,
         };
         let read = |entries, sockets| Heritage::read(entries, sockets, Value::Null);
-        let mut heritage =
-            read(vec![entry("later", 1), entry(LISTENER, 2), entry(ADMIN, 1)], (0..4).map(|_| socket()).collect())
-                .unwrap();
+        let mut heritage = read(
+            vec![entry("later", 1), entry(LISTENER, 2), entry(ADMIN, 1)],
+            (0..4).map(|_| socket()).collect(),
+        )
+        .unwrap();
         assert_eq!(heritage.listeners[0].sockets.len(), 2);
-        assert!(heritage.take_admin("127.0.0.1:80").is_some() && heritage.take_admin("127.0.0.1:80").is_none());
+        assert!(
+            heritage.take_admin("127.0.0.1:80").is_some() && heritage.take_admin("127.0.0.1:80").is_none()
+        );
         assert!(read(vec![entry(LISTENER, 2)], vec![socket()]).is_err());
         assert!(read(vec![entry(LISTENER, 0)], vec![socket()]).is_err());
     }

@@ -23,7 +23,7 @@ use self::{
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
 };
 use super::{Instance, service};
-use crate::control::succession::{Successor, SuccessionError};
+use crate::control::succession::{SuccessionError, Successor};
 
 mod channel;
 pub mod heritage;
@@ -38,7 +38,7 @@ const SERVE_WITHIN: Duration = Duration::from_secs(10);
 /// How much of what a failed successor has said is told.
 const TAIL: usize = 4 << 10;
 /// How long the last words of a successor that has ended may take.
-const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A successor that serves, as its predecessor knows it.
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl Instance {
             }
             Err(error) => {
                 let why = words(&error, timeout);
-                let ended = blocking(move || Ok(started.end())).await;
+                let is_ending = has_ended(&error);
+                let ended = blocking(move || Ok(started.end(is_ending))).await;
                 if is_handed_over && let Err(error) = self.control.control.take_back().await {
                     tracing::error!(%error, "changes can't be taken yet: the state can't be had again");
                 }
@@ -161,15 +162,18 @@ fn out_of_turn() -> io::Error {
 /// Why a step failed, for people.
 fn words(error: &io::Error, timeout: Duration) -> String {
     match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-            "it ended before it served".to_owned()
-        }
+        _ if has_ended(error) => "it ended before it served".to_owned(),
         ErrorKind::TimedOut | ErrorKind::WouldBlock => {
             format!("it took longer than {}", humantime::format_duration(timeout))
         }
         ErrorKind::InvalidData => "it does not speak as a Switchback does".to_owned(),
         _ => error.to_string(),
     }
+}
+
+/// Whether the other end of a channel is gone.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Does something that waits for the successor, while signals are heard.
@@ -214,12 +218,19 @@ impl Started {
         child.id()
     }
 
-    /// Ends it, and answers the last that it has said.
-    fn end(mut self) -> String {
+    /// Ends it, and answers the last that it has said. One that `is_ending` has gone from the channel, and may be about to
+    /// say why.
+    fn end(mut self, is_ending: bool) -> String {
+        let deadline = Instant::now() + LAST_WORDS_WITHIN;
+        let runs = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        while is_ending && self.child.as_mut().is_some_and(runs) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.kill();
         let deadline = Instant::now() + LAST_WORDS_WITHIN;
         // What it has started itself may hold the pipe for longer.
-        while self.listening.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline {
+        while self.listening.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -71,7 +71,9 @@ fn check_owner(path: &Path) -> Result<(), String> {
         let metadata = fs::metadata(part).map_err(|error| error.to_string())?;
         let shown = part.display();
         if ![0, us].contains(&metadata.uid()) {
-            return Err(format!("{shown} belongs to another user than root and the one that Switchback runs as"));
+            return Err(format!(
+                "{shown} belongs to another user than root and the one that Switchback runs as"
+            ));
         }
         // In a folder like /tmp nobody can move what is another's.
         let is_kept = metadata.is_dir() && metadata.mode() & rustix::fs::Mode::SVTX.as_raw_mode() != 0;

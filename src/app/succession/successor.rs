@@ -4,8 +4,7 @@
 //! is killed by it, so the end of the channel means the end of the predecessor and nothing else.
 
 use std::{
-    env, fs,
-    io::{self, ErrorKind},
+    env, fs, io,
     os::fd::AsFd,
     time::{Duration, Instant},
 };
@@ -16,6 +15,7 @@ use rustix::process::{Pid, getppid};
 use super::{
     PREDECESSOR,
     channel::Channel,
+    has_ended,
     heritage::Heritage,
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
 };
@@ -41,7 +41,9 @@ pub(in crate::app) struct Forerunner {
 impl Forerunner {
     /// Looks whether this process was started to replace another.
     pub(in crate::app) fn find() -> anyhow::Result<Option<Self>> {
-        let Some(pid) = env::var(PREDECESSOR).ok().and_then(|text| text.parse().ok()) else { return Ok(None) };
+        let Some(pid) = env::var(PREDECESSOR).ok().and_then(|text| text.parse().ok()) else {
+            return Ok(None);
+        };
         // The variable alone may have come down from anywhere; with the channel it is meant for this process.
         if own_parent() != Some(pid) {
             return Ok(None);
@@ -127,10 +129,16 @@ impl Forerunner {
     /// The predecessor was killed, and this process serves in its place. Waits until the kernel has taken all that was its.
     fn ended(&mut self) -> anyhow::Result<()> {
         self.channel = None;
-        tracing::warn!(predecessor = self.pid, "the predecessor has ended before its time; this process goes on alone");
+        tracing::warn!(
+            predecessor = self.pid,
+            "the predecessor has ended before its time; this process goes on alone"
+        );
         let deadline = Instant::now() + END_WITHIN;
         while own_parent() == Some(self.pid) {
-            anyhow::ensure!(Instant::now() < deadline, "the predecessor has left its channel, and has not ended");
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the predecessor has left its channel, and has not ended"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -139,9 +147,4 @@ impl Forerunner {
 
 fn own_parent() -> Option<u32> {
     getppid().map(Pid::as_raw_nonzero).and_then(|pid| u32::try_from(pid.get()).ok())
-}
-
-/// Whether the other end of a channel is gone.
-fn has_ended(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }

@@ -38,7 +38,8 @@ pub trait Backend: Send + 'static {
     /// What was answered to an earlier call with this key.
     fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError>;
 
-    /// Lets another process take over: nothing is read or written any more, and no lock is left.
+    /// Lets another process take over: nothing is written any more, and no lock is left. What that process could not read
+    /// itself can still be read here.
     fn close(&mut self) -> Result<(), StoreError>;
 
     /// Takes over again, from whoever had it meanwhile. What is open already stays so.

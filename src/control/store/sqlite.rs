@@ -95,14 +95,15 @@ impl Sqlite {
         let fault = |error| fault(&place, error);
         check(&place, &connection)?;
         let (epoch, attempt) = take_over(&mut connection).map_err(fault)?;
-        let store = Self { place, connection, epoch, attempt, in_doubt: None, commits: 0, lock, is_closed: false };
+        let store =
+            Self { place, connection, epoch, attempt, in_doubt: None, commits: 0, lock, is_closed: false };
         store.copy();
         Ok(store)
     }
 
     /// Begins a write only after what a failed one left behind is gone.
     fn settle(&mut self) -> Result<(), StoreError> {
-        if self.is_closed {
+        if self.is_closed && matches!(self.place, Place::File(_)) {
             return Err(StoreError::Fenced { path: self.place.path() });
         }
         let Some(length) = self.in_doubt else { return Ok(()) };
@@ -232,6 +233,9 @@ impl Backend for Sqlite {
     }
 
     fn commit(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Fenced { path: self.place.path() });
+        }
         self.settle()?;
         let length = self.log_length();
         match self.write(entry) {
@@ -289,6 +293,7 @@ impl Backend for Sqlite {
     fn close(&mut self) -> Result<(), StoreError> {
         // A successor that can't know of an attempt in doubt must not find it.
         self.settle()?;
+        // What is in memory alone is still to be read, as the successor must be told it.
         if matches!(self.place, Place::File(_)) {
             self.connection = Connection::open_in_memory().map_err(|error| self.fault(error))?;
             // Only now: nobody may take over what is still open here.
