@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    access::AccessView,
     condition::Condition,
     drains::{DrainView, ProgressView},
     limits::{self, Limits},
@@ -49,6 +50,9 @@ pub struct Status {
     revision: u64,
     /// Whether changes survive a restart.
     durable: bool,
+    /// The tokens, if they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<AccessView>,
     workers: Vec<Worker>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
@@ -190,6 +194,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Tagged<Statu
         generation: table.generation,
         revision: snapshot.state.revision(),
         durable: snapshot.is_durable(),
+        access: admin.access.view(),
         workers: series
             .workers()
             .iter()

@@ -172,7 +172,7 @@ impl Tokens {
     }
 
     /// All of them, in the order in which they were made.
-    pub fn iter(&self) -> impl Iterator<Item = &Token> {
+    pub fn iter(&self) -> impl Iterator<Item = &Token> + Clone {
         self.0.iter()
     }
 

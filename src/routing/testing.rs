@@ -42,6 +42,8 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
     };
     Config {
         text: Arc::default(),
+        tokens: None,
+        health: None,
         require_if_match: false,
         workers: None,
         admin: None,
