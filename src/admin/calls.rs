@@ -236,7 +236,12 @@ fn tokens() -> Vec<Operation> {
         Operation {
             method: Method::POST,
             query: dry_run,
-            ..read::<access::Made>(Kind::Reads, TOKENS, post(access::make), "Makes a token, and shows it once.")
+            ..read::<access::Made>(
+                Kind::Reads,
+                TOKENS,
+                post(access::make),
+                "Makes a token, and shows it once.",
+            )
         }
         .taking(bodies::token()),
         Operation {

@@ -104,7 +104,8 @@ async fn without_body(request: Request<Body>, next: Next) -> Response {
         return next.run(request).await;
     }
     let detail = "nothing here takes a body";
-    let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail);
+    let problem =
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail);
     problem.with_header(header::CONNECTION, "close").into_response()
 }
 

@@ -110,7 +110,8 @@ mod tests {
                     assert!(limit < 40 + (workers * (4 + 2 * listeners)) as u64, "{limit} is enough");
                     continue;
                 };
-                let sum = 2 * proxy.connections as u128 + proxy.idle_upstream as u128 + (admin + probes) as u128;
+                let sum =
+                    2 * proxy.connections as u128 + proxy.idle_upstream as u128 + (admin + probes) as u128;
                 let open = FIXED as u128 + (workers * (4 + 2 * listeners)) as u128;
                 assert!(sum + open <= u128::from(limit), "{limit}: {proxy:?} {admin}");
                 assert!(proxy.connections > 0 && admin > 0, "{limit}: {proxy:?} {admin}");

@@ -53,7 +53,9 @@ mod tests {
             assert_eq!(read(&[good]), "sb_1", "{good}");
         }
         let long = format!("Bearer {}", "x".repeat(MAX_TOKEN + 1));
-        for bad in ["", "Bearer", "Bearer ", "Basic YTpi", "sb_1", "Bearer a b", "Bearer a,b", "Bearer ä", &long] {
+        for bad in
+            ["", "Bearer", "Bearer ", "Basic YTpi", "sb_1", "Bearer a b", "Bearer a,b", "Bearer ä", &long]
+        {
             assert_eq!(read(&[bad]), "Malformed", "{bad}");
         }
         assert_eq!(read(&["Bearer sb_1", "Bearer sb_2"]), "Malformed");

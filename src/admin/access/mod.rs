@@ -155,7 +155,11 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request<Bod
     request.extensions_mut().insert(Caller(token.name.clone()));
     let response = next.run(request).await;
     // An answer that goes on and on ends with its token.
-    if stream::is_one(&response) { stream::bound(response, Arc::clone(&guarded.book), token) } else { response }
+    if stream::is_one(&response) {
+        stream::bound(response, Arc::clone(&guarded.book), token)
+    } else {
+        response
+    }
 }
 
 impl Guarded {
@@ -233,10 +237,8 @@ fn unauthorised(problem: Problem, error: &str) -> Response {
 }
 
 fn forbidden(token: &Token, needed: Role) -> Response {
-    let detail = format!(
-        "the call needs the role {needed}; the token {} has the role {}",
-        token.name, token.role
-    );
+    let detail =
+        format!("the call needs the role {needed}; the token {} has the role {}", token.name, token.role);
     let problem = Problem::new(StatusCode::FORBIDDEN, "wrong-role", "The token's role is not enough", detail);
     let error = format!("error=\"insufficient_scope\", scope=\"{needed}\"");
     challenged(problem, &format!("Bearer realm=\"switchback\", {error}"))

@@ -170,8 +170,9 @@ mod tests {
         assert_eq!(tries.peers.len(), MAX_PEERS);
         // Who keeps on trying is not washed out by the others.
         let mut tries = Tries::new(start);
-        (0..20).for_each(|_| drop(tries.failed(peer(7), start)));
-        (100..5_000).for_each(|number| drop(tries.failed(peer(number), start)));
+        for number in std::iter::repeat_n(7, 20).chain(100..5_000) {
+            tries.failed(peer(number), start);
+        }
         assert!(tries.failed(peer(7), start).retry_after.is_some());
         assert!(tries.peers.contains_key(&peer(7)));
     }

@@ -3,9 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{listener, value};
-use crate::config::{
-    pointer::Pointer, problems::Problems, raw, settings::AdminAddress, spanned::Spanned,
-};
+use crate::config::{pointer::Pointer, problems::Problems, raw, settings::AdminAddress, spanned::Spanned};
 
 pub(super) fn admin(
     raw: &Spanned<raw::Admin>,

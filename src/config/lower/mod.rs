@@ -43,8 +43,10 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         NonZeroUsize::new(usize::try_from(count).ok()?)
     });
     let declared_listeners = file.listener.as_ref().map_or(&[][..], |list| list.as_slice());
-    let admin =
-        file.admin.as_ref().and_then(|raw| access::admin(raw, declared_listeners, &root.key("admin"), problems));
+    let admin = file
+        .admin
+        .as_ref()
+        .and_then(|raw| access::admin(raw, declared_listeners, &root.key("admin"), problems));
     if let Some(list) = file.listener.as_ref().filter(|list| list.is_empty()) {
         let help = "a proxy without one would serve nobody: begin with [[listener]]".to_owned();
         problems.error(&list.span, &root.key("listener"), "there is no listener", help);

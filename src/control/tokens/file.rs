@@ -172,7 +172,8 @@ pub(super) mod tests {
 
     impl Folder {
         pub fn new(test: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("switchback-tokens-{}-{test}", std::process::id()));
+            let folder =
+                std::env::temp_dir().join(format!("switchback-tokens-{}-{test}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
             Self(folder)
         }

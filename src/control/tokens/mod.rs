@@ -72,7 +72,8 @@ impl TokenBook {
     /// Reads the tokens of a file. One that is not there holds none.
     pub fn open(path: &Path) -> Result<Arc<Self>, TokenFileError> {
         let nothing = Held { tokens: Arc::default(), seen: Ok(None), standing: Standing::Gone };
-        let book = Self { path: path.to_owned(), held: ArcSwap::from_pointee(nothing), turn: Mutex::default() };
+        let book =
+            Self { path: path.to_owned(), held: ArcSwap::from_pointee(nothing), turn: Mutex::default() };
         let seen = file::read(path).map_err(|error| error.to_string());
         if seen == Ok(None) {
             tracing::error!(
