@@ -159,7 +159,7 @@ impl Answer {
                 Err(error) => panic!("{error} after {}", bytes.escape_ascii()),
             }
             let text = String::from_utf8_lossy(&bytes);
-            if text.contains("text/event-stream") && text.contains("\r\n\r\n") {
+            if text.split_once("\r\n\r\n").is_some_and(|(head, _)| head.contains("text/event-stream")) {
                 break;
             }
         }
