@@ -154,7 +154,12 @@ impl LocalEndpoint {
     /// and that a connection has ended may not have come to this thread's attention yet.
     #[inline]
     pub fn idle(&self) -> &IdleConnections {
-        let epoch = self.drain.epoch();
+        self.idle_of(self.drain.epoch())
+    }
+
+    /// The same in an epoch that was read already: what is decided by one reading holds for the other, too.
+    #[inline]
+    pub(super) fn idle_of(&self, epoch: u32) -> &IdleConnections {
         if self.epoch.replace(epoch) != epoch {
             self.idle.clear();
         }
