@@ -97,14 +97,15 @@ impl Request {
         if verdict == Verdict::Stands
             || self.account.attempts > retries.attempts
             || self.attempts.due.is_some_and(|due| due <= now)
-            || !downstream.worker.routing.borrow_mut().budget.take(now)
         {
             return None;
         }
-        match verdict {
-            Verdict::SameEndpoint => Some(Box::new(Next::SameEndpoint)),
-            _ => self.elsewhere(downstream).map(Box::new),
-        }
+        let next = match verdict {
+            Verdict::SameEndpoint => Next::SameEndpoint,
+            _ => self.elsewhere(downstream)?,
+        };
+        // Paid for last: what can't be made costs nothing. A claim that can't be paid for is given back.
+        downstream.worker.routing.borrow_mut().budget.take(now).then(|| Box::new(next))
     }
 
     /// Claims an endpoint that was not tried; if there is none, one of those that were.
