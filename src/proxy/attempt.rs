@@ -9,11 +9,12 @@ use super::{
     clock,
     downstream::Downstream,
     handler::Request,
+    pin::InSession,
     retry::{self, Case, Failure, Verdict},
 };
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
-    routing::select::{self, Selection},
+    routing::select::{self, Earlier, Selection},
     upstream::{endpoint::EndpointId, local::Lease},
 };
 
@@ -113,6 +114,7 @@ impl Request {
         let Attempts { mut tried, count, .. } = self.attempts;
         tried[count] = self.lease.id;
         let tried = &tried[..=count];
+        let session = self.session.map(InSession::session);
         for (tried, was_tried) in [(tried, false), (&[], true)] {
             let mut routing = downstream.worker.routing.borrow_mut();
             let routing = &mut *routing;
@@ -121,9 +123,14 @@ impl Request {
                 &mut routing.chooser,
                 &mut routing.upstreams,
                 &mut routing.series,
-                (self.routed.route, self.arm, self.pool),
-                &self.key,
-                tried,
+                Earlier {
+                    route: self.routed.route,
+                    arm: self.arm,
+                    pool: self.pool,
+                    session,
+                    key: &self.key,
+                    tried,
+                },
             );
             if let Selection::Forward { arm, pool, lease, .. } = selection {
                 return Some(Next::Endpoint { arm, pool, lease, was_tried });
