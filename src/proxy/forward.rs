@@ -250,7 +250,11 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let attempt = request.attempt_mark();
     let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };
     let Request { account, lease, traits, routed, .. } = request;
-    downstream
+    let after = downstream
         .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)
-        .await
+        .await;
+    if failed.failure.is_client() && after != After::Close {
+        lease.traffic.client_faults.add(1);
+    }
+    after
 }
