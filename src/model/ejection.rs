@@ -4,10 +4,7 @@
 //! Time is passed in. What is ejected here is only thought to be bad: who ignores it, and when, is the matter of
 //! [`super::outlier::panics`].
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use super::outlier::{EjectionReason, Outliers};
 
@@ -177,6 +174,8 @@ impl Ejections {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const REASON: EjectionReason = EjectionReason::Consecutive5xx;
