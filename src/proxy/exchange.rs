@@ -20,8 +20,8 @@ use self::{
     patience::{Overdue, Patience},
 };
 use super::{
-    attempt::Next, clock, downstream::Downstream, handler::Request, response_head::Afterwards,
-    retry::Failure, tunnel::QUIET,
+    admission::Timed, attempt::Next, clock, downstream::Downstream, handler::Request,
+    response_head::Afterwards, retry::Failure, tunnel::QUIET,
 };
 use crate::telemetry::causes::TimeoutKind;
 
@@ -40,6 +40,7 @@ pub(super) struct Exchange<'a> {
     up_state: Up,
     down: Down,
     patience: Patience,
+    timed: Timed,
     /// Whether the runtime wakes this task when something comes from the client, be it a reset.
     is_watched: bool,
     /// Where the next attempt goes, once it was decided that this one is given up.
@@ -99,6 +100,7 @@ impl<'a> Exchange<'a> {
         per_try: Option<Instant>,
     ) -> Self {
         let patience = Patience::new(clock::now(), request.attempts.due, per_try);
+        let timed = Timed::begin(request);
         let down = Down::default();
         Self {
             downstream,
@@ -108,6 +110,7 @@ impl<'a> Exchange<'a> {
             up_state: Up::Sending,
             down,
             patience,
+            timed,
             is_watched: false,
             next: None,
         }
@@ -271,6 +274,7 @@ impl<'a> Exchange<'a> {
 
     #[cold]
     fn failed(&mut self, failure: Failure) -> Failed {
+        self.timed.failed(self.request, &failure);
         let decided = self.next.take();
         let next = decided.or_else(|| self.request.next(self.downstream, &failure, self.down.is_untouched()));
         Failed { failure, next, begun: self.down.begun() }

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
-    admission::{self, Timed},
+    admission,
     answer::Answer,
     attempt::Next,
     clock,
@@ -92,12 +92,10 @@ async fn attempt(
             return Err(noted(request, Failed { failure, next, begun: Begun::Nothing }));
         }
     };
-    let timed = Timed::begin(request);
     let Connection { stream, reused, .. } = &mut connection;
     let mut exchange = Exchange::new(downstream, stream, *reused, request, per_try);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
-    timed.end(request, finished.as_ref().err().map(|failed| &failed.failure));
     match finished {
         Ok(finished) => {
             // Only now: an answer that was cut short was no good one.

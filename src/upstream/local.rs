@@ -178,6 +178,11 @@ impl Lease {
         self.is_gated = true;
         self
     }
+
+    /// Whether it holds a permit of the pool's gate.
+    pub(super) fn is_gated(&self) -> bool {
+        self.is_gated
+    }
 }
 
 impl Deref for LocalEndpoint {

@@ -280,6 +280,9 @@ impl Exchange<'_> {
             && head.fields.value(bytes, "content-type", 0).is_some_and(is_event_stream)
         {
             self.open_stream();
+            self.timed.forget();
+        } else {
+            self.timed.head_came(self.request);
         }
     }
 
