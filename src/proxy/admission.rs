@@ -15,6 +15,7 @@ use super::{
 use crate::{
     model::adaptive::Sample,
     routing::table::Table,
+    telemetry::causes::TimeoutKind,
     upstream::{connections::Place, drain::Kind, gate::Limit, waiting::Granted},
 };
 
@@ -61,7 +62,7 @@ async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted,
             if until <= clock::now() {
                 let is_over = due.is_some_and(|due| due <= clock::now());
                 return Poll::Ready(Err(if is_over {
-                    Failure::WaitedTooLong
+                    Failure::TimeIsOver(TimeoutKind::Request)
                 } else {
                     shed(Limit::PendingTimeout)
                 }));

@@ -72,6 +72,14 @@ impl Request {
         (!is_last).then(|| now + timeout)
     }
 
+    /// Whether an endpoint that it has waited for since then has used up the route's time, now that this is over: half
+    /// of it at least. What has begun late, behind a slow client or a failed attempt, had no fair part of it.
+    pub(super) fn is_used_up_since(&self, since: Instant) -> bool {
+        let used_up =
+            |(due, timeout): (Instant, Duration)| due.saturating_duration_since(since) >= timeout / 2;
+        self.attempts.due.zip(self.routed.settings().timeout).is_some_and(used_up)
+    }
+
     /// Whether it may be sent again though it may have been processed.
     #[inline]
     pub(super) fn is_repeatable(&self) -> bool {

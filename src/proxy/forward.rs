@@ -44,7 +44,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         };
         if let Failure::UpstreamStatus(status) = failed.failure {
             request.lease.outcomes.answered(status);
-        } else if failed.failure.counts_against_endpoint(request.body.is_done()) {
+        } else if failed.failure.counts_against_endpoint() {
             request.lease.outcomes.failed();
         }
         let Some(next) = failed.next.take() else { break Err(failed) };
@@ -150,7 +150,7 @@ async fn connect(
             let now = clock::now();
             let is_past = |time: Option<Instant>| time.is_some_and(|time| time <= now);
             let failure = if is_past(due) {
-                Some(Failure::TimedOut(TimeoutKind::Request))
+                Some(Failure::of_time(TimeoutKind::Request, request.is_used_up_since(began)))
             } else if limit <= now {
                 Some(Failure::TimedOut(TimeoutKind::Connect))
             } else if downstream.is_reset() {
