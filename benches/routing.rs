@@ -207,6 +207,7 @@ fn config(layout: Layout, routes: usize) -> Config {
         sticky: None,
     };
     Config {
+        text: Arc::default(),
         workers: None,
         admin: None,
         state: None,
