@@ -163,6 +163,24 @@ fn places_are_never_lost(leaves_early: bool) {
     });
 }
 
+/// Somebody joins the queue while the cap is raised: one of the two sees the other.
+#[test]
+fn who_waits_when_a_cap_is_raised_gets_a_place() {
+    loom::model(|| {
+        let places = Arc::new(Places::default());
+        places.cap(Some(1));
+        assert!(places.take());
+        let waiter = {
+            let places = Arc::clone(&places);
+            thread::spawn(move || places.join())
+        };
+        places.cap(Some(2));
+        let ticket = waiter.join().unwrap();
+        assert_eq!(ticket.poll(&Context::from_waker(Waker::noop())), Poll::Ready(Grant::Place));
+        assert_eq!((places.taken(), places.waiting()), (2, 0));
+    });
+}
+
 #[test]
 fn who_waits_for_a_place_gets_it_in_every_order() {
     places_are_never_lost(false);

@@ -124,6 +124,7 @@ impl Controller {
             at,
         };
         let plan = drains.plan(&situation);
+        table.come_into_force(None);
         plan.welcome();
         drains.carry_out(plan);
         let live = Live::new(Arc::clone(&table));
@@ -395,6 +396,7 @@ impl Controller {
             previous: Some(&before.table),
             at: SystemTime::now(),
         });
+        next.table.come_into_force(Some(&before.table));
         // Those that come are open before the table has them, and those that leave drain when it has not: a request in
         // between finds an endpoint by either table.
         plan.welcome();

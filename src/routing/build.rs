@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    admission::{self, Bounds},
+    admission::Bounds,
     matcher::Matcher,
     pins,
     table::{Arm, Pool, Route, Split, Table, Target},
@@ -81,7 +81,6 @@ fn pools(
             let balancer = Balancer::new(&endpoints, matches!(settings.balance, Balance::Hash(_)));
             let slot = series.declare(&Key::Pool(settings.name.clone()));
             let state = registry.pool(&settings.name);
-            admission::prepare(settings, &endpoints, &state, known);
             let bounds = Bounds::of(settings);
             Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, state, bounds, balancer })
         })
