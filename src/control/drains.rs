@@ -162,15 +162,13 @@ impl Drains {
         self.0.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
     }
 
-    /// Whether the drain of a declared endpoint has ended: nothing is in flight, or all deadlines are over.
-    pub(super) fn has_ended(&self, pool: &Name, declared: &EndpointAddress) -> bool {
+    /// The declared endpoints whose drain has not ended: something is in flight, and not all deadlines are over.
+    pub(super) fn unended(&self) -> HashSet<(&Name, &EndpointAddress)> {
         let now = Instant::now();
-        let mut of = self.0.values().filter(|followed| {
-            !followed.shown.is_gone
-                && followed.shown.endpoint.pool == *pool
-                && followed.shown.declared == *declared
+        let unended = self.0.values().filter(|followed| {
+            !followed.shown.is_gone && !followed.is_settled() && !followed.course.is_over(now)
         });
-        of.all(|followed| followed.is_settled() || followed.course.is_over(now))
+        unended.map(|followed| (&followed.shown.endpoint.pool, &followed.shown.declared)).collect()
     }
 
     /// All of them, to be shown.

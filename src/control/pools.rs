@@ -3,7 +3,10 @@
 //! Invariant: a drain that is repeated on the same terms is the same drain, with the same beginning, so that a caller
 //! who is not sure whether he was heard may ask again.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::SystemTime,
+};
 
 use super::{
     change::Effect,
@@ -48,16 +51,33 @@ pub(super) fn effect(
         Command::UndrainEndpoint { of } => changed(pools, of, |_, before| {
             Some(LiveEndpoint { drain: None, is_leaving: false, ..before.clone() })
         }),
-        Command::ForgetEndpoint { of } => {
-            changed(pools, of, |_, before| (!before.is_leaving).then(|| before.clone()))
-        }
         Command::PutEndpoint { of, weight } => put(pools, config, of, *weight),
         Command::SetWeights { .. }
         | Command::Switch { .. }
         | Command::Rollback { .. }
         | Command::Restore { .. }
-        | Command::Load { .. } => unreachable!("these are about splits, or about everything"),
+        | Command::Forget { .. }
+        | Command::Load { .. } => unreachable!("these are about splits, or about many objects"),
     }
+}
+
+/// Removes those of these endpoints that are leaving, and says which. Every endpoint is looked at once, however many go.
+pub(super) fn forget(
+    pools: &mut BTreeMap<Name, LivePool>,
+    all: &BTreeMap<Name, HashSet<EndpointAddress>>,
+) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for (name, addresses) in all {
+        let Some(pool) = pools.get_mut(name) else { continue };
+        let goes = |endpoint: &mut LiveEndpoint| endpoint.is_leaving && addresses.contains(&endpoint.address);
+        effects.extend(pool.endpoints.extract_if(.., goes).map(|before| Effect::Endpoint {
+            pool: name.clone(),
+            address: before.address.clone(),
+            before: Some(before),
+            after: None,
+        }));
+    }
+    effects
 }
 
 /// Puts what an effect says in force.
@@ -214,6 +234,11 @@ pool = "blue"
         EndpointOf { pool: "blue".into(), address: address.into() }
     }
 
+    fn forget(addresses: &[&str]) -> Command {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Command::Forget { all: BTreeMap::from([(Name::new("blue").unwrap(), addresses)]) }
+    }
+
     fn within(count: u64) -> Terms {
         Terms { deadline: Some(Bound::Within(seconds(count))), ..Terms::default() }
     }
@@ -291,7 +316,7 @@ pool = "blue"
     fn an_endpoint_is_removed_after_its_drain_unless_it_is_wanted_again() {
         let mut live = Live::new();
         let delete = || Command::DeleteEndpoint { of: of("127.0.0.1:1"), terms: Terms::default() };
-        let forget = || Command::ForgetEndpoint { of: of("127.0.0.1:1") };
+        let forget_it = || forget(&["127.0.0.1:1"]);
         let back = [
             Command::PutEndpoint { of: of("127.0.0.1:1"), weight: 3 },
             Command::UndrainEndpoint { of: of("127.0.0.1:1") },
@@ -300,13 +325,16 @@ pool = "blue"
             live.apply(delete()).unwrap();
             assert!(live.endpoint("127.0.0.1:1").unwrap().is_leaving);
             live.apply(back).unwrap();
-            assert!(!live.apply(forget()).unwrap().changed());
+            assert!(!live.apply(forget_it()).unwrap().changed());
             let endpoint = live.endpoint("127.0.0.1:1").unwrap();
             assert!(!endpoint.is_leaving && endpoint.drain.is_none() && endpoint.weight == 3);
         }
         live.apply(delete()).unwrap();
         assert!(!live.apply(delete()).unwrap().changed());
-        live.apply(forget()).unwrap();
+        live.apply(delete()).unwrap();
+        let gone = live.apply(forget(&["127.0.0.1:1", "app.internal:80", "127.0.0.1:9"])).unwrap();
+        assert_eq!(gone.effects.len(), 1, "one is to stay, one was never there");
+        assert!(live.endpoint("app.internal:80").is_some());
         assert_eq!(live.endpoint("127.0.0.1:1"), None);
         assert!(matches!(live.apply(delete()), Err(Refusal::NoEndpoint { .. })));
         live.apply(Command::PutEndpoint { of: of("127.0.0.1:1"), weight: 1 }).unwrap();
@@ -328,7 +356,7 @@ pool = "blue"
         assert!(is_full(live.apply(put())));
         live.apply(Command::DeleteEndpoint { of: of("127.0.0.1:1"), terms: Terms::default() }).unwrap();
         assert!(is_full(live.apply(put())), "one that is being removed is still there");
-        live.apply(Command::ForgetEndpoint { of: of("127.0.0.1:1") }).unwrap();
+        live.apply(forget(&["127.0.0.1:1"])).unwrap();
         assert!(live.apply(put()).unwrap().changed());
     }
 
