@@ -11,6 +11,7 @@ use std::{
 use super::{
     change::Effect,
     command::{Command, EndpointOf, Terms},
+    names,
     refusal::{AddressFault, Refusal, Unknown},
 };
 use crate::{
@@ -146,10 +147,19 @@ fn put(
             if live.endpoints.len() >= defaults::MAX_ENDPOINTS {
                 return Err(refuse(AddressFault::TooMany));
             }
+            if address.socket().is_none() && is_a_name_too_many(pools, &address) {
+                return Err(refuse(AddressFault::TooManyNames));
+            }
             LiveEndpoint { address: address.clone(), weight, drain: None, is_leaving: false }
         }
     };
     Ok(Effect::Endpoint { pool: name.clone(), address, before, after: Some(after) })
+}
+
+/// Whether a name would be one more than are resolved. One that another pool has is resolved already.
+fn is_a_name_too_many(pools: &BTreeMap<Name, LivePool>, name: &EndpointAddress) -> bool {
+    let names = names::in_use(pools);
+    names.len() >= defaults::MAX_DNS_NAMES && !names.contains(name)
 }
 
 fn find<'a>(pools: &'a BTreeMap<Name, LivePool>, name: &str) -> Result<(&'a Name, &'a LivePool), Refusal> {
@@ -358,6 +368,36 @@ pool = "blue"
         assert!(is_full(live.apply(put())), "one that is being removed is still there");
         live.apply(forget(&["127.0.0.1:1"])).unwrap();
         assert!(live.apply(put()).unwrap().changed());
+    }
+
+    #[test]
+    fn a_name_more_than_are_resolved_is_refused_and_one_that_is_known_is_not() {
+        let mut live = Live::new();
+        let green = "[pool.green]\nendpoints = [\"127.0.0.1:2\"]\n[[route]]";
+        (live.0, _) =
+            crate::config::parse("test.toml", &FILE.replacen("[[route]]", green, 1)).expect("sound");
+        live.1 = State::declared(&live.0, SystemTime::UNIX_EPOCH).0;
+        let mut put = |pool: &str, address: &str| {
+            let of = EndpointOf { pool: pool.into(), address: address.into() };
+            live.apply(Command::PutEndpoint { of, weight: 1 })
+        };
+        // The file has one.
+        for number in 1..defaults::MAX_DNS_NAMES {
+            put("blue", &format!("n{number}.test:80")).unwrap();
+        }
+        for pool in ["blue", "green"] {
+            for address in ["other.test:80", "n1.test:81", "srv:_http._tcp.n1.test"] {
+                let fault = AddressFault::TooManyNames;
+                assert_eq!(put(pool, address), Err(Refusal::Address { address: address.into(), fault }));
+            }
+        }
+        assert!(put("green", "n1.test:80").unwrap().changed(), "it is resolved already");
+        assert!(put("green", "127.0.0.1:3").unwrap().changed(), "an address needs no resolving");
+        let terms = Terms::default();
+        live.apply(Command::DeleteEndpoint { of: of("n2.test:80"), terms }).unwrap();
+        live.apply(forget(&["n2.test:80"])).unwrap();
+        let other = Command::PutEndpoint { of: of("other.test:80"), weight: 1 };
+        assert!(live.apply(other).unwrap().changed(), "one has gone");
     }
 
     #[test]
