@@ -123,6 +123,7 @@ impl Controller {
             resolved: &resolved,
             table: &table,
             previous: None,
+            is_resolved_anew: false,
             at,
         };
         let plan = drains.plan(&situation);
@@ -401,6 +402,7 @@ impl Controller {
             resolved: &next.resolved,
             table: &next.table,
             previous: Some(&before.table),
+            is_resolved_anew: next.state.revision() == before.state.revision(),
             at: SystemTime::now(),
         });
         next.table.come_into_force(Some(&before.table));
