@@ -403,7 +403,7 @@ pool = "blue"
     #[test]
     fn an_endpoint_keeps_its_drain_when_its_weight_changes() {
         let mut live = Live::new();
-        live.apply(Command::DrainEndpoint { of: of("App.Internal.:80"), terms: within(5) }).unwrap();
+        live.apply(Command::DrainEndpoint { of: of("App.Internal:80"), terms: within(5) }).unwrap();
         live.apply(Command::PutEndpoint { of: of("app.internal:80"), weight: 7 }).unwrap();
         let endpoint = live.endpoint("app.internal:80").unwrap();
         assert!(endpoint.weight == 7 && endpoint.drain.is_some());
