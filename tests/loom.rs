@@ -1,5 +1,5 @@
-//! The claim against the drain bit, and places for connections against those who wait for them, in every order that
-//! the memory model permits.
+//! The claim against the drain bit, and places for connections against those who wait for them, in the orders that the
+//! memory model permits: every one, or, where a test names a bound, those with so many preemptions at most.
 //!
 //! Run with `RUSTFLAGS="--cfg switchback_loom" cargo test --release --test loom --target-dir target/loom`; without
 //! that flag this file is empty, as the atomics are then the real ones.
