@@ -207,9 +207,10 @@ fn config(layout: Layout, routes: usize) -> Config {
         sticky: None,
     };
     Config {
-        text: Arc::default(),
+        text: Default::default(),
         workers: None,
         admin: None,
+        require_if_match: false,
         state: None,
         listeners: Vec::new(),
         pools: vec![pool("blue", 9001), pool("green", 9002)],

@@ -13,6 +13,8 @@ use switchback::{
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
+        streams::Streams,
+        tag::Tags,
     },
     config,
     control::{controller::Controller, lifecycle::Lifecycle},
@@ -42,6 +44,8 @@ impl Server {
             control,
             lifecycle: Lifecycle::default(),
             health: Health::new(&[], Instant::now()),
+            tags: Tags::new(false),
+            streams: Streams::default(),
             started: Instant::now(),
             version: "test",
         };

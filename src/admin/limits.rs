@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::router::Admin;
@@ -11,7 +12,7 @@ use crate::{routing::table::Pool, telemetry::prometheus::Text};
 const MAX_SERIES: usize = 2_000;
 
 /// The limits that a pool has, each with its present use.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_requests: Option<Used>,
@@ -30,7 +31,7 @@ pub struct Limits {
     shed: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Used {
     limit: u64,
     used: u64,

@@ -5,27 +5,36 @@
 //! that each may take are bounded: see [`server::Limits`].
 
 mod author;
+mod bodies;
 mod body;
 mod call;
+mod calls;
 mod changes;
 mod condition;
+mod difference;
 mod drains;
 mod explain;
 mod guard;
 mod health;
 mod health_metrics;
+mod idempotency;
 mod imagined;
 mod limits;
 pub mod metrics;
 mod names;
+mod openapi;
 mod pins;
 mod places;
 mod pools;
 pub mod problem;
 mod query;
 mod reading;
+mod revisions;
 pub mod router;
 pub mod server;
 pub mod socket;
+pub mod streams;
+mod strict;
+pub mod tag;
 
 pub use query::MAX_WAIT;

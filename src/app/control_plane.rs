@@ -18,10 +18,13 @@ use crate::{
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
+        streams::Streams,
+        tag::Tags,
     },
-    config::{self, AdminAddress, Config, defaults},
+    config::{self, AdminAddress, Config, StatePlace, defaults},
     control::{
         controller::Controller,
+        events,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
@@ -87,6 +90,8 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
+            tags: Tags::new(control.snapshot().is_durable()),
+            streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
         });
@@ -146,15 +151,16 @@ fn warn_of_passing_key(config: &Config) {
 
 /// The store that the file names.
 fn store(config: &Config) -> anyhow::Result<Sqlite> {
-    let Some(path) = &config.state else {
-        if config.admin.is_some() {
-            tracing::warn!(
-                "live changes are not kept over a restart: name a [state] path to keep them, and their history"
-            );
-        }
-        return Ok(Sqlite::open(Place::Memory)?);
+    if config.state.is_none() && config.admin.is_some() {
+        tracing::warn!(
+            "live changes are not kept over a restart: name a [state] path to keep them, and their history"
+        );
+    }
+    let place = match &config.state {
+        Some(StatePlace::File(path)) => Place::File(path.clone()),
+        Some(StatePlace::Memory) | None => Place::Memory,
     };
-    Ok(Sqlite::open(Place::File(path.clone()))?)
+    Ok(Sqlite::open(place)?)
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.
@@ -183,6 +189,7 @@ async fn run(
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
     watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     let keys = key_file.map(|file| tokio::spawn(file.follow()));

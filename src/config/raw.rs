@@ -55,6 +55,8 @@ pub(super) struct Admin {
     /// A loopback address with its port, such as "127.0.0.1:9900", or "unix:/path/of.sock".
     #[schemars(required)]
     pub listen: Option<Spanned<String>>,
+    /// Whether every change has to name, by If-Match, what the caller has seen (default: false).
+    pub require_if_match: Option<bool>,
 }
 
 /// Where live changes are kept.

@@ -34,6 +34,15 @@ pub enum Command {
         /// What becomes of pins; without it they are kept.
         pins: Option<PinsOnChange>,
     },
+    /// Changes the weights of some pools of a split and leaves those of the others.
+    MergeWeights {
+        /// The split.
+        split: String,
+        /// Pools with their weights.
+        weights: Vec<(String, u64)>,
+        /// What becomes of pins; without it they are kept.
+        pins: Option<PinsOnChange>,
+    },
     /// Sends all new traffic to one pool: weight 100 for it, 0 for the others.
     Switch {
         /// The split.
@@ -71,6 +80,13 @@ pub enum Command {
         of: EndpointOf,
         /// Its share within its pool.
         weight: u64,
+    },
+    /// Changes the weight of an endpoint that is there, and nothing else of it.
+    WeighEndpoint {
+        /// Which one.
+        of: EndpointOf,
+        /// Its share within its pool; `None` leaves it.
+        weight: Option<u64>,
     },
     /// Drains an endpoint and then removes it.
     DeleteEndpoint {
@@ -142,7 +158,7 @@ pub enum Bound {
 }
 
 /// What a change of weights does to the sessions that are pinned to pools of the split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PinsOnChange {
     /// They stay where they are.
@@ -156,12 +172,12 @@ impl Command {
     /// What kind of change it asks for.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::SetWeights { .. } => Kind::Weights,
+            Self::SetWeights { .. } | Self::MergeWeights { .. } => Kind::Weights,
             Self::Switch { .. } => Kind::Switch,
             Self::Rollback { .. } => Kind::Rollback,
             Self::DrainEndpoint { .. } | Self::DrainPool { .. } => Kind::Drain,
             Self::UndrainEndpoint { .. } | Self::UndrainPool { .. } => Kind::Undrain,
-            Self::PutEndpoint { .. } => Kind::PutEndpoint,
+            Self::PutEndpoint { .. } | Self::WeighEndpoint { .. } => Kind::PutEndpoint,
             Self::DeleteEndpoint { .. } => Kind::DeleteEndpoint,
             Self::Forget { .. } => Kind::ForgetEndpoint,
             Self::Restore { .. } => Kind::Restore,

@@ -17,7 +17,8 @@ use super::{
     change::{Author, Change, Effect, Origin},
     command::Command,
     drains::{self, Drains},
-    handle::{Control, ControlError, Order, Request},
+    events::Events,
+    handle::{Answered, Control, ControlError, Order, Request},
     names::{self, Findings},
     own_addresses::OwnAddresses,
     situation::Situation,
@@ -147,6 +148,7 @@ impl Controller {
             names: Arc::default(),
             own: own.clone(),
             store: store.clone(),
+            events: Events::default(),
         };
         let live_too = live.clone();
         let forgets_again = None;
@@ -199,7 +201,7 @@ impl Controller {
     }
 
     /// Does what a command says, whatever it runs into.
-    async fn obey(&mut self, request: Request) -> Result<Change, ControlError> {
+    async fn obey(&mut self, request: Request) -> Result<Answered, ControlError> {
         let kind = request.command.kind();
         let result = self.change(request).await;
         self.tally.count(kind, outcome(&result));
@@ -279,9 +281,9 @@ impl Controller {
     }
 
     /// Applies a command to the state, makes what comes of it durable, and puts it in force.
-    async fn change(&mut self, request: Request) -> Result<Change, ControlError> {
-        if let Some(answered) = self.answered(&request).await? {
-            return Ok(answered);
+    async fn change(&mut self, request: Request) -> Result<Answered, ControlError> {
+        if let Some(change) = self.answered(&request).await? {
+            return Ok(Answered { change, is_replayed: true });
         }
         let Request { command, author, expected, idempotency } = request;
         let prepared = self.guarded(|controller| {
@@ -299,9 +301,10 @@ impl Controller {
             self.commit(Entry { change: prepared.change.clone(), state, receipt }).await?;
         }
         if prepared.change.changed() {
-            return self.guarded(|controller| Ok(controller.put_in_force(prepared)));
+            let change = self.guarded(|controller| Ok(controller.put_in_force(prepared)))?;
+            return Ok(Answered { change, is_replayed: false });
         }
-        Ok(prepared.change)
+        Ok(Answered { change: prepared.change, is_replayed: false })
     }
 
     /// What was answered to this call before, if it is a repeated one.
@@ -434,9 +437,9 @@ fn taken(state: &State, split: &Name, series: &Series) -> Arc<[u64]> {
     pools.map(|(pool, _)| series.counts(&Key::Split(split.clone(), pool.clone())).taken()).collect()
 }
 
-fn outcome(result: &Result<Change, ControlError>) -> Outcome {
+fn outcome(result: &Result<Answered, ControlError>) -> Outcome {
     match result {
-        Ok(change) if change.changed() => Outcome::Applied,
+        Ok(Answered { change, is_replayed: false }) if change.changed() => Outcome::Applied,
         Ok(_) => Outcome::Unchanged,
         Err(ControlError::Refused(_) | ControlError::Moved(_) | ControlError::OtherCall) => Outcome::Refused,
         Err(ControlError::Busy | ControlError::Stopped) => Outcome::Busy,

@@ -46,7 +46,7 @@ pub struct Draining {
 }
 
 /// What a drain has cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 pub struct Cut {
     /// Requests that were answered by 503, or broken off.
     pub requests: u64,

@@ -10,6 +10,7 @@ pub mod command;
 pub mod controller;
 pub mod difference;
 pub mod drains;
+pub mod events;
 pub mod handle;
 pub mod history;
 pub mod lifecycle;

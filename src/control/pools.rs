@@ -53,7 +53,14 @@ pub(super) fn effect(
             Some(LiveEndpoint { drain: None, is_leaving: false, ..before.clone() })
         }),
         Command::PutEndpoint { of, weight } => put(pools, config, of, *weight),
+        Command::WeighEndpoint { of, weight } => {
+            let weight = weight.map(allowed).transpose()?;
+            changed(pools, of, |_, before| {
+                Some(LiveEndpoint { weight: weight.unwrap_or(before.weight), ..before.clone() })
+            })
+        }
         Command::SetWeights { .. }
+        | Command::MergeWeights { .. }
         | Command::Switch { .. }
         | Command::Rollback { .. }
         | Command::Restore { .. }
@@ -131,8 +138,7 @@ fn put(
     let refuse =
         |fault| Refusal::Address { address: of.address.chars().take(Unknown::MAX_ECHO).collect(), fault };
     let address: EndpointAddress = of.address.parse().map_err(|why| refuse(AddressFault::Invalid(why)))?;
-    let weight = u32::try_from(weight).ok().filter(|weight| *weight <= Weights::MAX);
-    let weight = weight.ok_or(Refusal::EndpointWeight)?;
+    let weight = allowed(weight)?;
     let before = live.endpoints.iter().find(|endpoint| endpoint.address == address).cloned();
     let after = match &before {
         // One that was leaving is wanted again; a drain of its own stays.
@@ -160,6 +166,12 @@ fn put(
 fn is_a_name_too_many(pools: &BTreeMap<Name, LivePool>, name: &EndpointAddress) -> bool {
     let names = names::in_use(pools);
     names.len() >= defaults::MAX_DNS_NAMES && !names.contains(name)
+}
+
+/// A weight of an endpoint, if it may have it.
+fn allowed(weight: u64) -> Result<u32, Refusal> {
+    let weight = u32::try_from(weight).ok().filter(|weight| *weight <= Weights::MAX);
+    weight.ok_or(Refusal::EndpointWeight)
 }
 
 fn find<'a>(pools: &'a BTreeMap<Name, LivePool>, name: &str) -> Result<(&'a Name, &'a LivePool), Refusal> {

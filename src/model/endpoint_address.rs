@@ -126,6 +126,16 @@ impl From<SocketAddr> for EndpointAddress {
     }
 }
 
+impl schemars::JsonSchema for EndpointAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EndpointAddress".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["127.0.0.1:9001", "app.internal:8080"] })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

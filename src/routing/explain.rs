@@ -25,7 +25,7 @@ use crate::{
 const MAX_NEAR: usize = 20;
 
 /// What a request would get, and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Explanation {
     /// The number of the table that decides.
     pub generation: u64,
@@ -54,7 +54,7 @@ pub struct Explanation {
 }
 
 /// How a request ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is sent to an endpoint.
@@ -70,7 +70,7 @@ pub enum Outcome {
 }
 
 /// A pool's part in a split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PoolShare {
     /// The pool.
     pub pool: Name,
@@ -83,7 +83,7 @@ pub struct PoolShare {
 }
 
 /// An endpoint that may get the request.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Candidate {
     /// Its pool.
     pub pool: Name,

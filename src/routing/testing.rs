@@ -42,6 +42,7 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
     };
     Config {
         text: Arc::default(),
+        require_if_match: false,
         workers: None,
         admin: None,
         state: None,

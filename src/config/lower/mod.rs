@@ -30,7 +30,7 @@ use super::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{AdminAddress, Config, Shutdown},
+    settings::{AdminAddress, Config, Shutdown, StatePlace},
     spanned::{Entries, Spanned},
 };
 
@@ -61,6 +61,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         text: Arc::default(),
         workers,
         admin,
+        require_if_match: file.admin.as_ref().and_then(|raw| raw.require_if_match).unwrap_or(false),
         state: file.state.as_ref().and_then(|raw| state(raw, &root.key("state"), problems)),
         listeners: listeners.into_iter().map(Arc::new).collect(),
         pools: pools.into_iter().map(Arc::new).collect(),
@@ -107,14 +108,17 @@ fn admin(
     Some(AdminAddress::Loopback(address))
 }
 
-fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<StatePlace> {
     let path = raw.path.as_ref()?;
     let at = at.key("path");
     if path.is_empty() {
         problems.error(&path.span, &at, "the path is empty", "a file, or \":memory:\"".to_owned());
         return None;
     }
-    (path.as_str() != ":memory:").then(|| PathBuf::from(path.as_str()))
+    Some(match path.as_str() {
+        ":memory:" => StatePlace::Memory,
+        path => StatePlace::File(PathBuf::from(path)),
+    })
 }
 
 fn shutdown(raw: Option<&Spanned<raw::Shutdown>>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Shutdown {
