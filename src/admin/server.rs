@@ -87,7 +87,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let mut connections = JoinSet::new();
     let lifecycle = admin.lifecycle.clone();
-    let ending = Ending { stop: stop.clone(), lifecycle: lifecycle.clone() };
+    let ending = Ending::new(stop.clone(), lifecycle.clone());
     // The file is removed when this ends, after the last connection has.
     let mut file = None;
     match socket {
@@ -136,6 +136,10 @@ pub(super) struct Ending {
 }
 
 impl Ending {
+    pub(super) fn new(stop: watch::Receiver<bool>, lifecycle: Lifecycle) -> Self {
+        Self { stop, lifecycle }
+    }
+
     /// Ends when the server stops, or a successor serves.
     pub(super) async fn ended(&self) {
         let (mut stop, mut phases) = (self.stop.clone(), self.lifecycle.watch());
@@ -146,7 +150,7 @@ impl Ending {
     }
 }
 
-async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub(super) async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     ending: &Ending,
     accept: impl AsyncFn() -> io::Result<(S, Peer)>,
     router: Router,

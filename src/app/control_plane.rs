@@ -4,8 +4,7 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -18,17 +17,20 @@ use tokio::{
 
 use super::{
     descriptors::{self, Shares},
-    succession::heritage::Heritage,
+    doors::{Doors, Held},
+    succession::heritage::{Door, Heritage},
 };
 use crate::{
     admin::{
+        access::Access,
+        probes,
         router::Admin,
         server::{Limits, serve},
-        socket::{Bound, Socket},
+        socket::Bound,
         streams::Streams,
         tag::Tags,
     },
-    config::{self, AdminAddress, Config, StatePlace, defaults},
+    config::{self, Config, StatePlace, defaults},
     control::{
         change::Change,
         controller::Controller,
@@ -42,6 +44,7 @@ use crate::{
             sqlite::{Place, Sqlite},
         },
         succession::Succession,
+        tokens::TokenBook,
     },
     discovery::dns::Dns,
     health::{
@@ -66,6 +69,8 @@ pub struct ControlPlane {
     pub lifecycle: Lifecycle,
     /// Where the admin API is reached, with the port that was taken; `None` if the file turns it off.
     pub admin: Option<Bound>,
+    /// Where probes and scrapers are served; `None` if the file names no address for them.
+    pub probes: Option<SocketAddr>,
     /// Makes and reads changes from inside the process.
     pub control: Control,
     /// What is known of the endpoints' health.
@@ -74,11 +79,9 @@ pub struct ControlPlane {
     pub pin_key: Option<PassingKey>,
     /// How this process is replaced.
     pub succession: Succession,
-    /// Opens the admin API.
-    open: Option<oneshot::Sender<Socket>>,
-    socket: Option<Socket>,
-    /// The admin API's socket once more, for a successor, and the address that the file has for it.
-    hold: Mutex<Option<(String, OwnedFd)>>,
+    /// Has the sockets served.
+    open: Option<(oneshot::Sender<Doors>, Doors)>,
+    held: Held,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -86,22 +89,20 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Compiles and publishes the first table, listens for the admin API, and starts the thread that serves both.
     ///
-    /// When this returns, the admin API can be connected to, and is served by [`Self::open_admin`]; and the names of endpoints have been resolved as far as that takes
-    /// no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at `Starting`.
-    pub fn start(
+    /// When this returns, the admin API can be connected to, and is served by [`Self::open`]; and the names of endpoints
+    /// have been resolved as far as that takes no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at `Starting`.
+    pub(super) fn prepare(
         config: Arc<Config>,
         series: Arc<Registry>,
         heritage: &mut Heritage,
         succession: Succession,
     ) -> anyhow::Result<Self> {
-        let socket = admin_socket(&config, heritage)?;
-        let hold = match (&socket, &config.admin) {
-            (Some(socket), Some(address)) => Some((declared(address), socket.hold()?)),
-            _ => None,
-        };
-        let places = Shares::of(descriptors::limit(), &config)?.admin;
-        let limits = Limits { connections: places, ..Limits::default() };
-        let admin = socket.as_ref().map(Socket::bound).transpose().context("the admin API's address")?;
+        let doors = Doors::open(&config, heritage)?;
+        let held = doors.hold(&config)?;
+        let (admin, probes) = doors.bound().context("the addresses of the control plane")?;
+        let shares = Shares::of(descriptors::limit(), &config)?;
+        let limits = Limits { connections: shares.admin, ..Limits::default() };
+        let book = config.tokens.as_deref().map(TokenBook::open).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -117,7 +118,7 @@ impl ControlPlane {
         };
         let (first, resolved) = mpsc::sync_channel(1);
         let dns = Dns::new(config.dns.clone());
-        let own = own_addresses(&config, admin.as_ref());
+        let own = own_addresses(&config, admin.as_ref(), probes);
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
         let health = Health::new(&targets(&live.table()), Instant::now());
@@ -127,6 +128,7 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
+            access: book.clone().map_or_else(Access::default, Access::by),
             tags: Tags::new(control.snapshot().is_durable()),
             streams: Streams::default(),
             started: Instant::now(),
@@ -137,7 +139,9 @@ impl ControlPlane {
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                runtime.block_on(run(controller, names, key_file, opened, (served, limits), stopped))
+                let files = Files { keys: key_file, tokens: book };
+                let limits = (limits, probes::limits(shares.probes));
+                runtime.block_on(run(controller, names, files, opened, (served, limits), stopped))
             })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
@@ -150,23 +154,30 @@ impl ControlPlane {
             live,
             lifecycle,
             admin,
+            probes,
             control,
             health,
             pin_key,
             succession,
-            open: Some(open),
-            socket,
-            hold: Mutex::new(hold),
+            open: Some((open, doors)),
+            held,
             stop,
             thread: Some(thread),
         })
     }
 
-    /// Serves the admin API from now on.
-    pub fn open_admin(&mut self) {
-        if let Some((open, socket)) = self.open.take().zip(self.socket.take()) {
+    /// Prepares a control plane that inherits nothing, and serves its sockets.
+    pub fn start(config: Arc<Config>, series: Arc<Registry>) -> anyhow::Result<Self> {
+        let mut plane = Self::prepare(config, series, &mut Heritage::default(), Succession::default())?;
+        plane.open();
+        Ok(plane)
+    }
+
+    /// Serves the admin API, and probes and scrapers, from now on.
+    pub fn open(&mut self) {
+        if let Some((open, doors)) = self.open.take() {
             // The thread may have ended by a bug, which it says itself.
-            let _ = open.send(socket);
+            let _ = open.send(doors);
         }
     }
 
@@ -178,16 +189,15 @@ impl ControlPlane {
         }
     }
 
-    /// The admin API's socket, for a successor to accept on, too.
-    pub fn offer_admin(&self) -> std::io::Result<Option<(String, OwnedFd)>> {
-        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        hold.as_ref().map(|(declared, socket)| Ok((declared.clone(), socket.try_clone()?))).transpose()
+    /// The sockets of the control plane, for a successor to accept on, too.
+    pub(super) fn offer(&self) -> std::io::Result<Vec<Door>> {
+        self.held.offer()
     }
 
-    /// A successor serves the admin API from now on; calls in flight end here.
-    pub fn leave_admin(&self) {
+    /// A successor serves from now on; calls in flight end here.
+    pub fn leave(&self) {
         self.lifecycle.advance(Phase::HandedOver);
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.held.let_go();
     }
 
     /// The newest revisions with the state after each, oldest first, if they are kept in memory alone.
@@ -197,7 +207,7 @@ impl ControlPlane {
         }
         let store = self.control.store();
         let mut kept = Vec::new();
-        // What can't be read is not worth more than a warning: the newest state alone decides how the successor begins.
+        // What can't be read is left out: the newest state alone decides how the successor begins.
         for change in store.page(None, UNKEPT).await.unwrap_or_default() {
             if let Ok(Some(revision)) = store.find(change.revision).await {
                 kept.insert(0, revision);
@@ -247,32 +257,6 @@ fn warn_of_passing_key(config: &Config) {
     }
 }
 
-/// The admin API's socket: the one that is open already, if the file still names it.
-fn admin_socket(config: &Config, heritage: &mut Heritage) -> anyhow::Result<Option<Socket>> {
-    let Some(address) = &config.admin else { return Ok(None) };
-    if let Some(socket) = heritage.take_admin(&declared(address)) {
-        let path = match address {
-            AdminAddress::Loopback(_) => None,
-            AdminAddress::Unix(path) => Some(path.as_path()),
-        };
-        let socket =
-            Socket::inherited(socket, path).context("the admin API's socket that was handed over")?;
-        return Ok(Some(socket));
-    }
-    Ok(Some(match address {
-        AdminAddress::Loopback(address) => Socket::tcp(*address)?,
-        AdminAddress::Unix(path) => Socket::unix(path)?,
-    }))
-}
-
-/// The address of the admin API as the file has it.
-fn declared(address: &AdminAddress) -> String {
-    match address {
-        AdminAddress::Loopback(address) => address.to_string(),
-        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
 /// The store that the file names; one in memory goes on from what the predecessor had in its own.
 fn store(config: &Config, unkept: Vec<(Change, String)>) -> anyhow::Result<Sqlite> {
     if config.state.is_none() && config.admin.is_some() {
@@ -294,7 +278,7 @@ fn store(config: &Config, unkept: Vec<(Change, String)>) -> anyhow::Result<Sqlit
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.
-fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
+fn own_addresses(config: &Config, admin: Option<&Bound>, probes: Option<SocketAddr>) -> Vec<SocketAddr> {
     let admin = admin.and_then(|bound| match bound {
         Bound::Tcp(address) => Some(*address),
         Bound::Unix(_) => None,
@@ -304,16 +288,23 @@ fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
         .iter()
         .map(|listener| listener.address)
         .chain(admin)
+        .chain(probes)
         .filter(|own| own.port() != 0)
         .collect()
+}
+
+/// Files that are followed.
+struct Files {
+    keys: Option<KeyFile>,
+    tokens: Option<Arc<TokenBook>>,
 }
 
 async fn run(
     controller: Controller,
     names: impl Future<Output = ()> + Send + 'static,
-    key_file: Option<KeyFile>,
-    socket: oneshot::Receiver<Socket>,
-    (admin, limits): (Arc<Admin>, Limits),
+    files: Files,
+    doors: oneshot::Receiver<Doors>,
+    (admin, (limits, probe_limits)): (Arc<Admin>, (Limits, Limits)),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
@@ -322,17 +313,31 @@ async fn run(
     watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
-    let keys = key_file.map(|file| tokio::spawn(file.follow()));
-    let socket = tokio::select! {
-        socket = socket => socket.ok(),
+    let keys = files.keys.map(|file| tokio::spawn(file.follow()));
+    if let Some(book) = files.tokens {
+        watching.spawn(book.follow());
+    }
+    let doors = tokio::select! {
+        doors = doors => doors.ok(),
         _ = stop.wait_for(|stop| *stop) => None,
     };
-    if let Some(socket) = socket
-        && let Err(error) = serve(socket, admin, limits, stop.clone()).await
-    {
-        // The proxy goes on: traffic matters more than the means to change it.
-        tracing::error!(%error, "the admin API could not be served");
-    }
+    let (socket, probed) = doors.map_or((None, None), |doors| (doors.admin, doors.probes));
+    let probes = async {
+        if let Some(listener) = probed
+            && let Err(error) = probes::serve(listener, Arc::clone(&admin), probe_limits, stop.clone()).await
+        {
+            tracing::error!(%error, "the address of [health] could not be served");
+        }
+    };
+    let calls = async {
+        if let Some(socket) = socket
+            && let Err(error) = serve(socket, Arc::clone(&admin), limits, stop.clone()).await
+        {
+            // The proxy goes on: traffic matters more than the means to change it.
+            tracing::error!(%error, "the admin API could not be served");
+        }
+    };
+    tokio::join!(calls, probes);
     // Without an admin API, or after it has failed, changes can still come from inside the process.
     let _ = stop.wait_for(|stop| *stop).await;
     names.abort();

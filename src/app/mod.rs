@@ -36,6 +36,7 @@ use crate::{
 pub mod control_plane;
 pub mod demo;
 mod descriptors;
+mod doors;
 mod service;
 mod succession;
 
@@ -158,7 +159,7 @@ impl Instance {
         });
         let log = log.transpose()?;
         let control =
-            ControlPlane::start(Arc::clone(&config), Arc::clone(&series), &mut heritage, succession)?;
+            ControlPlane::prepare(Arc::clone(&config), Arc::clone(&series), &mut heritage, succession)?;
         let listening = Listening::open(&config, std::mem::take(&mut heritage.listeners))?;
         Ok(Prepared { config, control, listening, series, log, shares })
     }
@@ -189,7 +190,7 @@ impl Instance {
             };
             let told = outcome.as_ref().map(|relieved| relieved.successor.clone()).map_err(Clone::clone);
             if told.is_ok() {
-                self.control.leave_admin();
+                self.control.leave();
                 self.proxy.enter(Phase::HandedOver);
             }
             // Whoever asked may have gone.
@@ -234,6 +235,9 @@ impl Instance {
         let mut out = std::io::stdout().lock();
         for (listener, address) in self.config.listeners.iter().zip(&self.addresses) {
             writeln!(out, "listening listener={} address={address}", listener.name)?;
+        }
+        if let Some(address) = self.control.probes {
+            writeln!(out, "listening health address={address}")?;
         }
         match &self.control.admin {
             Some(Bound::Tcp(address)) => writeln!(out, "listening admin address={address}")?,
@@ -307,15 +311,16 @@ impl Prepared {
     fn serve(self) -> anyhow::Result<Instance> {
         let Self { config, mut control, listening, series, log, shares } = self;
         let addresses = listening.addresses();
-        let own = addresses.iter().copied().chain(match control.admin {
+        let admin = match control.admin {
             Some(Bound::Tcp(address)) => Some(address),
             _ => None,
-        });
+        };
+        let own = addresses.iter().copied().chain(admin).chain(control.probes);
         control.control.listens_at(own.collect());
         let proxy = Proxy::start(&config, listening, &control.live, &series, log.as_ref(), shares.proxy)?;
         control.lifecycle.listening_at(addresses.clone());
         control.listening();
-        control.open_admin();
+        control.open();
         Ok(Instance { config, control, addresses, series, proxy, log })
     }
 }

@@ -16,11 +16,8 @@ use std::{
 use listenfd::ListenFd;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::succession::heritage::Heritage;
+use super::succession::heritage::{ADMIN, Door, HEALTH, Heritage};
 use crate::{config::Config, proxy::Inherited};
-
-/// The name of the admin API's socket in a unit.
-const ADMIN: &str = "admin";
 
 /// It serves.
 pub(super) fn ready() {
@@ -69,13 +66,14 @@ pub(super) fn sockets() -> io::Result<Heritage> {
     let mut names = names.split(':').map(str::to_owned);
     for number in 0..given.len() {
         let name = names.next().filter(|name| !name.is_empty() && name != "unknown");
-        if name.as_deref() == Some(ADMIN) {
+        let role = [ADMIN, HEALTH].into_iter().find(|role| name.as_deref() == Some(role));
+        if let Some(role) = role {
             let tcp = given.take_tcp_listener(number).map(|socket| socket.map(OwnedFd::from));
             let socket = match tcp {
                 Ok(socket) => socket,
                 Err(_) => given.take_unix_listener(number)?.map(OwnedFd::from),
             };
-            heritage.admin = socket.map(|socket| (None, socket));
+            heritage.doors.extend(socket.map(|socket| Door { role, declared: None, socket }));
         } else if let Some(socket) = given.take_tcp_listener(number)? {
             add(&mut heritage.listeners, name, socket);
         }

@@ -28,3 +28,4 @@ pub mod state;
 pub mod store;
 pub mod succession;
 pub mod tally;
+pub mod tokens;

@@ -163,7 +163,7 @@ mod tests {
         }
         let mut all = vec![Inherited { name: None, declared: None, sockets: sockets(2) }];
         let address = all[0].address().unwrap();
-        let moved = Listener { address, ..web.clone() };
+        let moved = Listener { address, ..Listener::clone(web) };
         assert!(Inherited::take(&mut all, web).unwrap().is_none());
         assert_eq!(Inherited::take(&mut all, &moved).unwrap().map(|sockets| sockets.len()), Some(2));
         assert!(all.is_empty());

@@ -16,15 +16,28 @@ use crate::{
 /// The role of the data plane's sockets.
 const LISTENER: &str = "listener";
 /// The role of the admin API's socket.
-const ADMIN: &str = "admin";
+pub(in crate::app) const ADMIN: &str = "admin";
+/// The role of the socket for probes and scrapers.
+pub(in crate::app) const HEALTH: &str = "health";
+
+/// A socket of the control plane.
+#[derive(Debug)]
+pub struct Door {
+    /// What it is for.
+    pub(in crate::app) role: &'static str,
+    /// The address that the file of the other process had for it; `None` if that was no Switchback.
+    pub(in crate::app) declared: Option<String>,
+    /// The socket, listening.
+    pub(in crate::app) socket: OwnedFd,
+}
 
 /// What a process starts with that it has not made itself.
 #[derive(Debug, Default)]
 pub struct Heritage {
     /// Sockets of the data plane.
     pub(in crate::app) listeners: Vec<Inherited>,
-    /// The socket of the admin API, and the address that the predecessor's file had for it.
-    pub(in crate::app) admin: Option<(Option<String>, OwnedFd)>,
+    /// Sockets of the control plane.
+    pub(in crate::app) doors: Vec<Door>,
     /// What the predecessor knew.
     pub(in crate::app) memory: Memory,
 }
@@ -68,22 +81,29 @@ impl Heritage {
                     declared: declared.parse().ok(),
                     sockets: own.into_iter().map(Into::into).collect(),
                 }),
-                ADMIN => heritage.admin = own.into_iter().next().map(|socket| (Some(declared), socket)),
+                ADMIN | HEALTH => {
+                    let role = if role == ADMIN { ADMIN } else { HEALTH };
+                    let door = |socket| Door { role, declared: Some(declared.clone()), socket };
+                    heritage.doors.extend(own.into_iter().map(door));
+                }
                 role => tracing::warn!(role, "sockets of an unknown role were handed over, and are closed"),
             }
         }
         Ok(heritage)
     }
 
-    /// The admin API's socket, if it is the one that the file names.
-    pub(in crate::app) fn take_admin(&mut self, declared: &str) -> Option<OwnedFd> {
-        let is_it = |of: &Option<String>| of.as_deref().is_none_or(|of| of == declared);
-        self.admin.take().filter(|(of, _)| is_it(of)).map(|(_, socket)| socket)
+    /// The socket of a role, if it is the one that the file names.
+    pub(in crate::app) fn take_door(&mut self, role: &str, declared: &str) -> Option<OwnedFd> {
+        let is_it = |door: &Door| {
+            door.role == role && door.declared.as_deref().is_none_or(|address| address == declared)
+        };
+        let place = self.doors.iter().position(is_it)?;
+        Some(self.doors.swap_remove(place).socket)
     }
 }
 
 /// What is handed over: the entries, and the sockets of all of them in order.
-pub(super) fn offered(listeners: Vec<Offer>, admin: Option<(String, OwnedFd)>) -> (Vec<Entry>, Vec<OwnedFd>) {
+pub(super) fn offered(listeners: Vec<Offer>, doors: Vec<Door>) -> (Vec<Entry>, Vec<OwnedFd>) {
     let mut sockets = Vec::new();
     let mut entries = Vec::new();
     for Offer { name, declared, sockets: own } in listeners {
@@ -95,8 +115,9 @@ pub(super) fn offered(listeners: Vec<Offer>, admin: Option<(String, OwnedFd)>) -
         });
         sockets.extend(own);
     }
-    if let Some((declared, socket)) = admin {
-        entries.push(Entry { role: ADMIN.to_owned(), name: String::new(), declared, count: 1 });
+    for Door { role, declared, socket } in doors {
+        let (role, declared) = (role.to_owned(), declared.unwrap_or_default());
+        entries.push(Entry { role, name: String::new(), declared, count: 1 });
         sockets.push(socket);
     }
     (entries, sockets)
@@ -177,7 +198,8 @@ mod tests {
         .unwrap();
         assert_eq!(heritage.listeners[0].sockets.len(), 2);
         assert!(
-            heritage.take_admin("127.0.0.1:80").is_some() && heritage.take_admin("127.0.0.1:80").is_none()
+            heritage.take_door(ADMIN, "127.0.0.1:80").is_some()
+                && heritage.take_door(ADMIN, "127.0.0.1:80").is_none()
         );
         assert!(read(vec![entry(LISTENER, 2)], vec![socket()]).is_err());
         assert!(read(vec![entry(LISTENER, 0)], vec![socket()]).is_err());

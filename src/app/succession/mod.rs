@@ -122,7 +122,7 @@ impl Instance {
         *is_handed_over = true;
         self.control.control.hand_over().await.map_err(io::Error::other)?;
         let memory = self.memory().await.to_value();
-        let (sockets, mut descriptors) = offered(self.proxy.offer()?, self.control.offer_admin()?);
+        let (sockets, mut descriptors) = offered(self.proxy.offer()?, self.control.offer()?);
         descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
         let handover = FromPredecessor::Handover(Handover { sockets, memory });
         let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
