@@ -213,6 +213,7 @@ impl Started {
     }
 
     /// Lets it live; answers the number of its process.
+    #[expect(clippy::zombie_processes, reason = "it outlives this process")]
     fn release(mut self) -> u32 {
         let child = self.child.take().expect("it is taken by what consumes this alone");
         child.id()
