@@ -361,6 +361,7 @@ fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
 
 fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admin: &Admin) -> PoolView {
     let name = &pool.settings.name;
+    let panics = pool.ignores_ejections();
     let (control, series) = (&admin.control, admin.control.series());
     let origins = names::origins(name, snapshot);
     let mut health = admin.health.endpoints(name.as_str());
@@ -386,7 +387,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
         available: pool
             .endpoints
             .iter()
-            .filter(|(endpoint, weight)| *weight > 0 && pool.is_usable(endpoint))
+            .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.standing().is_available_in(panics))
             .count(),
         panic: pool.state.panics(),
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),

@@ -9,7 +9,7 @@ use std::{
 use super::{
     build::build,
     request_view::{AnnouncedBody, RequestView},
-    select::{Chooser, Selection, select, select_again},
+    select::{Chooser, Earlier, Selection, select, select_again},
     table::Table,
 };
 use crate::{
@@ -199,6 +199,7 @@ impl Bench {
         let series = Arc::new(Series::default());
         let mut registry = Registry::default();
         let table = Arc::new(build(1, &config, &state, &resolved, &mut registry, &series, None));
+        table.come_into_force(None);
         let local = LocalSeries::new(Arc::clone(&series));
         let (chooser, upstreams) = (Chooser::new(7), Upstreams::default());
         Self { config, state, resolved, registry, series, table, chooser, upstreams, local }
@@ -207,8 +208,9 @@ impl Bench {
     /// Publishes a table of the configuration and state as they are now.
     pub fn publish(&mut self) {
         let Self { config, state, resolved, registry, series, table, .. } = self;
-        *table =
-            Arc::new(build(table.generation + 1, config, state, resolved, registry, series, Some(table)));
+        let next = build(table.generation + 1, config, state, resolved, registry, series, Some(table));
+        next.come_into_force(Some(table));
+        *table = Arc::new(next);
     }
 
     pub fn set(&mut self, split: &str, to: &[(&str, u32)]) {
@@ -230,19 +232,15 @@ impl Bench {
 
     pub fn select_again_by(
         &mut self,
-        earlier: (usize, Option<(usize, usize)>, usize),
+        (route, arm, pool): (usize, Option<(usize, usize)>, usize),
         key: &[u8],
         tried: &[EndpointId],
     ) -> Selection {
-        select_again(
-            &self.table,
-            &mut self.chooser,
-            &mut self.upstreams,
-            &mut self.local,
-            earlier,
-            key,
-            tried,
-        )
+        self.select_after(Earlier { route, arm, pool, session: None, key, tried })
+    }
+
+    pub fn select_after(&mut self, earlier: Earlier<'_>) -> Selection {
+        select_again(&self.table, &mut self.chooser, &mut self.upstreams, &mut self.local, earlier)
     }
 
     /// The pool that a request is sent to; its claim is given back at once.
