@@ -210,6 +210,8 @@ fn config(layout: Layout, routes: usize) -> Config {
         text: Default::default(),
         workers: None,
         admin: None,
+        tokens: None,
+        health: None,
         require_if_match: false,
         state: None,
         listeners: Vec::new(),

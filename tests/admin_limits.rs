@@ -10,6 +10,7 @@ use std::{
 
 use switchback::{
     admin::{
+        access::Access,
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
@@ -44,6 +45,7 @@ impl Server {
             control,
             lifecycle: Lifecycle::default(),
             health: Health::new(&[], Instant::now()),
+            access: Access::default(),
             tags: Tags::new(false),
             streams: Streams::default(),
             started: Instant::now(),

@@ -1,6 +1,9 @@
 //! Who makes a call, and why: what is written into the history.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     body::Body,
@@ -10,6 +13,7 @@ use serde_json::Value;
 use tokio::net::unix::UCred;
 
 use super::{
+    access::Caller,
     body::{Object, refuse_any},
     problem::{Fault, Problem},
 };
@@ -24,12 +28,16 @@ pub const MAX_REASON: usize = 1_000;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
-pub struct Peer(Arc<str>);
+pub struct Peer {
+    who: Arc<str>,
+    address: Option<IpAddr>,
+}
 
 impl Peer {
     /// A client on the network. Its port tells nobody anything.
     pub fn tcp(address: SocketAddr) -> Self {
-        Self(address.ip().to_string().into())
+        let address = address.ip();
+        Self { who: address.to_string().into(), address: Some(address) }
     }
 
     /// A process on this machine, as the kernel knows it.
@@ -41,7 +49,12 @@ impl Peer {
             },
             Err(_) => "a unix socket".to_owned(),
         };
-        Self(who.into())
+        Self { who: who.into(), address: None }
+    }
+
+    /// Its address; none for a unix socket.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 }
 
@@ -49,7 +62,9 @@ impl Peer {
 pub(super) fn of(request: &Request<Body>) -> Result<Author, Problem> {
     let fields: &HeaderMap = request.headers();
     let is_cli = fields.get(CLIENT).is_some_and(|client| client == "cli");
-    let who = request.extensions().get::<Peer>().map(|Peer(who)| who.to_string());
+    // Whose token it is says more than where it came from.
+    let peer = || request.extensions().get::<Peer>().map(|peer| peer.who.to_string());
+    let who = request.extensions().get::<Caller>().map(|Caller(name)| name.to_string()).or_else(peer);
     let reason = fields.get(REASON).map(read).transpose()?;
     Ok(Author { origin: if is_cli { Origin::Cli } else { Origin::Api }, who, reason })
 }

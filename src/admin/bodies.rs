@@ -7,7 +7,7 @@ use schemars::{Schema, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::author::MAX_REASON;
-use crate::model::{name::Name, weights::Weights};
+use crate::model::{name::Name, role::Role, weights::Weights};
 
 /// `PUT /v1/splits/{split}/weights`.
 pub(super) fn weights() -> Schema {
@@ -54,6 +54,25 @@ pub(super) fn drain() -> Schema {
     });
     let pins = json!({ "enum": ["keep", "move"] });
     object(&[], [("deadline", time.clone()), ("stream_deadline", time), ("pins", pins)])
+}
+
+/// `POST /v1/tokens`.
+pub(super) fn token() -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["role"],
+        "properties": {
+            "name": name(),
+            "role": { "enum": Role::ALL.map(Role::name) },
+            "expires": {
+                "type": "string",
+                "description": "How long it counts: a duration such as 90d, of ten years at most.",
+                "pattern": "^[1-9][0-9]{0,2}(s|m|h|d)$",
+            },
+        },
+        "additionalProperties": false,
+        "examples": [{ "name": "ci", "role": "operator", "expires": "90d" }],
+    })
 }
 
 /// `PUT /v1/pools/{pool}/endpoints/{address}`.

@@ -10,7 +10,7 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{
-    bodies,
+    access, bodies,
     body::MERGE_PATCH,
     changes, explain, health, pools, reading, revisions,
     router::{self, Admin},
@@ -67,6 +67,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(splits());
     all.extend(endpoints());
     all.extend(history());
+    all.extend(tokens());
     all
 }
 
@@ -222,6 +223,35 @@ fn history() -> Vec<Operation> {
                 get(streams::events),
                 "text/event-stream",
                 "Revisions and more, as they come.",
+            )
+        },
+    ]
+}
+
+fn tokens() -> Vec<Operation> {
+    const TOKENS: &str = "/v1/tokens";
+    let dry_run: &[&str] = &["dry_run"];
+    vec![
+        read::<access::Listed>(Kind::Reads, TOKENS, get(access::list), "Who may call."),
+        Operation {
+            method: Method::POST,
+            query: dry_run,
+            ..read::<access::Made>(
+                Kind::Reads,
+                TOKENS,
+                post(access::make),
+                "Makes a token, and shows it once.",
+            )
+        }
+        .taking(bodies::token()),
+        Operation {
+            method: Method::DELETE,
+            query: dry_run,
+            ..read::<access::Revoked>(
+                Kind::Reads,
+                "/v1/tokens/{name}",
+                delete(access::revoke),
+                "Makes a token count no more.",
             )
         },
     ]

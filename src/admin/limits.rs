@@ -46,7 +46,7 @@ pub(super) fn view(pool: &Pool) -> Option<Limits> {
     let used = |limit: Option<u32>, used: u64| limit.map(|limit| Used { limit: limit.into(), used });
     let limits = Limits {
         max_requests: used(settings.max_requests, gate.in_flight()),
-        adaptive: gate.adaptive().map(|limit| Used { limit: limit.current(), used: gate.in_flight() }),
+        adaptive: gate.adaptive().map(|limit| Used { limit: limit.current(), used: gate.busy() }),
         max_endpoint_requests: used(settings.max_endpoint_requests, requests),
         max_connections: used(settings.max_connections, connections.into()),
         max_pending: used(settings.max_connections.map(|_| settings.max_pending), gate.pending()),
@@ -75,7 +75,8 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
     for (name, pool) in &pools {
         family.sample(&[("pool", name)], pool.state.gate.pending());
     }
-    let help = "How many requests may be in flight by the limit that finds itself; 0 without one.";
+    let help =
+        "How many requests, streams aside, may be in flight by the limit that finds itself; 0 without one.";
     let mut family = text.gauge("switchback_pool_adaptive_limit", help);
     for (name, pool) in &pools {
         let limit = pool.state.gate.adaptive().map_or(0, |limit| limit.current());

@@ -4,6 +4,7 @@
 //! what is wrong with a call becomes a status in one place, [`problem`]. Bodies, waits, connections and the time
 //! that each may take are bounded: see [`server::Limits`].
 
+pub mod access;
 mod author;
 mod bodies;
 mod body;
@@ -26,6 +27,7 @@ mod openapi;
 mod pins;
 mod places;
 mod pools;
+pub mod probes;
 pub mod problem;
 mod query;
 mod reading;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    access::AccessView,
     condition::Condition,
     drains::{DrainView, ProgressView},
     limits::{self, Limits},
@@ -49,6 +50,9 @@ pub struct Status {
     revision: u64,
     /// Whether changes survive a restart.
     durable: bool,
+    /// The tokens, if they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<AccessView>,
     workers: Vec<Worker>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
@@ -190,6 +194,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Tagged<Statu
         generation: table.generation,
         revision: snapshot.state.revision(),
         durable: snapshot.is_durable(),
+        access: admin.access.view(),
         workers: series
             .workers()
             .iter()
@@ -356,6 +361,7 @@ fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
 
 fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admin: &Admin) -> PoolView {
     let name = &pool.settings.name;
+    let panics = pool.ignores_ejections();
     let (control, series) = (&admin.control, admin.control.series());
     let origins = names::origins(name, snapshot);
     let mut health = admin.health.endpoints(name.as_str());
@@ -381,7 +387,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
         available: pool
             .endpoints
             .iter()
-            .filter(|(endpoint, weight)| *weight > 0 && pool.is_usable(endpoint))
+            .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.standing().is_available_in(panics))
             .count(),
         panic: pool.state.panics(),
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),

@@ -15,6 +15,7 @@ use axum::{
 };
 
 use super::{
+    access::{self, Access},
     calls, guard, metrics, openapi,
     problem::{Fault, Problem},
     server::Transport,
@@ -39,6 +40,8 @@ pub struct Admin {
     pub lifecycle: Lifecycle,
     /// What is known of the endpoints' health.
     pub health: Health,
+    /// Who may call.
+    pub access: Access,
     /// The tags of what is set.
     pub tags: Tags,
     /// The places of event streams.
@@ -58,6 +61,7 @@ pub fn router(admin: Arc<Admin>, transport: Transport) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn(tag::unless_seen))
+        .layer(middleware::from_fn_with_state(admin.access.clone(), access::check))
         .layer(middleware::map_response(uncached))
         .layer(middleware::from_fn_with_state(transport, guard::guard))
         .with_state(Admin::clone(&admin))
@@ -85,14 +89,14 @@ async fn not_found(request: Request<Body>) -> Problem {
 }
 
 /// The router adds the `Allow` field.
-async fn method_not_allowed(request: Request<Body>) -> Problem {
+pub(super) async fn method_not_allowed(request: Request<Body>) -> Problem {
     let method: String = request.method().as_str().chars().take(20).collect();
     let detail = format!("this path does not take {method}; the Allow field says what it takes");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "Wrong method", detail)
 }
 
 /// Every answer tells of one moment, so none may be kept; and none is anything but what its type says.
-async fn uncached(mut response: Response) -> Response {
+pub(super) async fn uncached(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));

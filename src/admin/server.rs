@@ -116,7 +116,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub(super) async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: &mut watch::Receiver<bool>,
     accept: impl AsyncFn() -> io::Result<(S, Peer)>,
     router: Router,

@@ -7,6 +7,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
+    admin::probes,
     config::Config,
     proxy::{self, Allowance},
 };
@@ -19,6 +20,9 @@ const OF_A_WORKER: u64 = 4;
 /// The most that the admin API's clients are given; it has no more places.
 const MOST_ADMIN: u64 = 256;
 
+/// The most that probes and scrapers are given.
+const MOST_PROBES: u64 = probes::MAX_CONNECTIONS as u64;
+
 /// Who may have how many descriptors at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares {
@@ -26,6 +30,8 @@ pub(super) struct Shares {
     pub(super) proxy: Allowance,
     /// Connections of the admin API's clients.
     pub(super) admin: usize,
+    /// Connections to the address for probes and scrapers; none without it.
+    pub(super) probes: usize,
 }
 
 /// Raises the soft limit to the hard one, and answers it.
@@ -47,7 +53,8 @@ impl Shares {
         let admin = (left / 8).min(MOST_ADMIN);
         // What nobody has a share of: files, name resolution.
         let spare = left / 16;
-        let connections = left - admin - spare;
+        let probes = if config.health.is_some() { (left / 16).clamp(1, MOST_PROBES) } else { 0 };
+        let connections = left.saturating_sub(admin + spare + probes);
         let idle = connections / 8;
         let clients = (connections - idle) / 2;
         if clients == 0 || admin == 0 {
@@ -58,7 +65,7 @@ impl Shares {
         }
         let size = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
         let proxy = Allowance { connections: size(clients), idle_upstream: size(idle) };
-        Ok(Self { proxy, admin: size(admin) })
+        Ok(Self { proxy, admin: size(admin), probes: size(probes) })
     }
 
     /// Tells the log, and warns of listeners that want more than there is.
@@ -85,7 +92,7 @@ mod tests {
     use super::*;
 
     fn config(listeners: usize, workers: usize) -> Config {
-        let mut text = format!("workers = {workers}\n");
+        let mut text = format!("workers = {workers}\n[health]\nlisten = \"127.0.0.1:7999\"\n");
         for number in 0..listeners {
             text +=
                 &format!("[[listener]]\nname = \"l{number}\"\nlisten = \"127.0.0.1:{}\"\n", 8000 + number);
@@ -99,11 +106,12 @@ mod tests {
         for (listeners, workers) in [(1, 1), (2, 4), (16, 64)] {
             let config = config(listeners, workers);
             for limit in [64, 100, 256, 1024, 4096, 65_536, 1 << 20, u64::MAX] {
-                let Ok(Shares { proxy, admin }) = Shares::of(limit, &config) else {
+                let Ok(Shares { proxy, admin, probes }) = Shares::of(limit, &config) else {
                     assert!(limit < 40 + (workers * (4 + 2 * listeners)) as u64, "{limit} is enough");
                     continue;
                 };
-                let sum = 2 * proxy.connections as u128 + proxy.idle_upstream as u128 + admin as u128;
+                let sum =
+                    2 * proxy.connections as u128 + proxy.idle_upstream as u128 + (admin + probes) as u128;
                 let open = FIXED as u128 + (workers * (4 + 2 * listeners)) as u128;
                 assert!(sum + open <= u128::from(limit), "{limit}: {proxy:?} {admin}");
                 assert!(proxy.connections > 0 && admin > 0, "{limit}: {proxy:?} {admin}");

@@ -22,6 +22,10 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
     pub admin: Option<AdminAddress>,
+    /// The file of tokens that the admin API asks for; `None` asks for none.
+    pub tokens: Option<PathBuf>,
+    /// The second address, for probes and scrapers alone.
+    pub health: Option<SocketAddr>,
     /// Whether a change by the admin API has to name, by If-Match, what the caller has seen.
     pub require_if_match: bool,
     /// Where revisions are kept (`[state] path`); `None` keeps them in memory, for want of a better place.

@@ -27,3 +27,4 @@ mod start;
 pub mod state;
 pub mod store;
 pub mod tally;
+pub mod tokens;

@@ -45,6 +45,7 @@ impl OwnAddresses {
         if let Some(AdminAddress::Loopback(address)) = config.admin {
             declared.push(address);
         }
+        declared.extend(config.health);
         declared
     }
 }

@@ -320,8 +320,7 @@ impl Member {
     /// What the endpoint has done since this was last called.
     fn take_rate(&mut self) -> Rate {
         // An attempt that failed and was repeated elsewhere is a failure, but no request that ended here.
-        let [ok @ .., _errors] = self.endpoint.series.by_class();
-        let counted = Rate { good: ok.iter().sum(), bad: self.endpoint.outcomes.failures() };
+        let counted = Rate { good: self.endpoint.series.successes(), bad: self.endpoint.outcomes.failures() };
         let before = std::mem::replace(&mut self.counted, counted);
         Rate { good: counted.good.saturating_sub(before.good), bad: counted.bad.saturating_sub(before.bad) }
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     build::build,
     request_view::{AnnouncedBody, RequestView},
-    select::{Chooser, Selection, select, select_again},
+    select::{Chooser, Earlier, Selection, select, select_again},
     table::Table,
 };
 use crate::{
@@ -42,6 +42,8 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
     };
     Config {
         text: Arc::default(),
+        tokens: None,
+        health: None,
         require_if_match: false,
         workers: None,
         admin: None,
@@ -228,19 +230,15 @@ impl Bench {
 
     pub fn select_again_by(
         &mut self,
-        earlier: (usize, Option<(usize, usize)>, usize),
+        (route, arm, pool): (usize, Option<(usize, usize)>, usize),
         key: &[u8],
         tried: &[EndpointId],
     ) -> Selection {
-        select_again(
-            &self.table,
-            &mut self.chooser,
-            &mut self.upstreams,
-            &mut self.local,
-            earlier,
-            key,
-            tried,
-        )
+        self.select_after(Earlier { route, arm, pool, session: None, key, tried })
+    }
+
+    pub fn select_after(&mut self, earlier: Earlier<'_>) -> Selection {
+        select_again(&self.table, &mut self.chooser, &mut self.upstreams, &mut self.local, earlier)
     }
 
     /// The pool that a request is sent to; its claim is given back at once.

@@ -2,12 +2,15 @@
 //!
 //! Invariant: what was let in is let out once, by whoever holds the permit. A pool without a limit never touches it.
 
-use std::sync::{
-    Mutex, OnceLock,
-    atomic::{
-        AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed},
+use std::{
+    sync::{
+        Mutex, OnceLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
     },
+    time::Instant,
 };
 
 use crate::model::adaptive::{Adaptive, Gradient, Sample};
@@ -31,6 +34,8 @@ pub enum Limit {
 #[derive(Debug, Default)]
 pub struct Gate {
     in_flight: AtomicU64,
+    /// Those among them that are streams: their response has begun, and its end says nothing about how busy the pool is.
+    streams: AtomicU64,
     pending: AtomicU64,
     shed: [AtomicU64; Limit::ALL.len()],
     adaptive: OnceLock<AdaptiveLimit>,
@@ -81,10 +86,10 @@ impl Gate {
         (self.in_flight() >= most).then_some(limit)
     }
 
-    /// The lower one of `most` and the adaptive limit.
+    /// The lower one of `most` and the adaptive limit, to which streams do not count.
     #[inline]
     fn lower(&self, most: u64) -> (u64, Limit) {
-        match self.adaptive.get().map(AdaptiveLimit::current) {
+        match self.adaptive.get().map(|adaptive| adaptive.current().saturating_add(self.streams())) {
             Some(adaptive) if adaptive < most => (adaptive, Limit::Adaptive),
             _ => (most, Limit::MaxRequests),
         }
@@ -106,6 +111,27 @@ impl Gate {
     #[inline]
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Acquire)
+    }
+
+    /// A request that is in has become a stream. Paired with one [`Self::end_stream`], before it leaves.
+    pub(super) fn begin_stream(&self) {
+        self.streams.fetch_add(1, AcqRel);
+    }
+
+    /// A stream has ended.
+    pub(super) fn end_stream(&self) {
+        self.streams.fetch_sub(1, AcqRel);
+    }
+
+    #[inline]
+    fn streams(&self) -> u64 {
+        self.streams.load(Acquire)
+    }
+
+    /// Requests that are in and no streams: what the adaptive limit is about.
+    #[inline]
+    pub fn busy(&self) -> u64 {
+        self.in_flight().saturating_sub(self.streams())
     }
 
     /// Lets a request wait unless `most` do. One that waits is paired with one [`Self::end_wait`].
@@ -160,11 +186,21 @@ impl AdaptiveLimit {
         self.limit.load(Relaxed)
     }
 
-    /// Takes in how an attempt went. While another worker does the same, this one is left out: a sample more or less
-    /// is no matter, and nobody waits.
+    /// Takes in how an attempt went.
     pub fn observe(&self, sample: Sample) {
+        self.change(|machine| machine.observe(sample));
+    }
+
+    /// Takes in what time it is.
+    pub fn look(&self, now: Instant) {
+        self.change(|machine| machine.look(now));
+    }
+
+    /// Does what may change the limit. While another worker does the same, this one is left out: a sample more or less
+    /// is no matter, and nobody waits.
+    fn change(&self, act: impl FnOnce(&mut Gradient) -> bool) {
         if let Ok(mut machine) = self.machine.try_lock()
-            && machine.observe(sample)
+            && act(&mut machine)
         {
             self.limit.store(machine.limit(), Relaxed);
         }
@@ -196,6 +232,23 @@ mod tests {
         assert_eq!(gate.pending(), 0);
         gate.count_shed(Limit::PendingTimeout);
         assert_eq!(Limit::ALL.map(|limit| gate.shed(limit)), [0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn streams_are_no_matter_of_the_adaptive_limit_and_count_to_the_fixed_one() {
+        let gate = Gate::default();
+        gate.adapt(Adaptive { min: 2, max: 2, tolerance: 1.5 });
+        for _ in 0..5 {
+            assert_eq!(gate.enter(7), Ok(()));
+            gate.begin_stream();
+        }
+        assert_eq!((gate.in_flight(), gate.busy()), (5, 0));
+        assert_eq!([gate.enter(8), gate.enter(8), gate.enter(8)], [Ok(()), Ok(()), Err(Limit::Adaptive)]);
+        assert_eq!((gate.full(7), gate.busy()), (Some(Limit::MaxRequests), 2));
+        gate.end_stream();
+        assert_eq!(gate.enter(8), Err(Limit::Adaptive), "until it has left");
+        gate.leave();
+        assert_eq!((gate.in_flight(), gate.busy()), (6, 2));
     }
 
     #[test]
