@@ -5,14 +5,18 @@ mod admin_support;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    path::Path,
     sync::{
         Barrier,
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use admin_support::{Answer, Instance};
+use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 use switchback::config::StatePlace;
 
@@ -209,6 +213,17 @@ fn a_repeated_call_with_a_key_is_done_once_however_many_repeat_it() {
     assert_eq!(instance.get("/v1/status").json()["revision"], json!(3));
 }
 
+/// Stops an instance and waits until it has let go of its database, as a supervisor waits for the end of a process.
+fn stop(instance: Instance, folder: &Path) {
+    instance.plane.stop();
+    let lock = File::open(folder.join("switchback.db.lock")).expect("the lock of the database");
+    let begun = Instant::now();
+    while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the database is still in use");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn tags_and_keys_hold_over_a_restart_where_the_state_does() {
     let folder = std::env::temp_dir().join(format!("switchback-changes-{}", std::process::id()));
@@ -223,7 +238,7 @@ fn tags_and_keys_hold_over_a_restart_where_the_state_does() {
     assert_eq!(seen, "\"r0\"");
     let first = call(&instance, &seen);
     assert_eq!((first.status, tag(&first).as_str()), (200, "\"r1\""), "{first:?}");
-    instance.plane.stop();
+    stop(instance, &folder);
 
     let instance = start();
     let again = call(&instance, &seen);
@@ -236,7 +251,7 @@ fn tags_and_keys_hold_over_a_restart_where_the_state_does() {
     assert_eq!(tag(&instance.get(SPLIT)), "\"r1\"");
     assert_refused(&put(&instance, &format!("If-Match: {seen}\r\n"), r#"{"green": 6}"#), 412, "moved");
     assert_eq!(put(&instance, "If-Match: \"r1\"\r\n", r#"{"green": 6}"#).status, 200);
-    instance.plane.stop();
+    stop(instance, &folder);
     std::fs::remove_dir_all(&folder).expect("our own folder");
 
     // Numbers that begin anew name something else, and nothing that was seen before.
