@@ -195,10 +195,9 @@ fn subject(command: &Command) -> Result<Option<Subject>, InvalidName> {
         Command::PutEndpoint { of, .. }
         | Command::WeighEndpoint { of, .. }
         | Command::DeleteEndpoint { of, .. }
-        | Command::ForgetEndpoint { of }
         | Command::DrainEndpoint { of, .. }
         | Command::UndrainEndpoint { of } => pool(&of.pool),
-        Command::Restore { .. } | Command::Load { .. } => Ok(None),
+        Command::Restore { .. } | Command::Load { .. } | Command::Forget { .. } => Ok(None),
     }
 }
 

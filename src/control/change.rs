@@ -35,7 +35,7 @@ pub enum Kind {
     PutEndpoint,
     /// [`super::command::Command::DeleteEndpoint`].
     DeleteEndpoint,
-    /// [`super::command::Command::ForgetEndpoint`].
+    /// [`super::command::Command::Forget`].
     ForgetEndpoint,
     /// [`super::command::Command::Restore`].
     Restore,

@@ -1,11 +1,19 @@
 //! What can be asked of the control plane.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::change::Kind;
 use crate::{
     config::Config,
-    model::live_state::{LiveState, PinsOnDrain},
+    model::{
+        endpoint_address::EndpointAddress,
+        live_state::{LiveState, PinsOnDrain},
+        name::Name,
+    },
 };
 
 /// The longest deadline of a drain: sessions of a week are kept, and a slip of the keyboard is found.
@@ -87,11 +95,11 @@ pub enum Command {
         /// How it is drained.
         terms: Terms,
     },
-    /// Removes an endpoint whose drain has ended: the last step of [`Command::DeleteEndpoint`], taken by the control
-    /// plane itself. One that is to stay after all stays.
-    ForgetEndpoint {
-        /// Which one.
-        of: EndpointOf,
+    /// Removes endpoints whose drain has ended: the last step of each [`Command::DeleteEndpoint`], taken by the control
+    /// plane itself, of many in one revision. One that is to stay after all stays.
+    Forget {
+        /// Which ones, by their pool.
+        all: BTreeMap<Name, HashSet<EndpointAddress>>,
     },
     /// Drains a pool as a whole, or changes how it is drained.
     DrainPool {
@@ -171,7 +179,7 @@ impl Command {
             Self::UndrainEndpoint { .. } | Self::UndrainPool { .. } => Kind::Undrain,
             Self::PutEndpoint { .. } | Self::WeighEndpoint { .. } => Kind::PutEndpoint,
             Self::DeleteEndpoint { .. } => Kind::DeleteEndpoint,
-            Self::ForgetEndpoint { .. } => Kind::ForgetEndpoint,
+            Self::Forget { .. } => Kind::ForgetEndpoint,
             Self::Restore { .. } => Kind::Restore,
             Self::Load { .. } => Kind::Load,
         }

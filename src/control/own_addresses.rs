@@ -55,7 +55,9 @@ impl OwnAddresses {
 fn is_same(own: SocketAddr, endpoint: &EndpointAddress) -> bool {
     let (ip, port) = match endpoint {
         EndpointAddress::Socket(address) => (address.ip().to_canonical(), address.port()),
-        EndpointAddress::Host { name, port } if &**name == "localhost" => (Ipv4Addr::LOCALHOST.into(), *port),
+        EndpointAddress::Host { name, port } if matches!(&**name, "localhost" | "localhost.") => {
+            (Ipv4Addr::LOCALHOST.into(), *port)
+        }
         EndpointAddress::Host { .. } | EndpointAddress::Service { .. } => return false,
     };
     own.port() == port && (own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_this_machine(ip))
@@ -79,6 +81,7 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.2:80", false),
             ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
             ("127.0.0.1:80", "localhost:80", true),
+            ("127.0.0.1:80", "localhost.:80", true),
             ("0.0.0.0:80", "127.0.0.9:80", true),
             ("[::]:80", "127.0.0.1:80", true),
             // A documentation address (RFC 5737) is nobody's.

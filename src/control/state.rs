@@ -152,6 +152,11 @@ impl State {
                 let effects = difference::of_live(&self.live, &live);
                 return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
             }
+            Command::Forget { all } => {
+                let mut live = self.live.clone();
+                let effects = pools::forget(&mut live.pools, all);
+                return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
+            }
             _ => {}
         }
         let effect = match command {

@@ -96,6 +96,12 @@ impl Gradient {
         }
     }
 
+    /// Follows other settings from now on, with what it has learnt: the best latency is the pool's, whatever the bounds.
+    pub fn set(&mut self, settings: Adaptive) {
+        self.settings = settings;
+        self.limit = self.limit.clamp(f64::from(settings.min), f64::from(settings.max));
+    }
+
     /// How many requests may be in flight now.
     pub fn limit(&self) -> u64 {
         match self.stage {

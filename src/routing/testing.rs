@@ -199,6 +199,7 @@ impl Bench {
         let series = Arc::new(Series::default());
         let mut registry = Registry::default();
         let table = Arc::new(build(1, &config, &state, &resolved, &mut registry, &series, None));
+        table.come_into_force(None);
         let local = LocalSeries::new(Arc::clone(&series));
         let (chooser, upstreams) = (Chooser::new(7), Upstreams::default());
         Self { config, state, resolved, registry, series, table, chooser, upstreams, local }
@@ -207,8 +208,9 @@ impl Bench {
     /// Publishes a table of the configuration and state as they are now.
     pub fn publish(&mut self) {
         let Self { config, state, resolved, registry, series, table, .. } = self;
-        *table =
-            Arc::new(build(table.generation + 1, config, state, resolved, registry, series, Some(table)));
+        let next = build(table.generation + 1, config, state, resolved, registry, series, Some(table));
+        next.come_into_force(Some(table));
+        *table = Arc::new(next);
     }
 
     pub fn set(&mut self, split: &str, to: &[(&str, u32)]) {

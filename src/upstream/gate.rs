@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Mutex, OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{
             AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -44,10 +44,13 @@ pub struct Gate {
 /// A limit that finds itself, as the workers share it.
 #[derive(Debug)]
 pub struct AdaptiveLimit {
-    /// What the machine has come to last.
+    /// What the machine has come to last; [`OFF`] without a machine.
     limit: AtomicU64,
-    machine: Mutex<Gradient>,
+    machine: Mutex<Option<Gradient>>,
 }
+
+/// The limit of a pool that has one no longer: none is as high.
+const OFF: u64 = u64::MAX;
 
 impl Limit {
     /// Every limit, in the order of the status and of the metrics.
@@ -164,18 +167,25 @@ impl Gate {
         Limit::ALL.map(|limit| (limit.name(), self.shed(limit)))
     }
 
-    /// Gives the pool a limit that finds itself. The first settings stay.
-    pub fn adapt(&self, settings: Adaptive) {
-        self.adaptive.get_or_init(|| {
-            let machine = Gradient::new(settings, fastrand::u64(..));
-            AdaptiveLimit { limit: AtomicU64::new(machine.limit()), machine: Mutex::new(machine) }
-        });
+    /// Gives the pool a limit that finds itself, other bounds to the one that it has, or takes it away.
+    pub fn adapt(&self, settings: Option<Adaptive>) {
+        match (settings, self.adaptive.get()) {
+            (None, None) => {}
+            (settings, Some(adaptive)) => adaptive.set(settings),
+            (settings, None) => self.adaptive.get_or_init(AdaptiveLimit::default).set(settings),
+        }
     }
 
     /// The limit that finds itself, if the pool has one.
     #[inline]
     pub fn adaptive(&self) -> Option<&AdaptiveLimit> {
-        self.adaptive.get()
+        self.adaptive.get().filter(|adaptive| adaptive.current() != OFF)
+    }
+}
+
+impl Default for AdaptiveLimit {
+    fn default() -> Self {
+        Self { limit: AtomicU64::new(OFF), machine: Mutex::default() }
     }
 }
 
@@ -200,10 +210,24 @@ impl AdaptiveLimit {
     /// is no matter, and nobody waits.
     fn change(&self, act: impl FnOnce(&mut Gradient) -> bool) {
         if let Ok(mut machine) = self.machine.try_lock()
-            && act(&mut machine)
+            && let Some(machine) = &mut *machine
+            && act(machine)
         {
             self.limit.store(machine.limit(), Relaxed);
         }
+    }
+
+    /// Other settings keep what was learnt; none forget it. Not for workers: it may wait for one.
+    fn set(&self, settings: Option<Adaptive>) {
+        // Nothing panics while it is held but a bug in the machine, which is then no worse than it was.
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *machine, settings) {
+            (Some(machine), Some(settings)) => machine.set(settings),
+            (machine, settings) => {
+                *machine = settings.map(|settings| Gradient::new(settings, fastrand::u64(..)));
+            }
+        }
+        self.limit.store(machine.as_ref().map_or(OFF, Gradient::limit), Relaxed);
     }
 }
 
@@ -215,6 +239,8 @@ fn up_to(count: &AtomicU64, most: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -223,7 +249,7 @@ mod tests {
         assert_eq!([gate.enter(2), gate.enter(2), gate.enter(2)], [Ok(()), Ok(()), Err(Limit::MaxRequests)]);
         gate.leave();
         assert_eq!(gate.enter(2), Ok(()));
-        gate.adapt(Adaptive { min: 1, max: 1, tolerance: 1.5 });
+        gate.adapt(Some(Adaptive { min: 1, max: 1, tolerance: 1.5 }));
         assert_eq!((gate.enter(10), gate.enter(1)), (Err(Limit::Adaptive), Err(Limit::MaxRequests)));
         gate.enter_again();
         assert_eq!(gate.in_flight(), 3);
@@ -237,7 +263,7 @@ mod tests {
     #[test]
     fn streams_are_no_matter_of_the_adaptive_limit_and_count_to_the_fixed_one() {
         let gate = Gate::default();
-        gate.adapt(Adaptive { min: 2, max: 2, tolerance: 1.5 });
+        gate.adapt(Some(Adaptive { min: 2, max: 2, tolerance: 1.5 }));
         for _ in 0..5 {
             assert_eq!(gate.enter(7), Ok(()));
             gate.begin_stream();
@@ -249,6 +275,35 @@ mod tests {
         assert_eq!(gate.enter(8), Err(Limit::Adaptive), "until it has left");
         gate.leave();
         assert_eq!((gate.in_flight(), gate.busy()), (6, 2));
+    }
+
+    #[test]
+    fn other_settings_hold_at_once_and_a_limit_that_is_taken_away_is_gone() {
+        let gate = Gate::default();
+        gate.adapt(None);
+        assert!(gate.adaptive().is_none());
+        let limit = |gate: &Gate| gate.adaptive().map(AdaptiveLimit::current);
+        for min in [2, 5, 3] {
+            gate.adapt(Some(Adaptive { min, max: 9, tolerance: 1.5 }));
+            assert_eq!(limit(&gate), Some(u64::from(min)), "it measures, with the least that is allowed now");
+        }
+        let began = Instant::now();
+        let observe = |gate: &Gate, times: u32| {
+            let adaptive = gate.adaptive.get().expect("it was made");
+            for sample in 1..=times {
+                let ended = began + Duration::from_millis(10) * sample;
+                adaptive.observe(Sample { began, ended, in_flight: 3 });
+            }
+        };
+        gate.adapt(None);
+        observe(&gate, 200);
+        assert_eq!((limit(&gate), gate.enter(u64::MAX)), (None, Ok(())), "it is off, whatever is seen");
+        gate.adapt(Some(Adaptive { min: 4, max: 4, tolerance: 1.5 }));
+        observe(&gate, 200);
+        assert_eq!(limit(&gate), Some(4), "what was not asked for was not learnt");
+        // The same settings, as every new table says them, change nothing.
+        gate.adapt(Some(Adaptive { min: 4, max: 4, tolerance: 1.5 }));
+        assert_eq!(limit(&gate), Some(4));
     }
 
     #[test]
