@@ -94,14 +94,23 @@ pub fn select(
         Target::Redirect => return Selection::Redirect { route },
         Target::Split(split) => split,
         Target::Pool(pool) => {
-            let mut claims =
-                Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false };
+            let mut claims = Claims {
+                table,
+                chooser,
+                upstreams,
+                series,
+                tried: &[],
+                hash: &hash,
+                pinned: false,
+                insists: false,
+            };
             let claimed = claims.claim(pool, false);
             return Selection::of(route, None, pool, claimed, None);
         }
     };
     let compiled = &table.splits[split];
-    let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false };
+    let mut claims =
+        Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false, insists: false };
     let mut session = None;
     if let Some(sticky) = &compiled.settings.sticky {
         match claims.pinned(route, split, sticky, request) {
@@ -126,7 +135,8 @@ pub fn select(
 /// Decides where the next attempt of a request goes whose earlier ones failed: the same pool if it has another
 /// available endpoint than those `tried`, else the other pools of the split, unless the split says that its share is
 /// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty. The session that
-/// the request has stays the same one; it is not in the answer.
+/// the request has stays the same one; it is not in the answer. If it `insists`, ejections are ignored wherever a panic
+/// could ignore them.
 pub fn select_again(
     table: &Table,
     chooser: &mut Chooser,
@@ -135,9 +145,11 @@ pub fn select_again(
     earlier: (usize, Option<(usize, usize)>, usize),
     key: &[u8],
     tried: &[EndpointId],
+    insists: bool,
 ) -> Selection {
     let (route, arm, pool) = earlier;
-    let mut claims = Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false };
+    let mut claims =
+        Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false, insists };
     // Where the request was, its session is not a new one.
     let is_sticky = arm.is_some_and(|(split, _)| table.splits[split].settings.sticky.is_some());
     let claimed = if is_sticky { claims.claim_in_session(pool, true) } else { claims.claim(pool, true) };
@@ -201,6 +213,8 @@ pub(super) struct Claims<'a> {
     hash: &'a dyn Fn(&SplitKey) -> Option<u64>,
     /// Whether endpoints count that take no new session: only for one that is there already.
     pinned: bool,
+    /// Whether ejections are ignored in every pool that may panic.
+    insists: bool,
 }
 
 impl Claims<'_> {
@@ -227,7 +241,7 @@ impl Claims<'_> {
     fn claim_endpoint(&mut self, pool: &Arc<Pool>) -> Result<Lease, Refused> {
         let most = pool.bounds.most_on_endpoint;
         for _ in 0..CLAIMS {
-            let panics = pool.state.panics();
+            let panics = pool.state.panics() || self.insists && pool.may_panic();
             let index = self.balance(pool, panics).or_else(|| self.balance_in_sudden_panic(pool));
             let Some(index) = index else { break };
             if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, most) {
@@ -248,7 +262,7 @@ impl Claims<'_> {
 
     /// Whether any endpoint of a pool takes the request, its limit aside.
     fn could_be_used(&self, pool: &Pool) -> bool {
-        let panics = pool.ignores_ejections();
+        let panics = pool.ignores_ejections() || self.insists && pool.may_panic();
         pool.endpoints.iter().any(|(endpoint, weight)| {
             *weight > 0 && takes(endpoint, self.pinned, panics) && !self.tried.contains(&endpoint.id)
         })

@@ -239,6 +239,25 @@ impl Bench {
             earlier,
             key,
             tried,
+            false,
+        )
+    }
+
+    /// The same for an attempt that ignores ejections.
+    pub fn insist(
+        &mut self,
+        earlier: (usize, Option<(usize, usize)>, usize),
+        tried: &[EndpointId],
+    ) -> Selection {
+        select_again(
+            &self.table,
+            &mut self.chooser,
+            &mut self.upstreams,
+            &mut self.local,
+            earlier,
+            b"",
+            tried,
+            true,
         )
     }
 
