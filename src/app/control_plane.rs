@@ -65,8 +65,8 @@ impl ControlPlane {
             Some(AdminAddress::Loopback(address)) => Some(Socket::tcp(*address)?),
             Some(AdminAddress::Unix(path)) => Some(Socket::unix(path)?),
         };
-        let places = Shares::of(descriptors::limit(), &config)?.admin;
-        let limits = Limits { connections: places, ..Limits::default() };
+        let shares = Shares::of(descriptors::limit(), &config)?;
+        let limits = Limits { connections: shares.admin, ..Limits::default() };
         let admin = socket.as_ref().map(Socket::bound).transpose().context("the admin API's address")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -77,7 +77,7 @@ impl ControlPlane {
         warn_of_passing_key(&config);
         let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
         let (first, resolved) = mpsc::sync_channel(1);
-        let dns = Dns::new(config.dns.clone());
+        let dns = Dns::new(config.dns.clone(), shares.questions);
         let own = own_addresses(&config, admin.as_ref());
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
@@ -93,7 +93,14 @@ impl ControlPlane {
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                runtime.block_on(run(controller, names, key_file, socket, (served, limits), stopped))
+                runtime.block_on(run(
+                    controller,
+                    names,
+                    key_file,
+                    socket,
+                    (served, limits, shares.probes),
+                    stopped,
+                ))
             })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
@@ -177,12 +184,12 @@ async fn run(
     names: impl Future<Output = ()> + Send + 'static,
     key_file: Option<KeyFile>,
     socket: Option<Socket>,
-    (admin, limits): (Arc<Admin>, Limits),
+    (admin, limits, probes): (Arc<Admin>, Limits, supervisor::Allowance),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
-    watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), probes));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     let keys = key_file.map(|file| tokio::spawn(file.follow()));
@@ -202,11 +209,11 @@ async fn run(
 }
 
 /// Has the endpoints of whichever table is in force watched.
-async fn watch_health(control: Control, health: Health) {
+async fn watch_health(control: Control, health: Health, probes: supervisor::Allowance) {
     let mut changes = control.changes();
     let mut table = Arc::clone(&changes.borrow_and_update().table);
     let (followed, following) = watch::channel(Targets::from(targets(&table)));
-    let supervisor = supervisor::run(health.clone(), following, control.alarm(), fastrand::u64(..));
+    let supervisor = supervisor::run(health.clone(), following, control.alarm(), probes, fastrand::u64(..));
     let follow = async {
         while changes.changed().await.is_ok() {
             let next = Arc::clone(&changes.borrow_and_update().table);

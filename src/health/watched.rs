@@ -30,6 +30,8 @@ pub(super) struct Watched {
     ejected: [u64; EjectionReason::ALL.len()],
     spared: u64,
     panic_count: u64,
+    /// The last probe could not be made.
+    lacks: bool,
 }
 
 /// One of its endpoints.
@@ -67,6 +69,7 @@ impl Watched {
             ejected: Default::default(),
             spared: 0,
             panic_count: 0,
+            lacks: false,
         }
     }
 
@@ -129,6 +132,14 @@ impl Watched {
         let health = member.health.as_mut()?;
         let success = finding.result.is_success();
         self.probes[finding.result as usize] += 1;
+        let lacks = finding.result == ProbeResult::NotMade;
+        if lacks != std::mem::replace(&mut self.lacks, lacks) && lacks {
+            let (pool, why) = (&self.settings.name, &finding.text);
+            tracing::warn!(%pool, %why, "probes can't be made: what is known of the endpoints stands");
+        }
+        if lacks {
+            return Some(health.is_healthy());
+        }
         let change = health.record(success, thresholds);
         let is_healthy = health.is_healthy();
         if let Some(healthy) = change {
