@@ -296,3 +296,28 @@ fn a_full_pool_that_nobody_is_left_of_moves_its_sessions() {
     assert_eq!(visit(&mut bench, &request), ("blue".into(), Some(Issued::Moved)));
     drop(held);
 }
+
+/// A pin that is never over would survive every release.
+#[test]
+fn a_pin_that_is_dated_far_ahead_counts_for_nothing() {
+    let mut bench = shop(sticky(), Some(SplitKey::Header("user".into())));
+    let dated = |bench: &Bench, issued: u64, pool| {
+        let pin = Pin { session: 7, issued, endpoint: None, split: "shop", pool };
+        let text = pin.write(Some(&**bench.table.keys.load())).unwrap();
+        get("a", "/")
+            .with("user", "42")
+            .with("cookie", &format!("sb={}", String::from_utf8_lossy(text.as_bytes())))
+    };
+    let now = milliseconds(SystemTime::now());
+    for pool in ["blue", "green"] {
+        let request = dated(&bench, now + 4 * 60_000, pool);
+        assert_eq!(visit(&mut bench, &request), (pool.to_owned(), None), "a clock may be a little ahead");
+    }
+    let keyed = bench.pool(&get("a", "/").with("user", "42")).unwrap().to_owned();
+    for pool in ["blue", "green"] {
+        for issued in [now + 6 * 60_000, (1 << 48) - 1] {
+            let request = dated(&bench, issued, pool);
+            assert_eq!(visit(&mut bench, &request), (keyed.clone(), Some(Issued::Moved)), "{issued}");
+        }
+    }
+}
