@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
-    routing::select::{self, Selection},
+    routing::select::{self, Again, Selection},
     upstream::{endpoint::EndpointId, local::Lease},
 };
 
@@ -123,8 +123,7 @@ impl Request {
                 &mut routing.series,
                 (self.routed.route, self.arm, self.pool),
                 &self.key,
-                tried,
-                insists,
+                Again { tried, insists },
             );
             if let Selection::Forward { arm, pool, lease, .. } = selection {
                 let was_tried = tried.is_empty();

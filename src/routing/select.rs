@@ -29,6 +29,15 @@ use crate::{
     },
 };
 
+/// Where another attempt of a request may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Again<'a> {
+    /// Not to these endpoints.
+    pub tried: &'a [EndpointId],
+    /// To those that are ejected, too, wherever a panic could ignore that.
+    pub insists: bool,
+}
+
 /// How often a claim may be refused (an endpoint began to drain in the very moment) before the pool counts as
 /// unavailable. Each refusal is another endpoint's, so that this is about operators, not about load.
 const CLAIMS: usize = 8;
@@ -133,10 +142,9 @@ pub fn select(
 }
 
 /// Decides where the next attempt of a request goes whose earlier ones failed: the same pool if it has another
-/// available endpoint than those `tried`, else the other pools of the split, unless the split says that its share is
+/// available endpoint than those tried, else the other pools of the split, unless the split says that its share is
 /// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty. The session that
-/// the request has stays the same one; it is not in the answer. If it `insists`, ejections are ignored wherever a panic
-/// could ignore them.
+/// the request has stays the same one; it is not in the answer.
 pub fn select_again(
     table: &Table,
     chooser: &mut Chooser,
@@ -144,10 +152,10 @@ pub fn select_again(
     series: &mut LocalSeries,
     earlier: (usize, Option<(usize, usize)>, usize),
     key: &[u8],
-    tried: &[EndpointId],
-    insists: bool,
+    again: Again<'_>,
 ) -> Selection {
     let (route, arm, pool) = earlier;
+    let Again { tried, insists } = again;
     let mut claims =
         Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false, insists };
     // Where the request was, its session is not a new one.

@@ -9,7 +9,7 @@ use std::{
 use super::{
     build::build,
     request_view::{AnnouncedBody, RequestView},
-    select::{Chooser, Selection, select, select_again},
+    select::{Again, Chooser, Selection, select, select_again},
     table::Table,
 };
 use crate::{
@@ -231,16 +231,7 @@ impl Bench {
         key: &[u8],
         tried: &[EndpointId],
     ) -> Selection {
-        select_again(
-            &self.table,
-            &mut self.chooser,
-            &mut self.upstreams,
-            &mut self.local,
-            earlier,
-            key,
-            tried,
-            false,
-        )
+        self.search(earlier, key, Again { tried, insists: false })
     }
 
     /// The same for an attempt that ignores ejections.
@@ -249,16 +240,17 @@ impl Bench {
         earlier: (usize, Option<(usize, usize)>, usize),
         tried: &[EndpointId],
     ) -> Selection {
-        select_again(
-            &self.table,
-            &mut self.chooser,
-            &mut self.upstreams,
-            &mut self.local,
-            earlier,
-            b"",
-            tried,
-            true,
-        )
+        self.search(earlier, b"", Again { tried, insists: true })
+    }
+
+    fn search(
+        &mut self,
+        earlier: (usize, Option<(usize, usize)>, usize),
+        key: &[u8],
+        again: Again<'_>,
+    ) -> Selection {
+        let Self { table, chooser, upstreams, local, .. } = self;
+        select_again(table, chooser, upstreams, local, earlier, key, again)
     }
 
     /// The pool that a request is sent to; its claim is given back at once.
