@@ -207,8 +207,12 @@ fn config(layout: Layout, routes: usize) -> Config {
         sticky: None,
     };
     Config {
+        text: Default::default(),
         workers: None,
         admin: None,
+        tokens: None,
+        health: None,
+        require_if_match: false,
         state: None,
         listeners: Vec::new(),
         pools: vec![pool("blue", 9001), pool("green", 9002)],

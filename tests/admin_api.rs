@@ -44,7 +44,7 @@ fn a_put_is_in_force_and_reads_back_as_it_was_put() {
     let instance = Instance::start();
     let first = instance.get("/v1/splits/shop").json();
     assert_eq!(first["weights"], json!({"blue": 95, "green": 5, "old": 0}));
-    assert_eq!((&first["revision"], &first["changed_by"]), (&json!(0), &json!("file")));
+    assert_eq!((&first["revision"], &first["changed_by"]["origin"]), (&json!(0), &json!("file")));
     let answer = put(&instance, r#"{"green": 10, "blue": 90, "old": 0}"#);
     assert_eq!(answer.status, 200);
     let change = answer.json();
@@ -52,7 +52,7 @@ fn a_put_is_in_force_and_reads_back_as_it_was_put() {
     assert_eq!(change["previous"], json!({"blue": 95, "green": 5, "old": 0}));
     let split = instance.get("/v1/splits/shop").json();
     assert_eq!(split["weights"], json!({"blue": 90, "green": 10, "old": 0}));
-    assert_eq!((&split["revision"], &split["changed_by"]), (&json!(1), &json!("admin")));
+    assert_eq!((&split["revision"], &split["changed_by"]["origin"]), (&json!(1), &json!("api")));
     let arms: Vec<_> = instance.plane.live.table().splits[0].arms.iter().map(|arm| arm.weight).collect();
     assert_eq!(arms, [90, 10, 0], "the published table has them");
     assert_eq!(instance.get("/v1/splits").json()["splits"][0]["weights"], split["weights"]);

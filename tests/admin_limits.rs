@@ -10,9 +10,12 @@ use std::{
 
 use switchback::{
     admin::{
+        access::Access,
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
+        streams::Streams,
+        tag::Tags,
     },
     config,
     control::{controller::Controller, lifecycle::Lifecycle},
@@ -42,6 +45,9 @@ impl Server {
             control,
             lifecycle: Lifecycle::default(),
             health: Health::new(&[], Instant::now()),
+            access: Access::default(),
+            tags: Tags::new(false),
+            streams: Streams::default(),
             started: Instant::now(),
             version: "test",
         };

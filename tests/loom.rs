@@ -1,5 +1,5 @@
-//! The claim against the drain bit, and places for connections against those who wait for them, in every order that
-//! the memory model permits.
+//! The claim against the drain bit, and places for connections against those who wait for them, in the orders that the
+//! memory model permits: every one, or, where a test names a bound, those with so many preemptions at most.
 //!
 //! Run with `RUSTFLAGS="--cfg switchback_loom" cargo test --release --test loom --target-dir target/loom`; without
 //! that flag this file is empty, as the atomics are then the real ones.
@@ -160,6 +160,24 @@ fn places_are_never_lost(leaves_early: bool) {
             places.give_up();
         }
         assert_eq!((places.taken(), places.waiting()), (0, 0));
+    });
+}
+
+/// Somebody joins the queue while the cap is raised: one of the two sees the other.
+#[test]
+fn who_waits_when_a_cap_is_raised_gets_a_place() {
+    loom::model(|| {
+        let places = Arc::new(Places::default());
+        places.cap(Some(1));
+        assert!(places.take());
+        let waiter = {
+            let places = Arc::clone(&places);
+            thread::spawn(move || places.join())
+        };
+        places.cap(Some(2));
+        let ticket = waiter.join().unwrap();
+        assert_eq!(ticket.poll(&Context::from_waker(Waker::noop())), Poll::Ready(Grant::Place));
+        assert_eq!((places.taken(), places.waiting()), (2, 0));
     });
 }
 

@@ -1,5 +1,5 @@
-//! Health, ejection and panic over many lives of a pool, in time that is made up: endpoints sicken, die, recover and
-//! drain as a seed says, and what must always hold is looked at after every event.
+//! Health, ejection, panic and slow start over many lives of a pool, in time that is made up: endpoints sicken, die,
+//! recover and drain as a seed says, and what must always hold is looked at after every event.
 //!
 //! The code under test is that of the product, from the board that decides to the selection of requests; only the
 //! clock, the probes' answers and the applications are the test's.
@@ -25,7 +25,7 @@ use switchback::{
         table::{Pool, Table},
     },
     telemetry::registry::{LocalSeries, Registry},
-    upstream::local::Upstreams,
+    upstream::{endpoint::Endpoint, local::Upstreams},
 };
 
 const SEEDS: u64 = 1_000;
@@ -57,6 +57,15 @@ struct Life {
     panic_threshold: f64,
     most_out: usize,
     max_time: Duration,
+    cold: Shares,
+}
+
+/// The requests that cold endpoints were due by their factors, how far that may be off, and those that they got.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shares {
+    due: f64,
+    variance: f64,
+    got: u64,
 }
 
 /// What the test itself knows of an endpoint.
@@ -67,6 +76,16 @@ struct Member {
     has_passed: bool,
     out_since: Option<Instant>,
     was_out: bool,
+    /// Since when it is available; `None` if it is not.
+    available: Option<Since>,
+}
+
+/// Since when an endpoint is available.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Since {
+    /// From the start, so that it is not warmed.
+    Ever,
+    Moment(Instant),
 }
 
 struct Get;
@@ -78,12 +97,13 @@ impl Life {
         let (share, threshold) = (f64::from(rng.u32(0..=10)) / 10.0, f64::from(rng.u32(0..=4)) / 4.0);
         let (base, times) = (rng.u64(1..=8), rng.u64(1..=6));
         let probed = rng.bool();
+        let slow = slow_start(&mut rng);
         let listed: Vec<_> = (1..=endpoints).map(|place| format!("\"127.0.0.1:{place}\"")).collect();
         let health = if probed { "health = { tcp = true, interval = \"2s\", timeout = \"1s\" }" } else { "" };
         let text = format!(
             "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:8080\"\n[pool.app]\nendpoints = [{}]\n{health}\n\
              panic = {threshold}\neject = {{ base_time = \"{base}s\", max_time = \"{}s\", max_ejected = {share}, \
-             interval = \"5s\", success_rate_requests = 20 }}\n[[route]]\nname = \"all\"\npool = \"app\"\n",
+             interval = \"5s\", success_rate_requests = 20 }}\n{slow}[[route]]\nname = \"all\"\npool = \"app\"\n",
             listed.join(", "),
             base * times
         );
@@ -99,6 +119,7 @@ impl Life {
             has_passed: !probed,
             out_since: None,
             was_out: false,
+            available: (!probed).then_some(Since::Ever),
         };
         let members = (0..endpoints).map(member).collect();
         Self {
@@ -114,6 +135,7 @@ impl Life {
             panic_threshold: threshold,
             most_out: ((endpoints as f64 * share) as usize).max(1),
             max_time: Duration::from_secs(base * times),
+            cold: Shares::default(),
             rng,
         }
     }
@@ -175,10 +197,10 @@ impl Life {
     /// Somebody sickens, dies, recovers, or is drained or undrained by hand.
     fn meddle(&mut self) {
         let place = self.rng.usize(0..self.members.len());
-        let occupancy = &self.table.pools[0].endpoints[place].0.occupancy;
+        let endpoint = &self.table.pools[0].endpoints[place].0;
         match self.rng.u8(0..6) {
-            0 => drop(occupancy.drain()),
-            1 | 2 => occupancy.undrain(),
+            0 => drop(endpoint.occupancy.drain()),
+            1 | 2 => undrain(endpoint, self.now),
             3 => self.members[place].condition = Condition::Well,
             4 => self.members[place].condition = Condition::Errs,
             _ => self.members[place].condition = Condition::Dead,
@@ -187,6 +209,8 @@ impl Life {
 
     /// A request is selected and answered as its application does.
     fn request(&mut self) {
+        self.chooser.set_time(self.now);
+        let due = self.due_to_the_cold();
         let selection = select(&self.table, &mut self.chooser, &mut self.upstreams, &mut self.series, &Get);
         let pool = &self.table.pools[0];
         let of =
@@ -204,6 +228,11 @@ impl Life {
         };
         let place =
             pool.endpoints.iter().position(|(endpoint, _)| endpoint.id == lease.id).expect("one of it");
+        if let Some(due) = due {
+            self.cold.due += due;
+            self.cold.variance += due * (1.0 - due);
+            self.cold.got += u64::from(self.factor(place) < 1.0);
+        }
         let got = standing(pool, place);
         assert!(self.members[place].has_passed, "seed {}: it is new and has passed no probe", self.seed);
         assert!(got.is_healthy() && !got.is_draining(), "seed {}: {got:?}", self.seed);
@@ -222,8 +251,48 @@ impl Life {
         }
     }
 
+    /// The part of its share that an endpoint has now.
+    fn factor(&self, place: usize) -> f64 {
+        let slow = self.pool().settings.slow_start.as_ref();
+        slow.map_or(1.0, |slow| self.pool().endpoints[place].0.warmth.factor(slow, self.now))
+    }
+
+    /// The probability that a request goes to a cold endpoint; `None` if there is none, or if ejections are ignored.
+    /// Nothing is in flight, so that a request is drawn by the factors alone.
+    fn due_to_the_cold(&self) -> Option<f64> {
+        let pool = self.pool();
+        let is_available = |place: &usize| pool.endpoints[*place].0.occupancy.is_available();
+        let factors: Vec<_> =
+            (0..self.members.len()).filter(is_available).map(|place| self.factor(place)).collect();
+        let cold: f64 = factors.iter().filter(|factor| **factor < 1.0).sum();
+        (cold > 0.0 && !pool.state.panics()).then(|| cold / factors.iter().sum::<f64>())
+    }
+
+    /// Who has become available begins with the least share, and has from then on what the form says, to the millisecond.
+    fn check_warmth(&mut self) {
+        let (seed, now) = (self.seed, self.now);
+        for place in 0..self.members.len() {
+            let is_available = self.pool().endpoints[place].0.occupancy.is_available();
+            let before = self.members[place].available;
+            let since = is_available.then(|| before.unwrap_or(Since::Moment(now)));
+            self.members[place].available = since;
+            let (Some(since), Some(slow)) = (since, self.pool().settings.slow_start) else { continue };
+            let factor = self.factor(place);
+            let millisecond = Duration::from_millis(1);
+            let expected = match since {
+                Since::Ever => 1.0..=1.0,
+                Since::Moment(since) => {
+                    let age = now - since;
+                    slow.factor(age.saturating_sub(millisecond))..=slow.factor(age + millisecond)
+                }
+            };
+            assert!(expected.contains(&factor), "seed {seed}: {factor} of {expected:?}, {since:?}");
+        }
+    }
+
     /// What must hold at every moment.
     fn check(&mut self) {
+        self.check_warmth();
         let (seed, now) = (self.seed, self.now);
         let pool = &self.table.pools[0];
         let mut out = 0;
@@ -250,6 +319,24 @@ impl Life {
         let due = healthy > 0.0 && available / healthy < self.panic_threshold;
         assert_eq!(pool.state.panics(), due, "seed {}: {available} of {healthy}", self.seed);
     }
+}
+
+/// Keys of a pool that warms its endpoints, or none.
+fn slow_start(rng: &mut fastrand::Rng) -> String {
+    if rng.bool() {
+        return String::new();
+    }
+    let (window, aggression) = (rng.u64(1..=30), f64::from(rng.u32(5..=30)) / 10.0);
+    let least = f64::from(rng.u32(1..=10)) / 10.0;
+    format!("slow_start = {{ window = \"{window}s\", aggression = {aggression}, min_weight = {least} }}\n")
+}
+
+/// Lets an endpoint take requests again, as the end of a drain does.
+fn undrain(endpoint: &Endpoint, now: Instant) {
+    if !endpoint.occupancy.standing().takes_new() {
+        endpoint.became_available(now);
+    }
+    endpoint.occupancy.undrain();
 }
 
 fn standing(pool: &Pool, place: usize) -> switchback::upstream::occupancy::Standing {
@@ -307,6 +394,7 @@ impl RequestView for Get {
 fn in_a_thousand_lives_the_rules_hold_and_who_is_well_comes_back() {
     // Each life has the seed of its number, so that a failure names what to repeat.
     let mut seen = BTreeSet::new();
+    let mut cold = Shares::default();
     for seed in 0..SEEDS {
         let mut life = Life::begin(seed);
         let mut end = life.now;
@@ -322,8 +410,9 @@ fn in_a_thousand_lives_the_rules_hold_and_who_is_well_comes_back() {
         }
         for (member, (endpoint, _)) in life.members.iter_mut().zip(&life.table.pools[0].endpoints) {
             member.condition = Condition::Well;
-            endpoint.occupancy.undrain();
+            undrain(endpoint, life.now);
         }
+        life.check();
         // The last streak of errors may still cost an ejection; then there are two probes, and the interval.
         let end = life.now + 2 * life.max_time + Duration::from_secs(20);
         life.live(end, false);
@@ -331,7 +420,12 @@ fn in_a_thousand_lives_the_rules_hold_and_who_is_well_comes_back() {
         assert!(all_back, "seed {seed}: {:?}", life.pool().endpoints);
         life.check_panic();
         assert!(!life.pool().state.panics(), "seed {seed}");
+        let Shares { due, variance, got } = life.cold;
+        (cold.due, cold.variance, cold.got) = (cold.due + due, cold.variance + variance, cold.got + got);
     }
+    // Over all lives endpoints that are being warmed get what they are due, within four standard deviations.
+    let stray = (cold.got as f64 - cold.due).abs() / cold.variance.sqrt();
+    assert!(cold.got > 10_000 && stray < 4.0, "{cold:?}: off by {stray} deviations");
     assert_eq!(seen, BTreeSet::from(["calm", "ejection", "panic"]), "the lives are not eventful enough");
 }
 

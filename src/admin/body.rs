@@ -3,13 +3,16 @@
 use std::{fmt, time::Duration};
 
 use axum::{
-    body::{Body, HttpBody},
-    http::{HeaderMap, Request, StatusCode, header},
+    body::{Body, Bytes, HttpBody},
+    http::{HeaderMap, HeaderName, Request, StatusCode, header},
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::problem::{Fault, Problem, pointer_to};
+use super::{
+    problem::{Fault, Problem, pointer_to},
+    strict::Strict,
+};
 use crate::model::weights::Weights;
 
 /// The largest body.
@@ -19,14 +22,25 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 /// What a weight may be.
 pub(super) const WEIGHTS_ALLOWED: &str = "a whole number from 0 to 1000000";
 
-/// The members of a JSON object, in order, with repeated ones kept, so that they can be refused: a document whose
-/// meaning depends on which of two values wins is a mistake.
+/// The media type of a merge patch (RFC 7396).
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// What a body is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    /// `application/json`.
+    Json,
+    /// [`MERGE_PATCH`].
+    MergePatch,
+}
+
+/// The members of a JSON object, in order, with repeated ones kept, so that each can be refused by its name.
 #[derive(Debug, Default)]
 pub struct Object(Vec<(String, Value)>);
 
 /// Reads a body that holds one JSON object.
 pub async fn object(request: Request<Body>) -> Result<Object, Problem> {
-    needed(optional_object(request).await?)
+    needed(read(request, Media::Json).await?.1)
 }
 
 /// Refuses an empty body.
@@ -37,23 +51,18 @@ pub fn needed(object: Option<Object>) -> Result<Object, Problem> {
     })
 }
 
-/// Reads a body that may be empty.
-pub async fn optional_object(request: Request<Body>) -> Result<Option<Object>, Problem> {
+/// Reads a body that may be empty: its bytes, and the object that they are.
+pub async fn read(request: Request<Body>, media: Media) -> Result<(Bytes, Option<Object>), Problem> {
     let (head, body) = request.into_parts();
     let bytes = bytes(body).await?;
     if bytes.is_empty() {
-        return Ok(None);
+        return Ok((bytes, None));
     }
-    if !is_json(&head.headers) {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not-json",
-            "The body is not JSON",
-            "send the body with Content-Type: application/json",
-        ));
+    if !is_of(&head.headers, media) {
+        return Err(media.missing());
     }
     match serde_json::from_slice::<Object>(&bytes) {
-        Ok(object) => Ok(Some(object)),
+        Ok(object) => Ok((bytes, Some(object))),
         Err(error) if error.is_data() => Err(Problem::invalid(vec![Fault::at("", error.to_string())])),
         Err(error) => {
             let detail = format!("the body is not valid JSON: {error}");
@@ -63,7 +72,7 @@ pub async fn optional_object(request: Request<Body>) -> Result<Option<Object>, P
     }
 }
 
-async fn bytes(body: Body) -> Result<axum::body::Bytes, Problem> {
+async fn bytes(body: Body) -> Result<Bytes, Problem> {
     // What announces too much is refused before it is read.
     if body.size_hint().lower() > MAX_BYTES as u64 {
         return Err(too_large());
@@ -107,12 +116,32 @@ fn is_over_limit(error: &axum::Error) -> bool {
     false
 }
 
-/// Whether the one `Content-Type` is JSON in UTF-8, which is what JSON is in (RFC 8259 8.1).
-fn is_json(headers: &HeaderMap) -> bool {
+impl Media {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MergePatch => MERGE_PATCH,
+        }
+    }
+
+    fn missing(self) -> Problem {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let detail = format!("send the body with Content-Type: {}", self.name());
+        match self {
+            Self::Json => Problem::new(status, "not-json", "The body is not JSON", detail),
+            // RFC 5789 2.2 has the field say what a patch may be.
+            Self::MergePatch => Problem::new(status, "not-merge-patch", "The body is no merge patch", detail)
+                .with_header(HeaderName::from_static("accept-patch"), MERGE_PATCH),
+        }
+    }
+}
+
+/// Whether the one `Content-Type` is what it has to be, in UTF-8, which is what JSON is in (RFC 8259 8.1).
+fn is_of(headers: &HeaderMap, media: Media) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else { return false };
     let Ok(text) = only.to_str() else { return false };
-    text.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    text.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(media.name()))
 }
 
 impl Object {
@@ -191,8 +220,8 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                while let Some((name, Strict(value))) = map.next_entry()? {
+                    members.push((name, value));
                 }
                 Ok(Object(members))
             }
@@ -212,9 +241,12 @@ mod tests {
             headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
             headers
         };
+        let is_json = |headers: &HeaderMap| is_of(headers, Media::Json);
         for good in ["application/json", "Application/JSON; charset=utf-8"] {
             assert!(is_json(&with(good)), "{good}");
         }
+        assert!(is_of(&with(MERGE_PATCH), Media::MergePatch) && !is_json(&with(MERGE_PATCH)));
+        assert!(!is_of(&with("application/json"), Media::MergePatch));
         for bad in ["text/plain", "application/jsonp", "text/json", "", "application/x-www-form-urlencoded"] {
             assert!(!is_json(&with(bad)), "{bad}");
         }

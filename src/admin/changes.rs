@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    body::{refuse_any, short},
-    call::{Call, Made},
-    problem::{Fault, Problem},
+    body::{WEIGHTS_ALLOWED, refuse_any, short},
+    call::{Call, Done, Made, Patch},
+    difference::Difference,
+    problem::{Fault, Problem, pointer_to},
     query::{Named, WAIT},
     router::Admin,
 };
@@ -25,7 +26,7 @@ use crate::{
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The answer to a change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Answer {
     revision: u64,
     changed: bool,
@@ -43,10 +44,13 @@ pub struct Answer {
     /// Requests in flight, when the wait ended, on each pool that takes no new traffic of the split.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_flight: Option<BTreeMap<Name, u64>>,
+    /// What a dry run would change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<Vec<Difference>>,
 }
 
 /// `PUT /v1/splits/{split}/weights`.
-pub async fn weights(Named(split): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+pub async fn weights(Named(split): Named, mut call: Call<false>) -> Result<Done<Answer>, Problem> {
     let mut set = call.body()?;
     // A pool may be called "pins", too: its weight is a number.
     let pins = pins(set.take_text("pins"))?;
@@ -54,8 +58,38 @@ pub async fn weights(Named(split): Named, mut call: Call<false>) -> Result<Json<
     answer(call.make(Command::SetWeights { split, weights, pins }).await?).await
 }
 
+/// `PATCH /v1/splits/{split}`: a pool whose weight is `null` gets 0, as one that a whole set does not name.
+pub async fn patch(Named(split): Named, Patch(mut call): Patch) -> Result<Done<Answer>, Problem> {
+    let [weights, kept] = call.body()?.members(["weights", "pins"])?;
+    let pins = pins(kept)?;
+    let weights = match weights {
+        None => Vec::new(),
+        Some(Value::Object(members)) => patched(members)?,
+        Some(other) => return wrong("/weights", format!("{} is not an object of weights", short(&other))),
+    };
+    answer(call.make(Command::MergeWeights { split, weights, pins }).await?).await
+}
+
+/// The weights in a merge patch.
+fn patched(members: serde_json::Map<String, Value>) -> Result<Vec<(String, u64)>, Problem> {
+    let mut faults = Vec::new();
+    let mut weights = Vec::with_capacity(members.len().min(Weights::MAX_POOLS));
+    for (pool, value) in members {
+        match if value.is_null() { Some(0) } else { value.as_u64() } {
+            Some(weight) => weights.push((pool, weight)),
+            None => {
+                let detail = format!("the weight {} is not a whole number", short(&value));
+                let pointer = format!("/weights{}", pointer_to(&pool));
+                faults.push(Fault::at(pointer, detail).allowing([WEIGHTS_ALLOWED]));
+            }
+        }
+    }
+    refuse_any(faults)?;
+    Ok(weights)
+}
+
 /// `POST /v1/splits/{split}/switch`.
-pub async fn switch(Named(split): Named, mut call: Call<true>) -> Result<Json<Answer>, Problem> {
+pub async fn switch(Named(split): Named, mut call: Call<true>) -> Result<Done<Answer>, Problem> {
     let [to, kept] = call.body()?.members(["to", "pins"])?;
     let pins = pins(kept)?;
     let to = match to {
@@ -67,7 +101,7 @@ pub async fn switch(Named(split): Named, mut call: Call<true>) -> Result<Json<An
 }
 
 /// `POST /v1/splits/{split}/rollback`; its body may be empty.
-pub async fn rollback(Named(split): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+pub async fn rollback(Named(split): Named, mut call: Call<false>) -> Result<Done<Answer>, Problem> {
     let [revision, kept] = call.optional_body().members(["revision", "pins"])?;
     let pins = pins(kept)?;
     let to_revision = match &revision {
@@ -99,7 +133,7 @@ pub(super) fn wrong<T>(pointer: &str, detail: String) -> Result<T, Problem> {
 }
 
 /// Says what a change did, and waits first where that was asked for.
-async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
+async fn answer(made: Made) -> Result<Done<Answer>, Problem> {
     let Change { revision, kind, at, .. } = made.change;
     let changed = made.change.changed();
     let Effect::Weights { split, before, after, pins, released } = made.change.effect() else {
@@ -109,7 +143,7 @@ async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
         Some(timeout) => Some(drained(&made.admin, split, after, timeout.unwrap_or(WAIT)).await),
         None => None,
     };
-    Ok(Json(Answer {
+    Ok(made.done(Answer {
         revision,
         changed,
         dry_run: made.dry_run,
@@ -122,6 +156,7 @@ async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
         at: humantime::format_rfc3339_millis(at).to_string(),
         drained: in_flight.as_ref().map(|left| left.values().all(|in_flight| *in_flight == 0)),
         in_flight,
+        diff: made.diff(),
     }))
 }
 

@@ -1,5 +1,6 @@
 //! How well an endpoint is, as `GET /v1/pools` and `GET /v1/status` show it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::reading::timestamp;
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// What is known of an endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Condition {
     /// `available`, or why it takes no new request.
     state: &'static str,
@@ -23,7 +24,7 @@ pub(super) struct Condition {
     ejections: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct HealthView {
     state: Verdict,
     /// How many results like the last one there were in a row.
@@ -32,7 +33,7 @@ struct HealthView {
     last: Option<LastView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct LastView {
     at: String,
     took_seconds: f64,
@@ -41,7 +42,7 @@ struct LastView {
     detail: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct EjectedView {
     since: String,
     until: String,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::reading::timestamp;
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// A drain as it was asked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DrainView {
     since: String,
     deadline: String,
@@ -20,7 +21,7 @@ pub struct DrainView {
 }
 
 /// How far the drain of an endpoint has come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ProgressView {
     since: String,
     /// Until when requests of sessions that are pinned here come; `null` if none come, or as long as they last.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::router::Admin;
@@ -11,7 +12,7 @@ use crate::{routing::table::Pool, telemetry::prometheus::Text};
 const MAX_SERIES: usize = 2_000;
 
 /// The limits that a pool has, each with its present use.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_requests: Option<Used>,
@@ -30,7 +31,7 @@ pub struct Limits {
     shed: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Used {
     limit: u64,
     used: u64,
@@ -45,7 +46,7 @@ pub(super) fn view(pool: &Pool) -> Option<Limits> {
     let used = |limit: Option<u32>, used: u64| limit.map(|limit| Used { limit: limit.into(), used });
     let limits = Limits {
         max_requests: used(settings.max_requests, gate.in_flight()),
-        adaptive: gate.adaptive().map(|limit| Used { limit: limit.current(), used: gate.in_flight() }),
+        adaptive: gate.adaptive().map(|limit| Used { limit: limit.current(), used: gate.busy() }),
         max_endpoint_requests: used(settings.max_endpoint_requests, requests),
         max_connections: used(settings.max_connections, connections.into()),
         max_pending: used(settings.max_connections.map(|_| settings.max_pending), gate.pending()),
@@ -74,7 +75,8 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
     for (name, pool) in &pools {
         family.sample(&[("pool", name)], pool.state.gate.pending());
     }
-    let help = "How many requests may be in flight by the limit that finds itself; 0 without one.";
+    let help =
+        "How many requests, streams aside, may be in flight by the limit that finds itself; 0 without one.";
     let mut family = text.gauge("switchback_pool_adaptive_limit", help);
     for (name, pool) in &pools {
         let limit = pool.state.gate.adaptive().map_or(0, |limit| limit.current());

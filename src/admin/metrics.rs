@@ -58,6 +58,7 @@ pub fn render(admin: &Admin) -> String {
     workers(admin, &mut text);
     control(admin, &mut text);
     names::render(admin, &mut text);
+    admin.access.metrics(&mut text);
     process(&mut text);
     text.finish()
 }

@@ -4,28 +4,39 @@
 //! what is wrong with a call becomes a status in one place, [`problem`]. Bodies, waits, connections and the time
 //! that each may take are bounded: see [`server::Limits`].
 
+pub mod access;
 mod author;
+mod bodies;
 mod body;
 mod call;
+mod calls;
 mod changes;
 mod condition;
+mod difference;
 mod drains;
 mod explain;
 mod guard;
 mod health;
 mod health_metrics;
+mod idempotency;
 mod imagined;
 mod limits;
 pub mod metrics;
 mod names;
+mod openapi;
 mod pins;
 mod places;
 mod pools;
+pub mod probes;
 pub mod problem;
 mod query;
 mod reading;
+mod revisions;
 pub mod router;
 pub mod server;
 pub mod socket;
+pub mod streams;
+mod strict;
+pub mod tag;
 
 pub use query::MAX_WAIT;

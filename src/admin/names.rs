@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::SystemTime};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{reading::timestamp, router::Admin};
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// A name among a pool's endpoints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct NameView {
     name: EndpointAddress,
     /// How it went when it was last asked for; `resolving` before the first time has ended.

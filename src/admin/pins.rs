@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::router::Admin;
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// The pins of a split.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct StickyView {
     cookie: Box<str>,
     /// The share of the split's requests since the start that were pinned.
@@ -27,7 +28,7 @@ pub struct StickyView {
 }
 
 /// The pins to a pool of a split.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct PinnedView {
     /// Requests since the start that were pinned here.
     pinned: u64,
@@ -40,7 +41,7 @@ struct PinnedView {
 }
 
 /// How many sessions there are, about.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct SessionsView {
     /// Different sessions with a request here within the window.
     estimate: u64,

@@ -5,14 +5,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     body::{Object, WEIGHTS_ALLOWED, short},
-    call::{Call, Made},
+    call::{Call, Done, Made, Patch},
     changes::LOOK_EVERY,
+    difference::Difference,
     drains::DrainView,
     problem::{Fault, Problem},
     query::{MAX_WAIT, Named},
@@ -40,7 +41,7 @@ const CUT_WITHIN: Duration = Duration::from_secs(5);
 const WEIGHT: u64 = 1;
 
 /// The answer to a change of an endpoint or of a pool's drain.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Answer {
     revision: u64,
     changed: bool,
@@ -52,9 +53,12 @@ pub struct Answer {
     at: String,
     #[serde(flatten)]
     waited: Option<Waited>,
+    /// What a dry run would change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<Vec<Difference>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Subject {
     Endpoint {
@@ -70,7 +74,7 @@ enum Subject {
     },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct EndpointState {
     weight: u32,
     drain: Option<DrainView>,
@@ -79,7 +83,7 @@ struct EndpointState {
 }
 
 /// What there was when a wait ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Waited {
     drained: bool,
     /// Requests in flight, streams among them.
@@ -91,48 +95,56 @@ struct Waited {
 type Names = Named<(String, String)>;
 
 /// `PUT /v1/pools/{pool}/endpoints/{address}`.
-pub async fn put_endpoint(Named(names): Names, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+pub async fn put_endpoint(Named(names): Names, mut call: Call<false>) -> Result<Done<Answer>, Problem> {
     let [weight] = call.optional_body().members(["weight"])?;
-    let weight = match &weight {
-        None => WEIGHT,
-        Some(number) => match number.as_u64() {
-            Some(weight) => weight,
-            None => {
-                let fault =
-                    Fault::at("/weight", format!("the weight {} is not a whole number", short(number)));
-                return Err(Problem::invalid(vec![fault.allowing([WEIGHTS_ALLOWED])]));
-            }
-        },
-    };
+    let weight = weight.map_or(Ok(WEIGHT), |number| whole(&number))?;
     answer(call.make(Command::PutEndpoint { of: of(names), weight }).await?).await
 }
 
+/// `PATCH /v1/pools/{pool}/endpoints/{address}`: a weight of `null` is that of an endpoint which is put without one.
+pub async fn patch_endpoint(Named(names): Names, Patch(mut call): Patch) -> Result<Done<Answer>, Problem> {
+    let [weight] = call.body()?.members(["weight"])?;
+    let weight = match weight {
+        None => None,
+        Some(Value::Null) => Some(WEIGHT),
+        Some(number) => Some(whole(&number)?),
+    };
+    answer(call.make(Command::WeighEndpoint { of: of(names), weight }).await?).await
+}
+
+fn whole(weight: &Value) -> Result<u64, Problem> {
+    weight.as_u64().ok_or_else(|| {
+        let fault = Fault::at("/weight", format!("the weight {} is not a whole number", short(weight)));
+        Problem::invalid(vec![fault.allowing([WEIGHTS_ALLOWED])])
+    })
+}
+
 /// `DELETE /v1/pools/{pool}/endpoints/{address}`; its body may be empty.
-pub async fn delete_endpoint(Named(names): Names, mut call: Call<true>) -> Result<Json<Answer>, Problem> {
+pub async fn delete_endpoint(Named(names): Names, mut call: Call<true>) -> Result<Done<Answer>, Problem> {
     let terms = terms(call.optional_body())?;
     answer(call.make(Command::DeleteEndpoint { of: of(names), terms }).await?).await
 }
 
 /// `POST /v1/pools/{pool}/endpoints/{address}/drain`; its body may be empty.
-pub async fn drain_endpoint(Named(names): Names, mut call: Call<true>) -> Result<Json<Answer>, Problem> {
+pub async fn drain_endpoint(Named(names): Names, mut call: Call<true>) -> Result<Done<Answer>, Problem> {
     let terms = terms(call.optional_body())?;
     answer(call.make(Command::DrainEndpoint { of: of(names), terms }).await?).await
 }
 
 /// `POST /v1/pools/{pool}/endpoints/{address}/undrain`.
-pub async fn undrain_endpoint(Named(names): Names, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+pub async fn undrain_endpoint(Named(names): Names, mut call: Call<false>) -> Result<Done<Answer>, Problem> {
     let [] = call.optional_body().members([])?;
     answer(call.make(Command::UndrainEndpoint { of: of(names) }).await?).await
 }
 
 /// `POST /v1/pools/{pool}/drain`; its body may be empty.
-pub async fn drain_pool(Named(pool): Named, mut call: Call<true>) -> Result<Json<Answer>, Problem> {
+pub async fn drain_pool(Named(pool): Named, mut call: Call<true>) -> Result<Done<Answer>, Problem> {
     let terms = terms(call.optional_body())?;
     answer(call.make(Command::DrainPool { pool, terms }).await?).await
 }
 
 /// `POST /v1/pools/{pool}/undrain`.
-pub async fn undrain_pool(Named(pool): Named, mut call: Call<false>) -> Result<Json<Answer>, Problem> {
+pub async fn undrain_pool(Named(pool): Named, mut call: Call<false>) -> Result<Done<Answer>, Problem> {
     let [] = call.optional_body().members([])?;
     answer(call.make(Command::UndrainPool { pool }).await?).await
 }
@@ -180,7 +192,7 @@ fn bound(pointer: &str, value: &Value, faults: &mut Vec<Fault>) -> Option<Bound>
 }
 
 /// Says what a change did, and waits first where that was asked for.
-async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
+async fn answer(made: Made) -> Result<Done<Answer>, Problem> {
     let waited = match made.wait {
         Some(timeout) => Some(drained(&made.admin, made.change.effect(), timeout).await),
         None => None,
@@ -206,7 +218,8 @@ async fn answer(made: Made) -> Result<Json<Answer>, Problem> {
         }
     };
     let at = humantime::format_rfc3339_millis(at).to_string();
-    Ok(Json(Answer { revision, changed, dry_run: made.dry_run, kind, pool, subject, at, waited }))
+    let diff = made.diff();
+    Ok(made.done(Answer { revision, changed, dry_run: made.dry_run, kind, pool, subject, at, waited, diff }))
 }
 
 /// Waits until nothing is in flight where an effect has begun a drain, and answers what is left and what was cut. It
@@ -266,11 +279,14 @@ enum Standing {
 fn standing(snapshot: &Snapshot, effect: &Effect) -> Standing {
     let pools = &snapshot.state.live().pools;
     match effect {
-        Effect::Pool { pool, .. } if pools[pool].drain.is_some() => Standing::Drains,
+        Effect::Pool { pool, .. } if pools.get(pool).is_some_and(|pool| pool.drain.is_some()) => {
+            Standing::Drains
+        }
         Effect::Endpoint { pool, address, after, .. } => {
             let leaves = after.as_ref().is_some_and(|endpoint| endpoint.is_leaving);
-            let endpoint = pools[pool].endpoints.iter().find(|endpoint| endpoint.address == *address);
-            match endpoint {
+            // A reload may have taken the whole pool.
+            let endpoints = pools.get(pool).map_or(&[][..], |pool| &pool.endpoints);
+            match endpoints.iter().find(|endpoint| endpoint.address == *address) {
                 None => Standing::Gone,
                 Some(LiveEndpoint { is_leaving: true, .. }) => Standing::Leaves,
                 Some(LiveEndpoint { drain: Some(_), .. }) if !leaves => Standing::Drains,

@@ -5,7 +5,9 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::control::{
     handle::ControlError,
@@ -17,7 +19,7 @@ use crate::control::{
 const MAX_FAULTS: usize = 50;
 
 /// One thing that is wrong with a call.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fault {
     /// A JSON pointer (RFC 6901) into the body to what is wrong; empty is the whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +48,8 @@ pub struct Problem {
     /// Faults beyond those that are listed.
     omitted: usize,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is in force instead of what the caller has seen.
+    current: Option<Value>,
 }
 
 impl Fault {
@@ -93,6 +97,7 @@ impl Problem {
             faults: Vec::new(),
             omitted: 0,
             headers: Vec::new(),
+            current: None,
         }
     }
 
@@ -115,6 +120,14 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Says what is in force, and by which tag it is known.
+    #[must_use]
+    pub fn showing(mut self, tag: HeaderValue, current: Value) -> Self {
+        self.headers.push((header::ETAG, tag));
+        self.current = Some(current);
         self
     }
 
@@ -237,8 +250,10 @@ pub(super) fn pointer_to(member: &str) -> String {
     format!("/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A problem as it is written (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Document<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -247,15 +262,19 @@ struct Document<'a> {
     first: Option<First<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
+    /// Faults beyond those that are listed.
     #[serde(skip_serializing_if = "is_zero")]
     omitted: usize,
+    /// What is in force instead of what the caller has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<&'a Value>,
 }
 
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct First<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<&'a str>,
@@ -279,6 +298,7 @@ impl IntoResponse for Problem {
             }),
             errors: &self.faults,
             omitted: self.omitted,
+            current: self.current.as_ref(),
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();

@@ -87,6 +87,26 @@ pub fn none(uri: &Uri) -> Result<(), Problem> {
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid_query(faults)) }
 }
 
+/// Reads a query of numbers.
+pub fn numbers<const N: usize>(uri: &Uri, known: [&str; N]) -> Result<[Option<u64>; N], Problem> {
+    let mut values = [None; N];
+    let mut faults = Vec::new();
+    for (name, value) in pairs(uri)? {
+        let Some(place) = known.iter().position(|known| *known == name) else {
+            faults.push(Fault::parameter(name, "there is no such parameter").allowing(known));
+            continue;
+        };
+        let number = value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()));
+        if values[place].is_some() {
+            faults.push(Fault::parameter(name, "the parameter is given twice"));
+        } else if number.is_none() {
+            faults.push(Fault::parameter(name, "the value is not a whole number"));
+        }
+        values[place] = number.or(Some(0));
+    }
+    if faults.is_empty() { Ok(values) } else { Err(Problem::invalid_query(faults)) }
+}
+
 fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     axum::extract::Query::try_from_uri(uri)
         .map(|axum::extract::Query(pairs)| pairs)
@@ -142,5 +162,11 @@ mod tests {
         }
         assert!(ChangeQuery::parse(&"/x?wait=drained".parse().unwrap(), false).is_err());
         assert!(none(&"/x?a=1".parse().unwrap()).is_err());
+        let two = |query: &str| numbers(&format!("/x{query}").parse().unwrap(), ["before", "limit"]);
+        assert_eq!(two("").unwrap(), [None, None]);
+        assert_eq!(two("?limit=2&before=17").unwrap(), [Some(17), Some(2)]);
+        for bad in ["?limit=-1", "?limit=%2B1", "?limit=", "?limit=x", "?after=1", "?limit=1&limit=1"] {
+            assert!(two(bad).is_err(), "{bad}");
+        }
     }
 }

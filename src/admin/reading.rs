@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use axum::{Json, extract::State, http::Uri};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, HeaderValue, Uri},
+};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    access::AccessView,
     condition::Condition,
     drains::{DrainView, ProgressView},
     limits::{self, Limits},
@@ -17,10 +23,11 @@ use super::{
 };
 use crate::{
     control::{
-        change::{Kind, Origin},
+        change::{Author, Kind},
         lifecycle::Phase,
         refusal::Unknown,
         snapshot::Snapshot,
+        state::Object,
     },
     model::{name::Name, weights::Weights},
     routing::table::{Pool, Split, Table, Target},
@@ -34,7 +41,7 @@ use crate::{
 const MAX_LISTED: usize = 1_000;
 
 /// `GET /v1/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Status {
     version: &'static str,
     phase: Phase,
@@ -43,6 +50,9 @@ pub struct Status {
     revision: u64,
     /// Whether changes survive a restart.
     durable: bool,
+    /// The tokens, if they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<AccessView>,
     workers: Vec<Worker>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
@@ -52,19 +62,19 @@ pub struct Status {
     totals: BTreeMap<&'static str, usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Worker {
     generation: u64,
     connections: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Listener {
     name: Name,
     address: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Route {
     name: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,8 +85,23 @@ struct Route {
     requests: Requests,
 }
 
+/// All splits.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Splits {
+    splits: Vec<SplitView>,
+}
+
+/// All pools.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Pools {
+    pools: Vec<PoolView>,
+}
+
+/// What is read, with the tag of what is set of it.
+type Tagged<T> = ([(HeaderName, HeaderValue); 1], Json<T>);
+
 /// A split: what is set and what came of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SplitView {
     name: Name,
     weights: Weights,
@@ -88,21 +113,21 @@ pub struct SplitView {
     in_flight: BTreeMap<Name, u64>,
     revision: u64,
     changed_at: String,
-    changed_by: Origin,
+    changed_by: Author,
     change: Kind,
     /// What it does with sessions, if it is sticky.
     #[serde(skip_serializing_if = "Option::is_none")]
     sticky: Option<StickyView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Realised {
     share: BTreeMap<Name, f64>,
     requests: BTreeMap<Name, u64>,
 }
 
 /// A pool and its endpoints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PoolView {
     name: Name,
     /// Endpoints that take requests now.
@@ -126,7 +151,7 @@ pub struct PoolView {
     gone: Vec<EndpointView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct EndpointView {
     address: String,
     /// The name that the address is of.
@@ -145,7 +170,7 @@ struct EndpointView {
 }
 
 /// Requests since the start that have ended, by status class.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Requests {
     total: u64,
     #[serde(flatten)]
@@ -157,18 +182,19 @@ struct Requests {
 pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The whole picture.
-pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>, Problem> {
+pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Tagged<Status>, Problem> {
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let (table, series) = (&snapshot.table, admin.control.series());
     let (listeners, bound) = (&snapshot.config.listeners, admin.lifecycle.addresses());
-    Ok(Json(Status {
+    let status = Status {
         version: admin.version,
         phase: admin.lifecycle.phase(),
         uptime_seconds: admin.started.elapsed().as_secs_f64(),
         generation: table.generation,
         revision: snapshot.state.revision(),
-        durable: snapshot.config.state.is_some(),
+        durable: snapshot.is_durable(),
+        access: admin.access.view(),
         workers: series
             .workers()
             .iter()
@@ -201,17 +227,17 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Json<Status>
             ("splits", table.splits.len()),
             ("pools", table.pools.len()),
         ]),
-    }))
+    };
+    Ok((admin.tags.field(status.revision), Json(status)))
 }
 
 /// All splits.
-pub async fn splits(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
+pub async fn splits(State(admin): State<Admin>, uri: Uri) -> Result<Tagged<Splits>, Problem> {
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let series = admin.control.series();
-    let views: Vec<_> =
-        snapshot.table.splits.iter().map(|split| split_view(split, &snapshot, series)).collect();
-    Ok(Json(serde_json::json!({ "splits": views })))
+    let splits = snapshot.table.splits.iter().map(|split| split_view(split, &snapshot, series)).collect();
+    Ok((admin.tags.field(snapshot.state.revision()), Json(Splits { splits })))
 }
 
 /// One split.
@@ -219,7 +245,7 @@ pub async fn split(
     State(admin): State<Admin>,
     Named(name): Named,
     uri: Uri,
-) -> Result<Json<SplitView>, Problem> {
+) -> Result<Tagged<SplitView>, Problem> {
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let splits = &snapshot.table.splits;
@@ -227,14 +253,16 @@ pub async fn split(
         let unknown = Unknown::new(&name, splits.iter().map(|split| &split.settings.name));
         return Err(Problem::not_found("unknown-split", "No such split", "there is no split", &unknown));
     };
-    Ok(Json(split_view(split, &snapshot, admin.control.series())))
+    let touched = snapshot.state.touched(&Object::Split(split.settings.name.clone()));
+    Ok((admin.tags.field(touched), Json(split_view(split, &snapshot, admin.control.series()))))
 }
 
 /// All pools.
-pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
+pub async fn pools(State(admin): State<Admin>, uri: Uri) -> Result<Tagged<Pools>, Problem> {
     query::none(&uri)?;
-    let views = pool_views(&admin.control.snapshot(), &admin, usize::MAX);
-    Ok(Json(serde_json::json!({ "pools": views })))
+    let snapshot = admin.control.snapshot();
+    let pools = pool_views(&snapshot, &admin, usize::MAX);
+    Ok((admin.tags.field(snapshot.state.revision()), Json(Pools { pools })))
 }
 
 /// One pool.
@@ -242,7 +270,7 @@ pub async fn pool(
     State(admin): State<Admin>,
     Named(name): Named,
     uri: Uri,
-) -> Result<Json<PoolView>, Problem> {
+) -> Result<Tagged<PoolView>, Problem> {
     query::none(&uri)?;
     let snapshot = admin.control.snapshot();
     let table = &snapshot.table;
@@ -251,7 +279,9 @@ pub async fn pool(
         return Err(Problem::not_found("unknown-pool", "No such pool", "there is no pool", &unknown));
     };
     let splits = memberships(table).swap_remove(place);
-    Ok(Json(pool_view(&table.pools[place], splits, &snapshot, &admin)))
+    let pool = &table.pools[place];
+    let touched = snapshot.state.touched(&Object::Pool(pool.settings.name.clone()));
+    Ok((admin.tags.field(touched), Json(pool_view(pool, splits, &snapshot, &admin))))
 }
 
 fn routes(table: &Table, series: &Registry) -> Vec<Route> {
@@ -301,7 +331,7 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
         in_flight,
         revision: revision.number,
         changed_at: timestamp(revision.at),
-        changed_by: revision.origin,
+        changed_by: revision.author.clone(),
         change: revision.kind,
         sticky: pins::view(split, released, &snapshot.table, series),
     }
@@ -331,6 +361,7 @@ fn memberships(table: &Table) -> Vec<BTreeMap<Name, u32>> {
 
 fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admin: &Admin) -> PoolView {
     let name = &pool.settings.name;
+    let panics = pool.ignores_ejections();
     let (control, series) = (&admin.control, admin.control.series());
     let origins = names::origins(name, snapshot);
     let mut health = admin.health.endpoints(name.as_str());
@@ -356,7 +387,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
         available: pool
             .endpoints
             .iter()
-            .filter(|(endpoint, weight)| *weight > 0 && pool.is_usable(endpoint))
+            .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.standing().is_available_in(panics))
             .count(),
         panic: pool.state.panics(),
         in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),

@@ -23,6 +23,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use super::{
+    author::Peer,
     places::{Place, Places},
     router::{Admin, router},
     socket::Socket,
@@ -90,14 +91,21 @@ pub async fn serve(
         Socket::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let router = router(admin, Transport::Tcp);
-            let accept = async || Ok(listener.accept().await?.0);
+            let accept = async || {
+                let (stream, address) = listener.accept().await?;
+                Ok((stream, Peer::tcp(address)))
+            };
             accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
         }
         Socket::Unix(listener, file) => {
             _file = file;
             let listener = tokio::net::UnixListener::from_std(listener)?;
             let router = router(admin, Transport::Unix);
-            let accept = async || Ok(listener.accept().await?.0);
+            let accept = async || {
+                let (stream, _) = listener.accept().await?;
+                let peer = Peer::unix(stream.peer_cred());
+                Ok((stream, peer))
+            };
             accept_until(&mut stop, accept, router, limits, &ending, &mut connections).await;
         }
     }
@@ -108,9 +116,9 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub(super) async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: &mut watch::Receiver<bool>,
-    accept: impl AsyncFn() -> io::Result<S>,
+    accept: impl AsyncFn() -> io::Result<(S, Peer)>,
     router: Router,
     limits: Limits,
     ending: &watch::Receiver<bool>,
@@ -126,12 +134,13 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, peer)) => {
                 let place = tokio::select! {
                     () = stopped(stop) => return,
                     place = places.take() => place,
                 };
-                let serving = connection(stream, router.clone(), limits, Arc::clone(&place), ending.clone());
+                let known = Known { peer, place: Arc::clone(&place), ending: Ending(ending.clone()) };
+                let serving = connection(stream, router.clone(), limits, known);
                 connections.spawn(async move {
                     tokio::select! {
                         () = serving => {}
@@ -152,20 +161,41 @@ async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
+/// What a connection's calls may know of it.
+struct Known {
+    peer: Peer,
+    place: Arc<Place>,
+    ending: Ending,
+}
+
+/// Tells an answer that could go on for ever when the server stops.
+#[derive(Debug, Clone)]
+pub(super) struct Ending(watch::Receiver<bool>);
+
+impl Ending {
+    /// Ends when the server stops.
+    pub(super) async fn ended(&mut self) {
+        stopped(&mut self.0).await;
+    }
+}
+
 /// Serves one connection until it ends, or, once the server stops, until its request in flight has.
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
     limits: Limits,
-    place: Arc<Place>,
-    mut ending: watch::Receiver<bool>,
+    Known { peer, place, mut ending }: Known,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
+    let until = ending.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         place.renew();
-        // A call that changes something keeps its connection's place.
-        request.extensions_mut().insert(Arc::clone(&place));
+        let extensions = request.extensions_mut();
+        // A call that changes something keeps its connection's place, and is written down as its peer's.
+        extensions.insert(Arc::clone(&place));
+        extensions.insert(peer.clone());
+        extensions.insert(until.clone());
         Box::pin(router.clone().oneshot(request))
     });
     let mut serving = hyper::server::conn::http1::Builder::new()
@@ -175,7 +205,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let result = tokio::select! {
         result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
-        () = stopped(&mut ending) => {
+        () = ending.ended() => {
             std::pin::Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|context| serving.poll_without_shutdown(context)).await
         }

@@ -3,7 +3,7 @@
 //! Invariant: nothing of it runs on a worker of the data plane, so a slow admin call can't delay a request.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,18 +15,24 @@ use tokio::{sync::watch, task::JoinSet};
 use super::descriptors::{self, Shares};
 use crate::{
     admin::{
+        access::Access,
+        probes,
         router::Admin,
         server::{Limits, serve},
         socket::{Bound, Socket},
+        streams::Streams,
+        tag::Tags,
     },
-    config::{self, AdminAddress, Config, defaults},
+    config::{self, AdminAddress, Config, StatePlace, defaults},
     control::{
         controller::Controller,
+        events,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
         pin_keys::{self, KeyFile},
         store::sqlite::{Place, Sqlite},
+        tokens::TokenBook,
     },
     discovery::dns::Dns,
     health::{
@@ -46,6 +52,8 @@ pub struct ControlPlane {
     pub lifecycle: Lifecycle,
     /// Where the admin API is reached, with the port that was taken; `None` if the file turns it off.
     pub admin: Option<Bound>,
+    /// Where probes and scrapers are served; `None` if the file names no address for them.
+    pub probes: Option<SocketAddr>,
     /// Makes and reads changes from inside the process.
     pub control: Control,
     /// What is known of the endpoints' health.
@@ -67,6 +75,9 @@ impl ControlPlane {
         };
         let shares = Shares::of(descriptors::limit(), &config)?;
         let limits = Limits { connections: shares.admin, ..Limits::default() };
+        let probed = config.health.map(bind_probes).transpose()?;
+        let probes = probed.as_ref().map(TcpListener::local_addr).transpose()?;
+        let book = config.tokens.as_deref().map(TokenBook::open).transpose()?;
         let admin = socket.as_ref().map(Socket::bound).transpose().context("the admin API's address")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -78,7 +89,7 @@ impl ControlPlane {
         let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
         let (first, resolved) = mpsc::sync_channel(1);
         let dns = Dns::new(config.dns.clone(), shares.questions);
-        let own = own_addresses(&config, admin.as_ref());
+        let own = own_addresses(&config, admin.as_ref(), probes);
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
         let health = Health::new(&targets(&live.table()), Instant::now());
@@ -87,27 +98,26 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
+            access: book.clone().map_or_else(Access::default, Access::by),
+            tags: Tags::new(control.snapshot().is_durable()),
+            streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
         });
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                runtime.block_on(run(
-                    controller,
-                    names,
-                    key_file,
-                    socket,
-                    (served, limits, shares.probes),
-                    stopped,
-                ))
+                let files = Files { keys: key_file, tokens: book };
+                let sockets = (socket, probed.map(|listener| (listener, probes::limits(shares.probes))));
+                let limits = (limits, shares.checks);
+                runtime.block_on(run(controller, names, files, sockets, (served, limits), stopped))
             })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
             // Traffic for other pools must not wait for a name server that is away.
             tracing::warn!("not every name of an endpoint has been resolved yet; the start goes on");
         }
-        Ok(Self { live, lifecycle, admin, control, health, stop, thread: Some(thread) })
+        Ok(Self { live, lifecycle, admin, probes, control, health, stop, thread: Some(thread) })
     }
 
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
@@ -153,19 +163,20 @@ fn warn_of_passing_key(config: &Config) {
 
 /// The store that the file names.
 fn store(config: &Config) -> anyhow::Result<Sqlite> {
-    let Some(path) = &config.state else {
-        if config.admin.is_some() {
-            tracing::warn!(
-                "live changes are not kept over a restart: name a [state] path to keep them, and their history"
-            );
-        }
-        return Ok(Sqlite::open(Place::Memory)?);
+    if config.state.is_none() && config.admin.is_some() {
+        tracing::warn!(
+            "live changes are not kept over a restart: name a [state] path to keep them, and their history"
+        );
+    }
+    let place = match &config.state {
+        Some(StatePlace::File(path)) => Place::File(path.clone()),
+        Some(StatePlace::Memory) | None => Place::Memory,
     };
-    Ok(Sqlite::open(Place::File(path.clone()))?)
+    Ok(Sqlite::open(place)?)
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.
-fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
+fn own_addresses(config: &Config, admin: Option<&Bound>, probes: Option<SocketAddr>) -> Vec<SocketAddr> {
     let admin = admin.and_then(|bound| match bound {
         Bound::Tcp(address) => Some(*address),
         Bound::Unix(_) => None,
@@ -175,30 +186,61 @@ fn own_addresses(config: &Config, admin: Option<&Bound>) -> Vec<SocketAddr> {
         .iter()
         .map(|listener| listener.address)
         .chain(admin)
+        .chain(probes)
         .filter(|own| own.port() != 0)
         .collect()
+}
+
+/// Files that are followed.
+struct Files {
+    keys: Option<KeyFile>,
+    tokens: Option<Arc<TokenBook>>,
+}
+
+/// Listens for probes and scrapers.
+fn bind_probes(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        std::io::Result::Ok(listener)
+    };
+    bind().with_context(|| format!("the address of [health] can't listen on {address}"))
 }
 
 async fn run(
     controller: Controller,
     names: impl Future<Output = ()> + Send + 'static,
-    key_file: Option<KeyFile>,
-    socket: Option<Socket>,
-    (admin, limits, probes): (Arc<Admin>, Limits, supervisor::Allowance),
+    files: Files,
+    (socket, probed): (Option<Socket>, Option<(TcpListener, Limits)>),
+    (admin, (limits, checks)): (Arc<Admin>, (Limits, supervisor::Allowance)),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
-    watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), probes));
+    watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), checks));
+    watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
-    let keys = key_file.map(|file| tokio::spawn(file.follow()));
-    if let Some(socket) = socket
-        && let Err(error) = serve(socket, admin, limits, stop.clone()).await
-    {
-        // The proxy goes on: traffic matters more than the means to change it.
-        tracing::error!(%error, "the admin API could not be served");
+    let keys = files.keys.map(|file| tokio::spawn(file.follow()));
+    if let Some(book) = files.tokens {
+        watching.spawn(book.follow());
     }
+    let probes = async {
+        if let Some((listener, limits)) = probed
+            && let Err(error) = probes::serve(listener, Arc::clone(&admin), limits, stop.clone()).await
+        {
+            tracing::error!(%error, "the address of [health] could not be served");
+        }
+    };
+    let calls = async {
+        if let Some(socket) = socket
+            && let Err(error) = serve(socket, Arc::clone(&admin), limits, stop.clone()).await
+        {
+            // The proxy goes on: traffic matters more than the means to change it.
+            tracing::error!(%error, "the admin API could not be served");
+        }
+    };
+    tokio::join!(calls, probes);
     // Without an admin API, or after it has failed, changes can still come from inside the process.
     let _ = stop.wait_for(|stop| *stop).await;
     names.abort();
@@ -209,11 +251,11 @@ async fn run(
 }
 
 /// Has the endpoints of whichever table is in force watched.
-async fn watch_health(control: Control, health: Health, probes: supervisor::Allowance) {
+async fn watch_health(control: Control, health: Health, checks: supervisor::Allowance) {
     let mut changes = control.changes();
     let mut table = Arc::clone(&changes.borrow_and_update().table);
     let (followed, following) = watch::channel(Targets::from(targets(&table)));
-    let supervisor = supervisor::run(health.clone(), following, control.alarm(), probes, fastrand::u64(..));
+    let supervisor = supervisor::run(health.clone(), following, control.alarm(), checks, fastrand::u64(..));
     let follow = async {
         while changes.changed().await.is_ok() {
             let next = Arc::clone(&changes.borrow_and_update().table);

@@ -88,10 +88,11 @@ impl Instance {
         let addresses = proxy.addresses.clone();
         control.lifecycle.listening_at(addresses.clone());
         control.listening();
-        let own = addresses.iter().copied().chain(match control.admin {
+        let admin = match control.admin {
             Some(Bound::Tcp(address)) => Some(address),
             _ => None,
-        });
+        };
+        let own = addresses.iter().copied().chain(admin).chain(control.probes);
         control.control.listens_at(own.collect());
         Ok(Self { config, control, addresses, series, proxy, log })
     }
@@ -101,6 +102,9 @@ impl Instance {
         let mut out = std::io::stdout().lock();
         for (listener, address) in self.config.listeners.iter().zip(&self.addresses) {
             writeln!(out, "listening listener={} address={address}", listener.name)?;
+        }
+        if let Some(address) = self.control.probes {
+            writeln!(out, "listening health address={address}")?;
         }
         match &self.control.admin {
             Some(Bound::Tcp(address)) => writeln!(out, "listening admin address={address}")?,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::pool_arguments;
+use super::{pool_arguments, token_arguments};
 use crate::{admin, model::weights::Weights};
 
 const EXAMPLES: &str = "\
@@ -59,6 +59,7 @@ impl Arguments {
                 connection.form.json |= early.json;
             }
             Command::Check { form, .. } => form.json |= early.json,
+            Command::Token(token) => token.form_mut().json |= early.json,
             Command::Run { .. } | Command::Schema | Command::Demo { .. } => {}
         }
         command
@@ -122,6 +123,9 @@ pub enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
         rate: u32,
     },
+    /// Make, list and revoke the tokens of the admin API, in their file
+    #[command(subcommand)]
+    Token(token_arguments::Token),
     #[command(flatten)]
     Call(Call),
 }
@@ -238,6 +242,7 @@ impl Command {
     pub fn is_json(&self) -> bool {
         match self {
             Self::Check { form, .. } => form.json,
+            Self::Token(token) => token.is_json(),
             Self::Call(call) => call.connection().form.json,
             Self::Run { .. } | Self::Schema | Self::Demo { .. } => false,
         }

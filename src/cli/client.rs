@@ -115,7 +115,8 @@ fn request(host: &str, token: Option<&str>, call: Call<'_>) -> Result<Request<Fu
         .header(header::HOST, host)
         .header(header::ACCEPT, "application/json")
         .header(header::USER_AGENT, concat!("switchback/", env!("CARGO_PKG_VERSION")));
-    if let Some(token) = token {
+    // A token that was read from a file may have brought the end of its line.
+    if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     let body = match call.body {

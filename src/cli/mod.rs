@@ -10,6 +10,8 @@ mod pool_arguments;
 mod pool_output;
 mod pools;
 mod start;
+mod token_arguments;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Demo { listen, admin_listen, rate } => {
             start::demo(&app::demo::Options { listen, admin: admin_listen, rate })
         }
+        Command::Token(token) => tokens::run(token),
         Command::Call(call) => calls::call(call),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };

@@ -99,6 +99,9 @@ pub fn problem(status: u16, problem: &Value) -> String {
             let _ = write!(words, "\n  allowed: {}", allowed.join(", "));
         }
     }
+    if status == 401 {
+        words.push_str("\n(--token or SWITCHBACK_TOKEN says which token is shown)");
+    }
     words
 }
 
@@ -232,7 +235,7 @@ pub fn text(value: &Value) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(ToString::to_string).collect();
     let lines = || std::iter::once(&head).filter(|head| !head.is_empty()).chain(rows);
     let columns = lines().map(Vec::len).max().unwrap_or(0);

@@ -5,12 +5,10 @@ use super::pointer::Pointer;
 
 /// The keys, as paths in which `*` stands for any name or number, and what they would turn on.
 const KEYS: &[(&str, &str)] = &[
-    ("/health", "a second address for probes and metrics"),
     ("/rollout", "rollouts"),
     ("/flag", "feature flags"),
     ("/fleet", "running as a fleet"),
     ("/traces", "traces"),
-    ("/admin/tokens", "authentication of the admin API"),
     ("/admin/tls", "TLS"),
     ("/listener/*/tls", "TLS"),
     ("/listener/*/http2", "HTTP/2"),

@@ -24,6 +24,8 @@ pub(super) struct File {
     pub workers: Option<Spanned<u64>>,
     /// The admin API. Without this table it is off.
     pub admin: Option<Spanned<Admin>>,
+    /// A second address, for probes and scrapers alone. Without this table there is none.
+    pub health: Option<Spanned<Probes>>,
     /// Where live changes are kept.
     pub state: Option<Spanned<State>>,
     /// The addresses that accept connections, at least one.
@@ -53,6 +55,19 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     /// A loopback address with its port, such as "127.0.0.1:9900", or "unix:/path/of.sock".
+    #[schemars(required)]
+    pub listen: Option<Spanned<String>>,
+    /// A file of tokens, of which every call then needs one. It is made by `switchback token new`.
+    pub tokens: Option<Spanned<String>>,
+    /// Whether every change has to name, by If-Match, what the caller has seen (default: false).
+    pub require_if_match: Option<bool>,
+}
+
+/// A second address, for probes and scrapers alone.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Probes {
+    /// An IP address and a port, such as "0.0.0.0:9901": livez, readyz and metrics, and nothing else.
     #[schemars(required)]
     pub listen: Option<Spanned<String>>,
 }

@@ -22,8 +22,14 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
     pub admin: Option<AdminAddress>,
-    /// Where revisions are kept (`[state] path`); `None` keeps them in memory.
-    pub state: Option<PathBuf>,
+    /// The file of tokens that the admin API asks for; `None` asks for none.
+    pub tokens: Option<PathBuf>,
+    /// The second address, for probes and scrapers alone.
+    pub health: Option<SocketAddr>,
+    /// Whether a change by the admin API has to name, by If-Match, what the caller has seen.
+    pub require_if_match: bool,
+    /// Where revisions are kept (`[state] path`); `None` keeps them in memory, for want of a better place.
+    pub state: Option<StatePlace>,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Pools in the file's order.
@@ -40,6 +46,15 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// How the process stops.
     pub shutdown: Shutdown,
+}
+
+/// Where revisions are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatePlace {
+    /// In the database at this path.
+    File(PathBuf),
+    /// Nowhere: they end with the process.
+    Memory,
 }
 
 /// Where the admin API listens.

@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// What made a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// What the file declares, at the first start.
@@ -35,7 +35,7 @@ pub enum Kind {
     PutEndpoint,
     /// [`super::command::Command::DeleteEndpoint`].
     DeleteEndpoint,
-    /// [`super::command::Command::ForgetEndpoint`].
+    /// [`super::command::Command::Forget`].
     ForgetEndpoint,
     /// [`super::command::Command::Restore`].
     Restore,
@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 /// By which way a change came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The configuration file.
@@ -58,7 +58,7 @@ pub enum Origin {
 }
 
 /// Who made a change, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Author {
     /// By which way it came.
     pub origin: Origin,
@@ -88,7 +88,7 @@ pub struct Change {
 }
 
 /// One thing that a change was about, as it was before and as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "about", rename_all = "snake_case")]
 pub enum Effect {
     /// The weights of a split.

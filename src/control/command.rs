@@ -1,11 +1,19 @@
 //! What can be asked of the control plane.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::change::Kind;
 use crate::{
     config::Config,
-    model::live_state::{LiveState, PinsOnDrain},
+    model::{
+        endpoint_address::EndpointAddress,
+        live_state::{LiveState, PinsOnDrain},
+        name::Name,
+    },
 };
 
 /// The longest deadline of a drain: sessions of a week are kept, and a slip of the keyboard is found.
@@ -19,6 +27,15 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub enum Command {
     /// Puts a whole set of weights in force. A pool of the split that is not named gets 0.
     SetWeights {
+        /// The split.
+        split: String,
+        /// Pools with their weights.
+        weights: Vec<(String, u64)>,
+        /// What becomes of pins; without it they are kept.
+        pins: Option<PinsOnChange>,
+    },
+    /// Changes the weights of some pools of a split and leaves those of the others.
+    MergeWeights {
         /// The split.
         split: String,
         /// Pools with their weights.
@@ -64,6 +81,13 @@ pub enum Command {
         /// Its share within its pool.
         weight: u64,
     },
+    /// Changes the weight of an endpoint that is there, and nothing else of it.
+    WeighEndpoint {
+        /// Which one.
+        of: EndpointOf,
+        /// Its share within its pool; `None` leaves it.
+        weight: Option<u64>,
+    },
     /// Drains an endpoint and then removes it.
     DeleteEndpoint {
         /// Which one.
@@ -71,11 +95,11 @@ pub enum Command {
         /// How it is drained.
         terms: Terms,
     },
-    /// Removes an endpoint whose drain has ended: the last step of [`Command::DeleteEndpoint`], taken by the control
-    /// plane itself. One that is to stay after all stays.
-    ForgetEndpoint {
-        /// Which one.
-        of: EndpointOf,
+    /// Removes endpoints whose drain has ended: the last step of each [`Command::DeleteEndpoint`], taken by the control
+    /// plane itself, of many in one revision. One that is to stay after all stays.
+    Forget {
+        /// Which ones, by their pool.
+        all: BTreeMap<Name, HashSet<EndpointAddress>>,
     },
     /// Drains a pool as a whole, or changes how it is drained.
     DrainPool {
@@ -134,7 +158,7 @@ pub enum Bound {
 }
 
 /// What a change of weights does to the sessions that are pinned to pools of the split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PinsOnChange {
     /// They stay where they are.
@@ -148,14 +172,14 @@ impl Command {
     /// What kind of change it asks for.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::SetWeights { .. } => Kind::Weights,
+            Self::SetWeights { .. } | Self::MergeWeights { .. } => Kind::Weights,
             Self::Switch { .. } => Kind::Switch,
             Self::Rollback { .. } => Kind::Rollback,
             Self::DrainEndpoint { .. } | Self::DrainPool { .. } => Kind::Drain,
             Self::UndrainEndpoint { .. } | Self::UndrainPool { .. } => Kind::Undrain,
-            Self::PutEndpoint { .. } => Kind::PutEndpoint,
+            Self::PutEndpoint { .. } | Self::WeighEndpoint { .. } => Kind::PutEndpoint,
             Self::DeleteEndpoint { .. } => Kind::DeleteEndpoint,
-            Self::ForgetEndpoint { .. } => Kind::ForgetEndpoint,
+            Self::Forget { .. } => Kind::ForgetEndpoint,
             Self::Restore { .. } => Kind::Restore,
             Self::Load { .. } => Kind::Load,
         }

@@ -15,9 +15,10 @@ use tokio::sync::{mpsc, watch};
 use super::{
     announcement::announce,
     change::{Author, Change, Effect, Origin},
-    command::{Command, EndpointOf},
+    command::Command,
     drains::{self, Drains},
-    handle::{Control, ControlError, Order, Request},
+    events::Events,
+    handle::{Answered, Control, ControlError, Order, Request},
     names::{self, Findings},
     own_addresses::OwnAddresses,
     situation::Situation,
@@ -44,6 +45,8 @@ use crate::{
 
 /// How long a removal that could not be written is left alone.
 const FORGETS_AFTER: Duration = Duration::from_secs(5);
+/// Endpoints that are removed in one revision: a record of so many effects is below a megabyte.
+const MAX_FORGOTTEN: usize = 1_000;
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
 /// sends them in a loop.
 const MAX_WAITING: usize = 64;
@@ -121,9 +124,11 @@ impl Controller {
             resolved: &resolved,
             table: &table,
             previous: None,
+            is_resolved_anew: false,
             at,
         };
         let plan = drains.plan(&situation);
+        table.come_into_force(None);
         plan.welcome();
         drains.carry_out(plan);
         let live = Live::new(Arc::clone(&table));
@@ -143,6 +148,7 @@ impl Controller {
             names: Arc::default(),
             own: own.clone(),
             store: store.clone(),
+            events: Events::default(),
         };
         let live_too = live.clone();
         let forgets_again = None;
@@ -195,7 +201,7 @@ impl Controller {
     }
 
     /// Does what a command says, whatever it runs into.
-    async fn obey(&mut self, request: Request) -> Result<Change, ControlError> {
+    async fn obey(&mut self, request: Request) -> Result<Answered, ControlError> {
         let kind = request.command.kind();
         let result = self.change(request).await;
         self.tally.count(kind, outcome(&result));
@@ -224,15 +230,17 @@ impl Controller {
         }
     }
 
-    /// Removes the endpoints whose drain was to end so.
+    /// Removes the endpoints whose drain was to end so: all of a tick in one revision, so that thousands that end at once
+    /// are one build and one commit, and calls are heard before the next.
     async fn forget(&mut self) {
         if self.forgets_again.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        for of in self.ended() {
-            let command = Command::ForgetEndpoint { of };
+        let all = self.ended();
+        if !all.is_empty() {
+            let request = Request::new(Command::Forget { all }, Origin::Switchback.into());
             // What can't be removed now is tried again.
-            let failed = self.obey(Request::new(command, Origin::Switchback.into())).await.is_err();
+            let failed = self.obey(request).await.is_err();
             self.forgets_again = failed.then(|| Instant::now() + FORGETS_AFTER);
         }
     }
@@ -256,13 +264,16 @@ impl Controller {
         self.endpoints.len() > in_table + self.drains.gone()
     }
 
-    /// The endpoints that are to be removed and whose drain has ended.
-    fn ended(&self) -> Vec<EndpointOf> {
+    /// The endpoints that are to be removed and whose drain has ended, at most [`MAX_FORGOTTEN`] of them.
+    fn ended(&self) -> BTreeMap<Name, HashSet<EndpointAddress>> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let leaving = leaving(&snapshot).filter(|(pool, address)| self.drains.has_ended(pool, address));
-        leaving
-            .map(|(pool, address)| EndpointOf { pool: pool.to_string(), address: address.to_string() })
-            .collect()
+        let unended = self.drains.unended();
+        let mut ended: BTreeMap<Name, HashSet<EndpointAddress>> = BTreeMap::new();
+        let leaving = leaving(&snapshot).filter(|leaving| !unended.contains(leaving));
+        for (pool, address) in leaving.take(MAX_FORGOTTEN) {
+            ended.entry(pool.clone()).or_default().insert(address.clone());
+        }
+        ended
     }
 
     fn is_anyone_leaving(&self) -> bool {
@@ -270,9 +281,9 @@ impl Controller {
     }
 
     /// Applies a command to the state, makes what comes of it durable, and puts it in force.
-    async fn change(&mut self, request: Request) -> Result<Change, ControlError> {
-        if let Some(answered) = self.answered(&request).await? {
-            return Ok(answered);
+    async fn change(&mut self, request: Request) -> Result<Answered, ControlError> {
+        if let Some(change) = self.answered(&request).await? {
+            return Ok(Answered { change, is_replayed: true });
         }
         let Request { command, author, expected, idempotency } = request;
         let prepared = self.guarded(|controller| {
@@ -290,9 +301,10 @@ impl Controller {
             self.commit(Entry { change: prepared.change.clone(), state, receipt }).await?;
         }
         if prepared.change.changed() {
-            return self.guarded(|controller| Ok(controller.put_in_force(prepared)));
+            let change = self.guarded(|controller| Ok(controller.put_in_force(prepared)))?;
+            return Ok(Answered { change, is_replayed: false });
         }
-        Ok(prepared.change)
+        Ok(Answered { change: prepared.change, is_replayed: false })
     }
 
     /// What was answered to this call before, if it is a repeated one.
@@ -393,8 +405,10 @@ impl Controller {
             resolved: &next.resolved,
             table: &next.table,
             previous: Some(&before.table),
+            is_resolved_anew: next.state.revision() == before.state.revision(),
             at: SystemTime::now(),
         });
+        next.table.come_into_force(Some(&before.table));
         // Those that come are open before the table has them, and those that leave drain when it has not: a request in
         // between finds an endpoint by either table.
         plan.welcome();
@@ -423,9 +437,9 @@ fn taken(state: &State, split: &Name, series: &Series) -> Arc<[u64]> {
     pools.map(|(pool, _)| series.counts(&Key::Split(split.clone(), pool.clone())).taken()).collect()
 }
 
-fn outcome(result: &Result<Change, ControlError>) -> Outcome {
+fn outcome(result: &Result<Answered, ControlError>) -> Outcome {
     match result {
-        Ok(change) if change.changed() => Outcome::Applied,
+        Ok(Answered { change, is_replayed: false }) if change.changed() => Outcome::Applied,
         Ok(_) => Outcome::Unchanged,
         Err(ControlError::Refused(_) | ControlError::Moved(_) | ControlError::OtherCall) => Outcome::Refused,
         Err(ControlError::Busy | ControlError::Stopped) => Outcome::Busy,
@@ -436,7 +450,11 @@ fn outcome(result: &Result<Change, ControlError>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::state::tests::config;
+    use crate::{
+        control::state::tests::config,
+        model::live_state::{Drain, LiveEndpoint, PinsOnDrain},
+        upstream::occupancy::Claim,
+    };
 
     /// Compiles as ever, but for one set of weights.
     fn broken(
@@ -519,6 +537,46 @@ mod tests {
             assert!(change.await.unwrap().is_ok());
         }
         assert_eq!((counted(&control, "busy"), counted(&control, "applied")), (1, MAX_WAITING as u64));
+    }
+
+    #[tokio::test]
+    async fn a_thousand_endpoints_whose_drains_end_together_are_removed_in_few_revisions() {
+        const MANY: u16 = 1_000;
+        let (controller, control, live) = start();
+        tokio::spawn(controller.run());
+        let restore = async |state: &LiveState| {
+            let command = Command::Restore { revision: 0, live: Arc::new(state.clone()) };
+            control.change(Request::new(command, Origin::Api.into())).await.expect("it is taken").revision
+        };
+        let endpoint = |port| LiveEndpoint {
+            address: std::net::SocketAddr::from(([10, 9, 0, 1], port)).into(),
+            weight: 1,
+            drain: None,
+            is_leaving: false,
+        };
+        let mut state = control.snapshot().state.live().clone();
+        let blue = state.pools.get_mut("blue").expect("it is declared");
+        blue.endpoints = (1..=MANY).map(endpoint).collect();
+        restore(&state).await;
+        // Each has a request in flight, so that none ends before all do.
+        let held: Vec<_> = endpoints_of(&live.table()).map(|(endpoint, _)| Arc::clone(endpoint)).collect();
+        assert_eq!(held.len(), usize::from(MANY));
+        assert!(held.iter().all(|endpoint| endpoint.occupancy.claim(u64::MAX) == Claim::Granted));
+        let drain = Drain {
+            since: SystemTime::now(),
+            deadline: None,
+            stream_deadline: None,
+            pins: PinsOnDrain::Move,
+        };
+        for endpoint in &mut state.pools.get_mut("blue").expect("it is declared").endpoints {
+            (endpoint.drain, endpoint.is_leaving) = (Some(drain), true);
+        }
+        let deleted = restore(&state).await;
+        held.iter().for_each(|endpoint| endpoint.occupancy.release());
+        let is_empty = |snapshot: &Arc<Snapshot>| snapshot.state.live().pools["blue"].endpoints.is_empty();
+        control.changes().wait_for(is_empty).await.expect("the controller lives");
+        let revisions = control.snapshot().state.revision() - deleted;
+        assert!((1..=2).contains(&revisions), "{revisions} revisions for {MANY} endpoints");
     }
 
     #[tokio::test]

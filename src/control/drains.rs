@@ -46,7 +46,7 @@ pub struct Draining {
 }
 
 /// What a drain has cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 pub struct Cut {
     /// Requests that were answered by 503, or broken off.
     pub requests: u64,
@@ -162,15 +162,13 @@ impl Drains {
         self.0.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
     }
 
-    /// Whether the drain of a declared endpoint has ended: nothing is in flight, or all deadlines are over.
-    pub(super) fn has_ended(&self, pool: &Name, declared: &EndpointAddress) -> bool {
+    /// The declared endpoints whose drain has not ended: something is in flight, and not all deadlines are over.
+    pub(super) fn unended(&self) -> HashSet<(&Name, &EndpointAddress)> {
         let now = Instant::now();
-        let mut of = self.0.values().filter(|followed| {
-            !followed.shown.is_gone
-                && followed.shown.endpoint.pool == *pool
-                && followed.shown.declared == *declared
+        let unended = self.0.values().filter(|followed| {
+            !followed.shown.is_gone && !followed.is_settled() && !followed.course.is_over(now)
         });
-        of.all(|followed| followed.is_settled() || followed.course.is_over(now))
+        unended.map(|followed| (&followed.shown.endpoint.pool, &followed.shown.declared)).collect()
     }
 
     /// All of them, to be shown.
@@ -268,7 +266,7 @@ mod tests {
         config::{Config, PinTo, Sticky},
         model::{
             live_state::{Drain, LivePool, LiveState, PinsOnDrain},
-            resolved::Resolved,
+            resolved::{Resolved, Target},
         },
         routing::{build, table::Table},
         telemetry::registry::Registry as Series,
@@ -295,6 +293,7 @@ split = "shop"
     struct Bench {
         config: Config,
         state: LiveState,
+        resolved: Resolved,
         registry: Registry,
         series: Series,
         table: Option<Table>,
@@ -308,21 +307,33 @@ split = "shop"
             Arc::make_mut(&mut config.splits[0]).sticky = sticky;
             let state = config.declared_state(SystemTime::UNIX_EPOCH);
             let (registry, series, drains) = (Registry::default(), Series::default(), Drains::default());
-            let mut bench = Self { config, state, registry, series, table: None, drains };
+            let resolved = Resolved::default();
+            let mut bench = Self { config, state, resolved, registry, series, table: None, drains };
             bench.carry_out();
             bench
         }
 
         fn carry_out(&mut self) {
-            let Self { config, state, registry, series, table, drains } = self;
-            let resolved = Resolved::default();
-            let next = build::build(1, config, state, &resolved, registry, series, table.as_ref());
+            self.publish(false);
+        }
+
+        /// A name stands for these ports of this machine from now on.
+        fn resolve(&mut self, name: &str, ports: &[u16]) {
+            let target = |port: &u16| Target { address: ([127, 0, 0, 1], *port).into(), weight: 1 };
+            self.resolved.set(name.parse().expect("a name"), ports.iter().map(target).collect());
+            self.publish(true);
+        }
+
+        fn publish(&mut self, is_resolved_anew: bool) {
+            let Self { config, state, resolved, registry, series, table, drains } = self;
+            let next = build::build(1, config, state, resolved, registry, series, table.as_ref());
             let plan = drains.plan(&Situation {
                 config,
                 state,
-                resolved: &resolved,
+                resolved,
                 table: &next,
                 previous: table.as_ref(),
+                is_resolved_anew,
                 at: SystemTime::UNIX_EPOCH,
             });
             plan.welcome();
@@ -434,5 +445,44 @@ split = "shop"
         bench.carry_out();
         assert!(endpoint.occupancy.is_available());
         assert!(Arc::ptr_eq(&endpoint, &bench.endpoint(1)), "it is the same, with its counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_names_have_left_is_never_cut_and_what_was_drained_before_is() {
+        const WEEK: u64 = 7 * 24 * 60 * 60;
+        let mut bench = Bench::new(None);
+        bench.live().endpoints[0].address = "app.test:80".parse().expect("a name");
+        bench.resolve("app.test:80", &[7, 8]);
+        let [first, second] = [7, 8].map(|port| {
+            let pools = &bench.table.as_ref().expect("it was compiled").pools;
+            let found = pools[0].endpoints.iter().find(|(endpoint, _)| endpoint.address.port() == port);
+            Arc::clone(&found.expect("the name stands for it").0)
+        });
+        assert_eq!(first.occupancy.claim(u64::MAX), Claim::Granted);
+        // It answers with a part of its addresses each time.
+        for ports in [[8], [7], [8]] {
+            bench.resolve("app.test:80", &ports);
+            assert_eq!(first.occupancy.is_draining(), ports == [8]);
+            bench.pass(60).await;
+            assert!(!first.drain.is_over(), "a long answer goes on");
+        }
+        // Neither does another change of the live state cut it, nor time.
+        bench.live().endpoints[1].weight = 3;
+        bench.carry_out();
+        bench.pass(WEEK).await;
+        let shown = bench.drains.shown()[&first.id].clone();
+        assert!(shown.is_gone && shown.schedule.cuts.is_none() && shown.schedule.streams.is_none());
+        assert!(!first.drain.is_over() && first.occupancy.in_flight() == 1);
+        // Who drains the name says when all is to be over, also of an address that leaves after that.
+        assert_eq!(second.occupancy.claim(u64::MAX), Claim::Granted);
+        bench.live().endpoints[0].drain = drain(30, PinsOnDrain::Move);
+        bench.carry_out();
+        bench.resolve("app.test:80", &[9]);
+        bench.pass(31).await;
+        assert!(second.drain.is_over() && !first.drain.is_over());
+        first.occupancy.release();
+        second.occupancy.release();
+        bench.drains.tick();
+        assert!(bench.drains.shown().values().all(|shown| !shown.is_gone));
     }
 }

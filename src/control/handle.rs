@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     change::{Author, Change},
     command::Command,
+    events::Events,
     names::{self, Findings},
     own_addresses::OwnAddresses,
     refusal::Refusal,
@@ -57,6 +58,7 @@ pub struct Control {
     pub(super) names: Arc<names::Book>,
     pub(super) own: OwnAddresses,
     pub(super) store: Store,
+    pub(super) events: Events,
 }
 
 /// A command, who gives it, and on which terms.
@@ -90,9 +92,18 @@ pub struct Idempotency {
     pub asked: [u8; 32],
 }
 
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The change.
+    pub change: Change,
+    /// It is the answer to an earlier call with the same key: this one has done nothing.
+    pub is_replayed: bool,
+}
+
 /// An object is not as the caller has seen it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it has changed since: revision {now} is in force, not {}", list(.expected))]
+#[error("it has changed since: revision {now} is in force{}", list(.expected))]
 pub struct Moved {
     /// What the caller has seen.
     pub expected: Vec<u64>,
@@ -100,8 +111,10 @@ pub struct Moved {
     pub now: u64,
 }
 
+/// `, not 3 or 4`; nothing if the caller has named no revision that could ever be in force.
 fn list(revisions: &[u64]) -> String {
-    revisions.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ")
+    let named = revisions.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
+    if named.is_empty() { named } else { format!(", not {named}") }
 }
 
 impl Request {
@@ -115,7 +128,9 @@ impl Expected {
     /// Whether it holds.
     pub fn check(&self, state: &State) -> Result<(), ControlError> {
         let now = self.object.as_ref().map_or(state.revision(), |object| state.touched(object));
-        if self.revisions.contains(&now) {
+        // What is not there has not moved: that it is not there is what the caller has to be told.
+        let is_there = self.object.as_ref().is_none_or(|object| state.has(object));
+        if self.revisions.contains(&now) || !is_there {
             return Ok(());
         }
         Err(ControlError::Moved(Moved { expected: self.revisions.clone(), now }))
@@ -125,13 +140,18 @@ impl Expected {
 /// What is on its way to the controller.
 #[derive(Debug)]
 pub(super) enum Order {
-    Change { request: Request, answer: oneshot::Sender<Result<Change, ControlError>> },
+    Change { request: Request, answer: oneshot::Sender<Result<Answered, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
 impl Control {
     /// Makes a change, and answers when it is in force on every worker's next request.
     pub async fn change(&self, request: Request) -> Result<Change, ControlError> {
+        self.ask(request).await.map(|answered| answered.change)
+    }
+
+    /// As [`Self::change`]; says besides whether the call was a repeated one.
+    pub async fn ask(&self, request: Request) -> Result<Answered, ControlError> {
         let kind = request.command.kind();
         let (answer, answered) = oneshot::channel();
         let unheard = match self.orders.try_send(Order::Change { request, answer }) {
@@ -160,6 +180,11 @@ impl Control {
         self.own.check(&snapshot.config, command)?;
         let (_, change) = snapshot.state.apply(&snapshot.config, command, author, SystemTime::now())?;
         Ok(change)
+    }
+
+    /// What happens besides changes.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Where revisions are kept.

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::VecDeque, sync::Arc, time::SystemTime};
 
-use super::change::{Kind, Origin};
+use super::change::{Author, Kind};
 use crate::model::{name::Name, weights::Weights};
 
 /// One acknowledged change of a split's weights.
@@ -13,7 +13,7 @@ pub struct Revision {
     /// When it was made.
     pub at: SystemTime,
     /// Who made it.
-    pub origin: Origin,
+    pub author: Author,
     /// What made it.
     pub kind: Kind,
     /// The weights that it put in force.
@@ -123,6 +123,7 @@ pub(super) fn gain(pool: &Name, earlier: &Weights, later: &Weights) -> i128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::change::Origin;
 
     fn weights(set: &[u32]) -> Weights {
         let name = |index: usize| Name::new(["blue", "green", "red"][index]).unwrap();
@@ -133,7 +134,7 @@ mod tests {
         let revision = |number: usize| Revision {
             number: number as u64,
             at: SystemTime::UNIX_EPOCH,
-            origin: Origin::Api,
+            author: Origin::Api.into(),
             kind: steps[number].0,
             weights: weights(steps[number].1),
             released: Vec::new(),
@@ -194,7 +195,7 @@ mod tests {
             history = history.with(Revision {
                 number,
                 at,
-                origin: Origin::Api,
+                author: Origin::Api.into(),
                 kind: Kind::Weights,
                 weights,
                 released: Vec::new(),

@@ -24,7 +24,8 @@ use crate::{
     },
     model::{
         endpoint_address::EndpointAddress,
-        live_state::LiveState,
+        live_state::LivePool,
+        name::Name,
         resolved::{Resolved, Target},
     },
 };
@@ -48,7 +49,7 @@ pub async fn follow<A: Ask>(
     let (found, mut findings) = mpsc::channel(MAX_WAITING);
     let mut watch = Watch::new(ask, settings, own, Arc::clone(control.names()), found);
     let mut changes = control.changes();
-    let mut wanted = in_use(changes.borrow_and_update().state.live());
+    let mut wanted = in_use(&changes.borrow_and_update().state.live().pools);
     watch.follow(&wanted);
     let mut awaited = Some((watch.names().cloned().collect::<BTreeSet<_>>(), first));
     loop {
@@ -58,7 +59,7 @@ pub async fn follow<A: Ask>(
                 if changed.is_err() {
                     return;
                 }
-                let now = in_use(changes.borrow_and_update().state.live());
+                let now = in_use(&changes.borrow_and_update().state.live().pools);
                 if now != wanted {
                     wanted = now;
                     watch.follow(&wanted);
@@ -79,9 +80,9 @@ pub async fn follow<A: Ask>(
     }
 }
 
-/// The names among the endpoints of all pools.
-pub fn in_use(live: &LiveState) -> BTreeSet<EndpointAddress> {
-    let endpoints = live.pools.values().flat_map(|pool| &pool.endpoints);
+/// The names among the endpoints of these pools.
+pub fn in_use(pools: &BTreeMap<Name, LivePool>) -> BTreeSet<EndpointAddress> {
+    let endpoints = pools.values().flat_map(|pool| &pool.endpoints);
     endpoints
         .map(|endpoint| &endpoint.address)
         .filter(|address| address.socket().is_none())
@@ -129,7 +130,7 @@ pub(super) fn applied(before: &Snapshot, findings: Findings) -> Option<Resolved>
     for (name, targets) in findings {
         resolved.set(name, targets);
     }
-    let wanted = in_use(live);
+    let wanted = in_use(&live.pools);
     resolved.retain(|name| wanted.contains(name));
     (resolved != *before.resolved).then_some(resolved)
 }

@@ -46,6 +46,7 @@ impl OwnAddresses {
         if let Some(AdminAddress::Loopback(address)) = config.admin {
             declared.push(address);
         }
+        declared.extend(config.health);
         declared
     }
 }
@@ -55,7 +56,9 @@ impl OwnAddresses {
 fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
     let address = match endpoint {
         EndpointAddress::Socket(address) => *address,
-        EndpointAddress::Host { name, port } if &**name == "localhost" => (Ipv4Addr::LOCALHOST, *port).into(),
+        EndpointAddress::Host { name, port } if matches!(&**name, "localhost" | "localhost.") => {
+            (Ipv4Addr::LOCALHOST, *port).into()
+        }
         EndpointAddress::Host { .. } | EndpointAddress::Service { .. } => return false,
     };
     screen::is_own(address, own)
@@ -74,6 +77,7 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.2:80", false),
             ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
             ("127.0.0.1:80", "localhost:80", true),
+            ("127.0.0.1:80", "localhost.:80", true),
             ("0.0.0.0:80", "127.0.0.9:80", true),
             ("[::]:80", "127.0.0.1:80", true),
             // A documentation address (RFC 5737) is nobody's.

@@ -3,11 +3,15 @@
 //! Invariant: a drain that is repeated on the same terms is the same drain, with the same beginning, so that a caller
 //! who is not sure whether he was heard may ask again.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::SystemTime,
+};
 
 use super::{
     change::Effect,
     command::{Command, EndpointOf, Terms},
+    names,
     refusal::{AddressFault, Refusal, Unknown},
 };
 use crate::{
@@ -48,16 +52,40 @@ pub(super) fn effect(
         Command::UndrainEndpoint { of } => changed(pools, of, |_, before| {
             Some(LiveEndpoint { drain: None, is_leaving: false, ..before.clone() })
         }),
-        Command::ForgetEndpoint { of } => {
-            changed(pools, of, |_, before| (!before.is_leaving).then(|| before.clone()))
-        }
         Command::PutEndpoint { of, weight } => put(pools, config, of, *weight),
+        Command::WeighEndpoint { of, weight } => {
+            let weight = weight.map(allowed).transpose()?;
+            changed(pools, of, |_, before| {
+                Some(LiveEndpoint { weight: weight.unwrap_or(before.weight), ..before.clone() })
+            })
+        }
         Command::SetWeights { .. }
+        | Command::MergeWeights { .. }
         | Command::Switch { .. }
         | Command::Rollback { .. }
         | Command::Restore { .. }
-        | Command::Load { .. } => unreachable!("these are about splits, or about everything"),
+        | Command::Forget { .. }
+        | Command::Load { .. } => unreachable!("these are about splits, or about many objects"),
     }
+}
+
+/// Removes those of these endpoints that are leaving, and says which. Every endpoint is looked at once, however many go.
+pub(super) fn forget(
+    pools: &mut BTreeMap<Name, LivePool>,
+    all: &BTreeMap<Name, HashSet<EndpointAddress>>,
+) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for (name, addresses) in all {
+        let Some(pool) = pools.get_mut(name) else { continue };
+        let goes = |endpoint: &mut LiveEndpoint| endpoint.is_leaving && addresses.contains(&endpoint.address);
+        effects.extend(pool.endpoints.extract_if(.., goes).map(|before| Effect::Endpoint {
+            pool: name.clone(),
+            address: before.address.clone(),
+            before: Some(before),
+            after: None,
+        }));
+    }
+    effects
 }
 
 /// Puts what an effect says in force.
@@ -110,8 +138,7 @@ fn put(
     let refuse =
         |fault| Refusal::Address { address: of.address.chars().take(Unknown::MAX_ECHO).collect(), fault };
     let address: EndpointAddress = of.address.parse().map_err(|why| refuse(AddressFault::Invalid(why)))?;
-    let weight = u32::try_from(weight).ok().filter(|weight| *weight <= Weights::MAX);
-    let weight = weight.ok_or(Refusal::EndpointWeight)?;
+    let weight = allowed(weight)?;
     let before = live.endpoints.iter().find(|endpoint| endpoint.address == address).cloned();
     let after = match &before {
         // One that was leaving is wanted again; a drain of its own stays.
@@ -126,10 +153,25 @@ fn put(
             if live.endpoints.len() >= defaults::MAX_ENDPOINTS {
                 return Err(refuse(AddressFault::TooMany));
             }
+            if address.socket().is_none() && is_a_name_too_many(pools, &address) {
+                return Err(refuse(AddressFault::TooManyNames));
+            }
             LiveEndpoint { address: address.clone(), weight, drain: None, is_leaving: false }
         }
     };
     Ok(Effect::Endpoint { pool: name.clone(), address, before, after: Some(after) })
+}
+
+/// Whether a name would be one more than are resolved. One that another pool has is resolved already.
+fn is_a_name_too_many(pools: &BTreeMap<Name, LivePool>, name: &EndpointAddress) -> bool {
+    let names = names::in_use(pools);
+    names.len() >= defaults::MAX_DNS_NAMES && !names.contains(name)
+}
+
+/// A weight of an endpoint, if it may have it.
+fn allowed(weight: u64) -> Result<u32, Refusal> {
+    let weight = u32::try_from(weight).ok().filter(|weight| *weight <= Weights::MAX);
+    weight.ok_or(Refusal::EndpointWeight)
 }
 
 fn find<'a>(pools: &'a BTreeMap<Name, LivePool>, name: &str) -> Result<(&'a Name, &'a LivePool), Refusal> {
@@ -214,6 +256,11 @@ pool = "blue"
         EndpointOf { pool: "blue".into(), address: address.into() }
     }
 
+    fn forget(addresses: &[&str]) -> Command {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Command::Forget { all: BTreeMap::from([(Name::new("blue").unwrap(), addresses)]) }
+    }
+
     fn within(count: u64) -> Terms {
         Terms { deadline: Some(Bound::Within(seconds(count))), ..Terms::default() }
     }
@@ -291,7 +338,7 @@ pool = "blue"
     fn an_endpoint_is_removed_after_its_drain_unless_it_is_wanted_again() {
         let mut live = Live::new();
         let delete = || Command::DeleteEndpoint { of: of("127.0.0.1:1"), terms: Terms::default() };
-        let forget = || Command::ForgetEndpoint { of: of("127.0.0.1:1") };
+        let forget_it = || forget(&["127.0.0.1:1"]);
         let back = [
             Command::PutEndpoint { of: of("127.0.0.1:1"), weight: 3 },
             Command::UndrainEndpoint { of: of("127.0.0.1:1") },
@@ -300,13 +347,16 @@ pool = "blue"
             live.apply(delete()).unwrap();
             assert!(live.endpoint("127.0.0.1:1").unwrap().is_leaving);
             live.apply(back).unwrap();
-            assert!(!live.apply(forget()).unwrap().changed());
+            assert!(!live.apply(forget_it()).unwrap().changed());
             let endpoint = live.endpoint("127.0.0.1:1").unwrap();
             assert!(!endpoint.is_leaving && endpoint.drain.is_none() && endpoint.weight == 3);
         }
         live.apply(delete()).unwrap();
         assert!(!live.apply(delete()).unwrap().changed());
-        live.apply(forget()).unwrap();
+        live.apply(delete()).unwrap();
+        let gone = live.apply(forget(&["127.0.0.1:1", "app.internal:80", "127.0.0.1:9"])).unwrap();
+        assert_eq!(gone.effects.len(), 1, "one is to stay, one was never there");
+        assert!(live.endpoint("app.internal:80").is_some());
         assert_eq!(live.endpoint("127.0.0.1:1"), None);
         assert!(matches!(live.apply(delete()), Err(Refusal::NoEndpoint { .. })));
         live.apply(Command::PutEndpoint { of: of("127.0.0.1:1"), weight: 1 }).unwrap();
@@ -328,14 +378,44 @@ pool = "blue"
         assert!(is_full(live.apply(put())));
         live.apply(Command::DeleteEndpoint { of: of("127.0.0.1:1"), terms: Terms::default() }).unwrap();
         assert!(is_full(live.apply(put())), "one that is being removed is still there");
-        live.apply(Command::ForgetEndpoint { of: of("127.0.0.1:1") }).unwrap();
+        live.apply(forget(&["127.0.0.1:1"])).unwrap();
         assert!(live.apply(put()).unwrap().changed());
+    }
+
+    #[test]
+    fn a_name_more_than_are_resolved_is_refused_and_one_that_is_known_is_not() {
+        let mut live = Live::new();
+        let green = "[pool.green]\nendpoints = [\"127.0.0.1:2\"]\n[[route]]";
+        (live.0, _) =
+            crate::config::parse("test.toml", &FILE.replacen("[[route]]", green, 1)).expect("sound");
+        live.1 = State::declared(&live.0, SystemTime::UNIX_EPOCH).0;
+        let mut put = |pool: &str, address: &str| {
+            let of = EndpointOf { pool: pool.into(), address: address.into() };
+            live.apply(Command::PutEndpoint { of, weight: 1 })
+        };
+        // The file has one.
+        for number in 1..defaults::MAX_DNS_NAMES {
+            put("blue", &format!("n{number}.test:80")).unwrap();
+        }
+        for pool in ["blue", "green"] {
+            for address in ["other.test:80", "n1.test:81", "srv:_http._tcp.n1.test"] {
+                let fault = AddressFault::TooManyNames;
+                assert_eq!(put(pool, address), Err(Refusal::Address { address: address.into(), fault }));
+            }
+        }
+        assert!(put("green", "n1.test:80").unwrap().changed(), "it is resolved already");
+        assert!(put("green", "127.0.0.1:3").unwrap().changed(), "an address needs no resolving");
+        let terms = Terms::default();
+        live.apply(Command::DeleteEndpoint { of: of("n2.test:80"), terms }).unwrap();
+        live.apply(forget(&["n2.test:80"])).unwrap();
+        let other = Command::PutEndpoint { of: of("other.test:80"), weight: 1 };
+        assert!(live.apply(other).unwrap().changed(), "one has gone");
     }
 
     #[test]
     fn an_endpoint_keeps_its_drain_when_its_weight_changes() {
         let mut live = Live::new();
-        live.apply(Command::DrainEndpoint { of: of("App.Internal.:80"), terms: within(5) }).unwrap();
+        live.apply(Command::DrainEndpoint { of: of("App.Internal:80"), terms: within(5) }).unwrap();
         live.apply(Command::PutEndpoint { of: of("app.internal:80"), weight: 7 }).unwrap();
         let endpoint = live.endpoint("app.internal:80").unwrap();
         assert!(endpoint.weight == 7 && endpoint.drain.is_some());

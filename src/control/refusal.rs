@@ -82,6 +82,9 @@ pub enum AddressFault {
     /// The pool is full.
     #[error("a pool has at most {max} endpoints", max = crate::config::defaults::MAX_ENDPOINTS)]
     TooMany,
+    /// No further name is resolved.
+    #[error("all pools together have at most {max} names", max = crate::config::defaults::MAX_DNS_NAMES)]
+    TooManyNames,
 }
 
 /// A name that is not known where it was used.

@@ -28,6 +28,8 @@ pub(super) struct Situation<'a> {
     pub(super) table: &'a Table,
     /// The table that was in force, if any.
     pub(super) previous: Option<&'a Table>,
+    /// Names stand for other addresses, and nothing else is different from before.
+    pub(super) is_resolved_anew: bool,
     pub(super) at: SystemTime,
 }
 
@@ -92,13 +94,16 @@ impl Situation<'_> {
         moved
     }
 
-    /// The drain of an endpoint that has left the table without one.
+    /// The drain of an endpoint that has left the table without one. Whoever removes an endpoint wants it to be over at
+    /// its pool's deadlines. That a name stands for other addresses says nothing of those that are there no more: some
+    /// name servers answer with a part of them each time, and a long answer is not to end by that.
     fn gone(&self, pool: &Pool, endpoint: &Arc<Endpoint>) -> Draining {
         let settings = pool.settings.drain;
+        let unless_resolved = |deadline| (!self.is_resolved_anew).then_some(deadline);
         let drain = Drain {
             since: self.at,
-            deadline: Some(settings.deadline),
-            stream_deadline: Some(settings.stream_deadline),
+            deadline: unless_resolved(settings.deadline),
+            stream_deadline: unless_resolved(settings.stream_deadline),
             pins: PinsOnDrain::Move,
         };
         Draining {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{drains::Draining, state::State};
 use crate::{
-    config::Config,
+    config::{Config, StatePlace},
     model::{name::Name, resolved::Resolved},
     routing::table::Table,
     upstream::endpoint::EndpointId,
@@ -30,6 +30,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether changes survive the process.
+    pub fn is_durable(&self) -> bool {
+        matches!(self.config.state, Some(StatePlace::File(_)))
+    }
+
     /// The requests that each pool of a split had taken when the split's weights last changed, in declared order.
     pub fn taken_at_change(&self, split: &str) -> &[u64] {
         self.taken.get(split).map(Arc::as_ref).unwrap_or_default()

@@ -80,8 +80,8 @@ impl State {
             // The changes that led here may be older than what is kept of the history.
             let unknown = || {
                 let (weights, at) = (weights.clone(), SystemTime::UNIX_EPOCH);
-                let (origin, kind, released) = (Origin::File, Kind::Declared, Vec::new());
-                Arc::new(History::new(Revision { number: revision, at, origin, kind, weights, released }))
+                let (author, kind, released) = (Origin::File.into(), Kind::Declared, Vec::new());
+                Arc::new(History::new(Revision { number: revision, at, author, kind, weights, released }))
             };
             state.histories.entry(split.clone()).or_insert_with(unknown);
         }
@@ -106,6 +106,15 @@ impl State {
     /// The newest revision that was about an object; that of the start if none was.
     pub fn touched(&self, object: &Object) -> u64 {
         self.touched.get(object).copied().unwrap_or(0)
+    }
+
+    /// Whether there is such an object.
+    pub fn has(&self, object: &Object) -> bool {
+        match object {
+            Object::Split(split) => self.live.weights.contains_key(split),
+            Object::Pool(pool) => self.live.pools.contains_key(pool),
+            Object::File => true,
+        }
     }
 
     /// The history of a split's weights, if it is declared.
@@ -143,11 +152,21 @@ impl State {
                 let effects = difference::of_live(&self.live, &live);
                 return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
             }
+            Command::Forget { all } => {
+                let mut live = self.live.clone();
+                let effects = pools::forget(&mut live.pools, all);
+                return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
+            }
             _ => {}
         }
         let effect = match command {
             Command::SetWeights { split, weights, pins } => self.weighted(config, split, |history| {
                 let after = whole_set(&history.current().weights, weights).map_err(Refusal::Weights)?;
+                Ok((after, *pins, PinsOnChange::Keep))
+            }),
+            Command::MergeWeights { split, weights, pins } => self.weighted(config, split, |history| {
+                let current = &history.current().weights;
+                let after = whole_set(current, &completed(current, weights)).map_err(Refusal::Weights)?;
                 Ok((after, *pins, PinsOnChange::Keep))
             }),
             Command::Switch { split, to, pins } => self.weighted(config, split, |history| {
@@ -230,11 +249,11 @@ impl State {
     /// Takes down what a change was about.
     fn remember(&mut self, change: &Change) {
         let Change { revision: number, at, kind, author, effects } = change;
-        let (number, at, kind, origin) = (*number, *at, *kind, author.origin);
+        let (number, at, kind) = (*number, *at, *kind);
         for effect in effects {
             let revision = |weights: &Weights, released: &[Name]| {
-                let (weights, released) = (weights.clone(), released.to_vec());
-                Revision { number, at, origin, kind, weights, released }
+                let (author, weights, released) = (author.clone(), weights.clone(), released.to_vec());
+                Revision { number, at, author, kind, weights, released }
             };
             match effect {
                 Effect::Weights { split, after, released, .. } => {
@@ -302,6 +321,13 @@ fn whole_set(current: &Weights, named: &[(String, u64)]) -> Result<Weights, Vec<
     // The names are the split's own, each once, and the weights are in range: only their sum can be wrong.
     Weights::new(set.into_iter().map(|(pool, weight)| (pool, weight.unwrap_or(0))).collect())
         .map_err(|_| vec![WeightFault::AllZero])
+}
+
+/// The weights that are named, and those in force of the pools that are not.
+fn completed(current: &Weights, named: &[(String, u64)]) -> Vec<(String, u64)> {
+    let others = current.iter().filter(|(pool, _)| !named.iter().any(|(name, _)| name == pool.as_str()));
+    let others = others.map(|(pool, weight)| (pool.to_string(), weight.into()));
+    named.iter().cloned().chain(others).collect()
 }
 
 fn switched(current: &Weights, to: &str) -> Result<Weights, Refusal> {

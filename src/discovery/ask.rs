@@ -4,7 +4,7 @@ use std::{future::Future, net::IpAddr, time::Duration};
 
 /// Asks DNS, or what stands in its place.
 pub trait Ask: Send + Sync + 'static {
-    /// The full names that a name may mean, in the order in which they are tried: the search list's.
+    /// The full names that a name without a last dot may mean, in the order in which they are tried: the search list's.
     fn candidates(&self, name: &str) -> Vec<Box<str>>;
 
     /// Asks one question. It answers within a bounded time, whatever happens.

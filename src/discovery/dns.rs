@@ -255,3 +255,23 @@ impl std::fmt::Debug for Dns {
         f.debug_struct("Dns").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_few_dots_is_tried_within_the_search_list_first() {
+        let search = ["one.test", "two.test"].map(|domain| Name::from_ascii(domain).unwrap()).to_vec();
+        let view = |dots| View {
+            resolver: Err("nobody is asked".into()),
+            hosts: Hosts::default(),
+            search: search.clone(),
+            dots,
+        };
+        let candidates = |dots, name: &str| view(dots).candidates(name).join(" ");
+        assert_eq!(candidates(5, "api.example"), "api.example.one.test api.example.two.test api.example");
+        assert_eq!(candidates(1, "api.example"), "api.example api.example.one.test api.example.two.test");
+        assert_eq!(candidates(5, "localhost"), "localhost");
+    }
+}

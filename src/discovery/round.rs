@@ -98,7 +98,7 @@ impl<A: Ask> Rounds<A> {
 
     /// All addresses of the first full name that has any.
     async fn host(&mut self, name: &str, port: u16, gathered: &mut Gathered) -> Vec<Target> {
-        for candidate in self.ask.candidates(name) {
+        for candidate in self.candidates(name) {
             let found = self.addresses(&candidate, gathered).await;
             if !found.is_empty() {
                 let target = |ip| Target { address: SocketAddr::new(ip, port), weight: 1 };
@@ -110,7 +110,7 @@ impl<A: Ask> Rounds<A> {
 
     /// The targets of the first full name that has any, with their addresses.
     async fn service(&mut self, name: &str, gathered: &mut Gathered) -> Vec<Target> {
-        for candidate in self.ask.candidates(name) {
+        for candidate in self.candidates(name) {
             let question = Question::new(&candidate, Kind::Srv);
             let answer = self.ask.ask(&question).await;
             let records: Vec<_> =
@@ -137,6 +137,14 @@ impl<A: Ask> Rounds<A> {
             );
         }
         Vec::new()
+    }
+
+    /// The full names that a name may mean. One with a last dot is a full name, and means no other.
+    fn candidates(&self, name: &str) -> Vec<Box<str>> {
+        match name.strip_suffix('.') {
+            Some(full) => vec![full.into()],
+            None => self.ask.candidates(name),
+        }
     }
 
     /// The addresses of one full name.

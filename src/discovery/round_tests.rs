@@ -203,3 +203,25 @@ async fn an_answer_that_leads_back_to_ourselves_is_left_out() {
     let round = rounds.round(&name("srv:_http._tcp.app")).await;
     assert_eq!((shown(&round), round.fault), (even(&["127.0.0.1:9902"]), None));
 }
+
+#[tokio::test]
+async fn a_name_with_a_last_dot_is_asked_for_as_it_is_and_in_no_other_domain() {
+    let zone = Arc::new(Zone { search: vec!["first.test", "second.test"], ..Zone::default() });
+    zone.addresses("app.example", &["10.0.0.1"]);
+    zone.addresses("app.example.second.test", &["10.0.0.2"]);
+    zone.service("_http._tcp.app", &[(1, 1, 81, "app.example")]);
+    zone.service("_http._tcp.app.first.test", &[(1, 1, 82, "app.example")]);
+    let mut rounds = Rounds::new(Arc::clone(&zone), DnsFamily::Any, Arc::default());
+    for (text, address) in [
+        ("app.example:80", "10.0.0.2:80"),
+        ("app.example.:80", "10.0.0.1:80"),
+        ("srv:_http._tcp.app", "10.0.0.1:82"),
+        ("srv:_http._tcp.app.", "10.0.0.1:81"),
+    ] {
+        assert_eq!(shown(&rounds.round(&name(text)).await), even(&[address]), "{text}");
+    }
+    // It is not there, whatever the search list has.
+    zone.addresses("app.example", &[]);
+    let mut rounds = Rounds::new(zone, DnsFamily::Any, Arc::default());
+    assert_eq!(shown(&rounds.round(&name("app.example.:80")).await), even(&[]));
+}

@@ -360,8 +360,7 @@ impl Member {
     /// How many requests it has answered well. (An attempt that failed and was repeated elsewhere is a failure, but no
     /// request that ended here.)
     fn good(&self) -> u64 {
-        let [ok @ .., _errors] = self.endpoint.series.by_class();
-        ok.iter().sum()
+        self.endpoint.series.successes()
     }
 
     /// What the endpoint has done since this was last called.

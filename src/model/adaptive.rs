@@ -23,7 +23,7 @@ pub struct Sample {
     pub began: Instant,
     /// When its response's head was there, or it was given up.
     pub ended: Instant,
-    /// Requests in flight at its end, itself included.
+    /// Requests in flight at its end, itself included, and streams aside.
     pub in_flight: u64,
 }
 
@@ -77,6 +77,9 @@ const MEASURED: usize = 100;
 const CALM: f64 = 0.1;
 /// A measurement of a pool with little to do ends after this time, too.
 const MEASURING: Duration = Duration::from_secs(1);
+/// A measurement ends after this time whatever has come: what was in flight before it may last, and may leave no room
+/// for a request within it.
+const LONGEST: Duration = Duration::from_secs(5);
 /// The time between two measurements; each is moved by up to a tenth, so that instances don't measure all at once.
 const BETWEEN: Duration = Duration::from_secs(60);
 
@@ -91,6 +94,12 @@ impl Gradient {
             window: Window { began: None, latencies: Vec::with_capacity(MOST), most_in_flight: 0 },
             rng: fastrand::Rng::with_seed(seed),
         }
+    }
+
+    /// Follows other settings from now on, with what it has learnt: the best latency is the pool's, whatever the bounds.
+    pub fn set(&mut self, settings: Adaptive) {
+        self.settings = settings;
+        self.limit = self.limit.clamp(f64::from(settings.min), f64::from(settings.max));
     }
 
     /// How many requests may be in flight now.
@@ -108,7 +117,7 @@ impl Gradient {
             && sample.began < *since.get_or_insert(sample.began)
         {
             // It was sent when more were in flight.
-            return false;
+            return self.look(now);
         }
         let began = *self.window.began.get_or_insert(now);
         self.window.add(sample);
@@ -119,8 +128,23 @@ impl Gradient {
                 self.follow(now);
             }
             Stage::Following { until } if age >= WINDOW && count >= FEWEST => self.adjust(now, until),
-            _ => return false,
+            _ => return self.look(now),
         }
+        self.window.clear();
+        true
+    }
+
+    /// Looks at the time, which ends a measurement in which too little is heard; answers whether the limit may be
+    /// another now.
+    pub fn look(&mut self, now: Instant) -> bool {
+        let Stage::Measuring { since } = &mut self.stage else { return false };
+        if now.saturating_duration_since(*since.get_or_insert(now)) < LONGEST {
+            return false;
+        }
+        if self.window.latencies.len() >= FEWEST {
+            self.best = Some(self.window.median());
+        }
+        self.follow(now);
         self.window.clear();
         true
     }
@@ -143,7 +167,7 @@ impl Gradient {
             self.stage = Stage::Measuring { since: Some(now) };
             return;
         }
-        let best = self.best.unwrap_or(median).as_secs_f64();
+        let best = self.best.get_or_insert(median).as_secs_f64();
         let gradient = self.settings.tolerance * best / median.as_secs_f64().max(f64::MIN_POSITIVE);
         if in_use as f64 >= self.limit / 2.0 {
             let next = gradient.clamp(0.5, 2.0) * self.limit + self.limit.sqrt();
@@ -327,6 +351,35 @@ mod tests {
             gradient.observe(Sample { began: at(now + number), ended: at(now + number + 20), in_flight: 8 });
         }
         assert_eq!(gradient.best, Some(Duration::from_millis(20)));
+    }
+
+    /// What is in flight may last for hours, and leave no room for a request that could be measured.
+    #[test]
+    fn a_measurement_that_hears_nothing_is_ended_by_the_clock() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut gradient = Gradient::new(SETTINGS, 7);
+        assert!(!gradient.look(at(0)) && !gradient.look(at(4_999)));
+        assert!(gradient.look(at(5_000)), "also the first one");
+        assert_eq!((gradient.limit(), gradient.best), (8, None));
+        let mut now = 5_000;
+        let mut busy = |gradient: &mut Gradient, until: u64, in_flight| {
+            while now < until && !matches!(gradient.stage, Stage::Measuring { .. }) {
+                now += 10;
+                gradient.observe(Sample { began: at(now - 10), ended: at(now), in_flight });
+            }
+            now
+        };
+        busy(&mut gradient, 8_000, 8);
+        let now = busy(&mut gradient, 80_000, 1_000);
+        let (best, grown) = (gradient.best, gradient.limit);
+        assert!(matches!(gradient.stage, Stage::Measuring { .. }) && best.is_some() && grown > 100.0);
+        assert_eq!(gradient.limit(), 8);
+        assert!(!gradient.look(at(now + 4_999)));
+        // One that was sent before tells the time, too.
+        assert!(gradient.observe(Sample { began: start, ended: at(now + 5_000), in_flight: 8 }));
+        assert_eq!((gradient.limit(), gradient.best), (grown as u64, best));
+        assert!(!gradient.look(at(now + 50_000)), "no measurement is under way");
     }
 
     proptest! {

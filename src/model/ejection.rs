@@ -11,6 +11,9 @@ use std::{
 
 use super::outlier::{EjectionReason, Outliers};
 
+/// More than a share of a number of endpoints may be off as a float, and far less than one endpoint.
+const ROUNDING: f64 = 1e-6;
+
 /// The ejections of one pool, whose endpoints are known by a number each.
 #[derive(Debug)]
 pub struct Ejections {
@@ -171,13 +174,9 @@ impl Ejections {
 
     /// How many may be out at once.
     pub fn most_out(&self) -> usize {
-        // A share from 0 to 1 of a number of endpoints is one, too.
-        ((self.members.len() as f64 * self.settings.max_ejected) as usize).max(1)
-    }
-
-    /// The longest time that the settings allow.
-    pub fn longest(&self) -> Duration {
-        self.settings.max_time
+        // A share from 0 to 1 of a number of endpoints is one, too. What is a whole number as it is written may be a
+        // little less as a float: 0.29 of 100 is 28.999….
+        ((self.members.len() as f64 * self.settings.max_ejected + ROUNDING) as usize).max(1)
     }
 
     fn readmit(&mut self, member: usize, now: Instant) {
@@ -200,6 +199,8 @@ impl Ejections {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const REASON: EjectionReason = EjectionReason::Consecutive5xx;
@@ -218,11 +219,19 @@ mod tests {
     #[test]
     fn at_most_the_share_is_out_but_one_always_may_be() {
         for (endpoints, share, most) in
-            [(1, 0.1, 1), (9, 0.1, 1), (20, 0.1, 2), (29, 0.1, 2), (4, 1.0, 4), (4, 0.0, 1)]
+            [(1, 0.1, 1), (9, 0.1, 1), (20, 0.1, 2), (29, 0.1, 2), (100, 0.29, 29), (4, 1.0, 4), (4, 0.0, 1)]
         {
             let (mut pool, now) = pool(endpoints, share);
             let out = (0..endpoints).filter(|member| pool.eject(*member, REASON, now).is_some()).count();
             assert_eq!(out, most, "{endpoints} endpoints, {share}");
+        }
+    }
+
+    #[test]
+    fn a_share_in_hundredths_is_as_many_of_a_hundred() {
+        for percent in 1..=100 {
+            let (pool, _) = pool(100, f64::from(percent) / 100.0);
+            assert_eq!(pool.most_out(), percent as usize);
         }
     }
 

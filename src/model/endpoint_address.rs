@@ -8,20 +8,23 @@ use std::{
 
 /// Where an endpoint is: an address, or a name that is resolved again and again. Its text is its identity in the file
 /// and in the admin API: `127.0.0.1:9001`, `app.internal:8080`, `srv:_http._tcp.app.internal`.
+///
+/// A last dot belongs to a name: `app.internal.` is asked for as it is, `app.internal` perhaps within the domains of the
+/// search list first. The two may stand for different addresses, so they are two names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointAddress {
     /// One socket address; an IPv4 address in IPv6's clothes is the IPv4 address.
     Socket(SocketAddr),
     /// All A and AAAA records of a host name, with this port.
     Host {
-        /// The name, in lower case, without a last dot.
+        /// The name, in lower case; with a last dot if it is absolute.
         name: Box<str>,
         /// The port.
         port: u16,
     },
     /// The targets of an SRV record (RFC 2782): their ports, and their weights within the lowest priority.
     Service {
-        /// The name, in lower case, without a last dot.
+        /// The name, in lower case; with a last dot if it is absolute.
         name: Box<str>,
     },
 }
@@ -116,10 +119,11 @@ fn plain(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A host name in lower case, without a last dot. Its labels are of letters, digits and inner hyphens; those of a
+/// A host name in lower case, perhaps with a last dot. Its labels are of letters, digits and inner hyphens; those of a
 /// service may begin with an underscore. A last label of digits alone would be a malformed IPv4 address.
 fn host_name(text: &str, may_underscore: bool) -> Option<Box<str>> {
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let full = text.to_ascii_lowercase();
+    let name = full.strip_suffix('.').unwrap_or(&full);
     let is_label = |label: &str| {
         let bare = if may_underscore { label.strip_prefix('_').unwrap_or(label) } else { label };
         (1..=63).contains(&label.len())
@@ -129,7 +133,7 @@ fn host_name(text: &str, may_underscore: bool) -> Option<Box<str>> {
             && !bare.ends_with('-')
     };
     let last_is_number = name.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
-    (name.len() <= 253 && name.split('.').all(is_label) && !last_is_number).then(|| name.into())
+    (name.len() <= 253 && name.split('.').all(is_label) && !last_is_number).then(|| full.as_str().into())
 }
 
 impl fmt::Display for EndpointAddress {
@@ -161,6 +165,16 @@ impl From<SocketAddr> for EndpointAddress {
     }
 }
 
+impl schemars::JsonSchema for EndpointAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EndpointAddress".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["127.0.0.1:9001", "app.internal:8080"] })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,9 +187,11 @@ mod tests {
             ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("[::FFFF:7f00:1]:80", "127.0.0.1:80"),
             ("[0:0::1]:080", "[::1]:80"),
-            ("App.Internal.:8080", "app.internal:8080"),
+            ("App.Internal:8080", "app.internal:8080"),
+            ("App.Internal.:8080", "app.internal.:8080"),
             ("localhost:1", "localhost:1"),
             ("srv:_http._tcp.App", "srv:_http._tcp.app"),
+            ("srv:_http._tcp.App.", "srv:_http._tcp.app."),
         ] {
             let address: EndpointAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), form);
@@ -212,6 +228,10 @@ mod tests {
             ("a_b:80", Host),
             ("-a:80", Host),
             ("a..b:80", Host),
+            ("a..:80", Host),
+            (".:80", Host),
+            ("1.2.3.4.:80", Host),
+            ("srv:.", Host),
             ("http://a:80", Host),
             ("srv:", Host),
         ] {

@@ -13,7 +13,7 @@ pub struct Thresholds {
 }
 
 /// What is thought of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// No probe has ended yet. It takes no traffic.

@@ -32,7 +32,7 @@ pub struct LivePool {
 }
 
 /// An endpoint as live changes have made it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LiveEndpoint {
     /// Where it is.
     pub address: EndpointAddress,
@@ -46,23 +46,26 @@ pub struct LiveEndpoint {
 }
 
 /// A drain: nothing new comes, and what is there ends, or is ended at a deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Drain {
     /// When it began.
     #[serde(with = "as_text::time")]
+    #[schemars(with = "String")]
     pub since: SystemTime,
     /// How long requests in flight, and sessions that are kept, have from then on; `None` is for as long as they last.
     #[serde(with = "as_text::limit")]
+    #[schemars(with = "Option<String>")]
     pub deadline: Option<Duration>,
     /// How long tunnels and event streams have: they are closed one after the other, spread over this time.
     #[serde(with = "as_text::limit")]
+    #[schemars(with = "Option<String>")]
     pub stream_deadline: Option<Duration>,
     /// What becomes of the sessions that are pinned there.
     pub pins: PinsOnDrain,
 }
 
 /// What a drain does to the sessions that are pinned there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PinsOnDrain {
     /// They go on until the deadline.

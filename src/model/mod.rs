@@ -17,6 +17,8 @@ pub mod path;
 pub mod pin;
 pub mod pin_keys;
 pub mod resolved;
+pub mod role;
 pub mod sequence;
 pub mod slow_start;
+pub mod tokens;
 pub mod weights;

@@ -1,6 +1,10 @@
 //! Names of listeners, routes, splits and pools.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    sync::Arc,
+};
 
 /// A name: 1 to 64 characters of `a-z A-Z 0-9 _ . -`, beginning with a letter or digit.
 ///
@@ -16,6 +20,9 @@ pub struct InvalidName;
 impl Name {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 64;
+
+    /// What [`Self::is_one`] says, as a regular expression.
+    pub const PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 
     /// Checks a text and makes a name of it.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
@@ -61,8 +68,18 @@ impl serde::Serialize for Name {
 
 impl<'de> serde::Deserialize<'de> for Name {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let text = Cow::<str>::deserialize(deserializer)?;
         Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Name {
+    fn schema_name() -> Cow<'static, str> {
+        "Name".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": Self::PATTERN })
     }
 }
 

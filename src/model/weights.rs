@@ -76,6 +76,17 @@ impl<'de> serde::Deserialize<'de> for Weights {
     }
 }
 
+impl schemars::JsonSchema for Weights {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Weights".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let weight = schemars::json_schema!({ "type": "integer", "minimum": 0, "maximum": Self::MAX });
+        schemars::json_schema!({ "type": "object", "additionalProperties": weight })
+    }
+}
+
 /// Reads a map of weights in the order in which it is written: that of the declaration.
 struct InOrder;
 

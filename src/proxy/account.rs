@@ -120,11 +120,6 @@ impl Account {
         self.status
     }
 
-    /// When the response's head was there.
-    pub(super) fn first_byte(&self) -> Option<Instant> {
-        self.first_byte
-    }
-
     /// A final status has been, or is being, sent.
     #[inline]
     pub(super) fn answered(&mut self, status: u16) {

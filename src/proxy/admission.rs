@@ -15,6 +15,7 @@ use super::{
 use crate::{
     model::adaptive::Sample,
     routing::table::Table,
+    telemetry::causes::TimeoutKind,
     upstream::{connections::Place, drain::Kind, gate::Limit, waiting::Granted},
 };
 
@@ -61,7 +62,7 @@ async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted,
             if until <= clock::now() {
                 let is_over = due.is_some_and(|due| due <= clock::now());
                 return Poll::Ready(Err(if is_over {
-                    Failure::WaitedTooLong
+                    Failure::TimeIsOver(TimeoutKind::Request)
                 } else {
                     shed(Limit::PendingTimeout)
                 }));
@@ -97,11 +98,17 @@ pub(super) fn good_until(downstream: &Downstream, request: &Request) -> Option<I
 /// The answer to a request whose pool is at a limit. It is counted.
 #[cold]
 pub(super) fn shed(table: &Table, pool: usize, limit: Limit) -> Answer {
-    table.pools[pool].state.gate.count_shed(limit);
+    let gate = &table.pools[pool].state.gate;
+    gate.count_shed(limit);
+    if let (Limit::Adaptive, Some(adaptive)) = (limit, gate.adaptive()) {
+        // While everything is turned away there may be nobody else to tell it the time.
+        adaptive.look(clock::now());
+    }
     Answer::problem(503, Failure::Shed(limit))
 }
 
-/// An attempt that is timed, in a pool whose limit finds itself.
+/// An attempt that is timed, in a pool whose limit finds itself: until the head of its response is there. How long a
+/// response then takes is its length's matter, and its client's.
 #[derive(Debug)]
 pub(super) struct Timed(Option<Instant>);
 
@@ -112,26 +119,34 @@ impl Timed {
         Self(request.lease.state.gate.adaptive().map(|_| clock::now()))
     }
 
-    /// The response's head was there, or the attempt was given up by its time: tells the limit how long that took.
+    /// The response's head is there: tells the limit how long that took.
     #[inline]
-    pub(super) fn end(self, request: &Request, failure: Option<&Failure>) {
-        if let Self(Some(began)) = self {
-            observe(request, began, failure);
+    pub(super) fn head_came(&mut self, request: &Request) {
+        if let Some(began) = self.0.take() {
+            observe(request, began);
+        }
+    }
+
+    /// The response is a stream: its head may come when there is something to tell.
+    #[inline]
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// The attempt has failed: if it was given up by its time, that is how long it took. How fast an endpoint fails, or
+    /// a client goes, says nothing about how busy the pool is.
+    pub(super) fn failed(&mut self, request: &Request, failure: &Failure) {
+        if let (Some(began), Failure::TimedOut(_)) = (self.0.take(), failure) {
+            observe(request, began);
         }
     }
 }
 
 #[cold]
-fn observe(request: &Request, began: Instant, failure: Option<&Failure>) {
+fn observe(request: &Request, began: Instant) {
     let gate = &request.lease.state.gate;
-    let ended = match failure {
-        None => request.account.first_byte(),
-        Some(Failure::TimedOut(_)) => Some(clock::now()),
-        // How fast an endpoint fails, or a client goes, says nothing about how busy the pool is.
-        Some(_) => None,
-    };
-    if let (Some(adaptive), Some(ended)) = (gate.adaptive(), ended) {
-        let ended = ended.max(began + Duration::from_nanos(1));
-        adaptive.observe(Sample { began, ended, in_flight: gate.in_flight() });
+    if let Some(adaptive) = gate.adaptive() {
+        let ended = clock::now().max(began + Duration::from_nanos(1));
+        adaptive.observe(Sample { began, ended, in_flight: gate.busy() });
     }
 }

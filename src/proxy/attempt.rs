@@ -9,11 +9,12 @@ use super::{
     clock,
     downstream::Downstream,
     handler::Request,
+    pin::InSession,
     retry::{self, Case, Failure, Verdict},
 };
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
-    routing::select::{self, Again, Selection},
+    routing::select::{self, Earlier, Selection},
     upstream::{endpoint::EndpointId, local::Lease},
 };
 
@@ -71,6 +72,14 @@ impl Request {
         (!is_last).then(|| now + timeout)
     }
 
+    /// Whether an endpoint that it has waited for since then has used up the route's time, now that this is over: half
+    /// of it at least. What has begun late, behind a slow client or a failed attempt, had no fair part of it.
+    pub(super) fn is_used_up_since(&self, since: Instant) -> bool {
+        let used_up =
+            |(due, timeout): (Instant, Duration)| due.saturating_duration_since(since) >= timeout / 2;
+        self.attempts.due.zip(self.routed.settings().timeout).is_some_and(used_up)
+    }
+
     /// Whether it may be sent again though it may have been processed.
     #[inline]
     pub(super) fn is_repeatable(&self) -> bool {
@@ -97,14 +106,15 @@ impl Request {
         if verdict == Verdict::Stands
             || self.account.attempts > retries.attempts
             || self.attempts.due.is_some_and(|due| due <= now)
-            || !downstream.worker.routing.borrow_mut().budget.take(now)
         {
             return None;
         }
-        match verdict {
-            Verdict::SameEndpoint => Some(Box::new(Next::SameEndpoint)),
-            _ => self.elsewhere(downstream).map(Box::new),
-        }
+        let next = match verdict {
+            Verdict::SameEndpoint => Next::SameEndpoint,
+            _ => self.elsewhere(downstream)?,
+        };
+        // Paid for last: what can't be made costs nothing. A claim that can't be paid for is given back.
+        downstream.worker.routing.borrow_mut().budget.take(now).then(|| Box::new(next))
     }
 
     /// Claims an endpoint that was not tried: one that is in, or else one that is ejected, which may be well again, as
@@ -113,6 +123,7 @@ impl Request {
         let Attempts { mut tried, count, .. } = self.attempts;
         tried[count] = self.lease.id;
         let tried = &tried[..=count];
+        let session = self.session.map(InSession::session);
         for (tried, insists) in [(tried, false), (tried, true), (&[], false)] {
             let mut routing = downstream.worker.routing.borrow_mut();
             let routing = &mut *routing;
@@ -121,9 +132,15 @@ impl Request {
                 &mut routing.chooser,
                 &mut routing.upstreams,
                 &mut routing.series,
-                (self.routed.route, self.arm, self.pool),
-                &self.key,
-                Again { tried, insists },
+                Earlier {
+                    route: self.routed.route,
+                    arm: self.arm,
+                    pool: self.pool,
+                    session,
+                    key: &self.key,
+                    tried,
+                    insists,
+                },
             );
             if let Selection::Forward { arm, pool, lease, .. } = selection {
                 let was_tried = tried.is_empty();

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many seconds an earned retry can be used in.
+/// How many seconds an earned retry can be used in, the one that is under way included.
 const WINDOW: usize = 10;
 /// One retry, in what a budget counts: thousandths.
 const RETRY: u64 = 1000;
@@ -30,6 +30,8 @@ pub(super) struct Budget {
     earned: [u64; WINDOW],
     /// The second that it is now, in `earned`.
     now: usize,
+    /// When that second began.
+    began: Instant,
     reserve: Arc<Reserve>,
 }
 
@@ -43,8 +45,9 @@ pub(super) struct Reserve {
 }
 
 impl Budget {
-    pub(super) fn new(reserve: Arc<Reserve>) -> Self {
-        Self { earned: [0; WINDOW], now: 0, reserve }
+    /// Nothing is earned yet.
+    pub(super) fn new(reserve: Arc<Reserve>, now: Instant) -> Self {
+        Self { earned: [0; WINDOW], now: 0, began: now, reserve }
     }
 
     /// A request has come; `share` is its route's budget.
@@ -53,14 +56,20 @@ impl Budget {
         self.earned[self.now] += (share * RETRY as f64) as u64;
     }
 
-    /// A second has passed: what was earned a window ago is lost.
-    pub(super) fn tick(&mut self) {
-        self.now = (self.now + 1) % WINDOW;
-        self.earned[self.now] = 0;
+    /// Goes on to the second that it is `now`, however long ago that was last done: what was earned a window ago is
+    /// lost.
+    pub(super) fn advance(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.began).as_secs();
+        for _ in 0..passed.min(WINDOW as u64) {
+            self.now = (self.now + 1) % WINDOW;
+            self.earned[self.now] = 0;
+        }
+        self.began += Duration::from_secs(passed);
     }
 
     /// Takes a retry out, if there is one: of what was earned, the oldest first; else of the reserve.
     pub(super) fn take(&mut self, now: Instant) -> bool {
+        self.advance(now);
         if self.earned.iter().sum::<u64>() < RETRY {
             return self.reserve.take(now);
         }
@@ -106,7 +115,7 @@ mod tests {
     #[test]
     fn retries_are_a_share_of_requests_above_a_reserve() {
         let start = Instant::now();
-        let mut budget = Budget::new(Arc::new(Reserve::new(start)));
+        let mut budget = Budget::new(Arc::new(Reserve::new(start)), start);
         assert_eq!(spent(&mut budget, start), 10);
         (0..100).for_each(|_| budget.earn(0.2));
         assert_eq!(spent(&mut budget, start), 20);
@@ -114,27 +123,42 @@ mod tests {
         assert_eq!(spent(&mut budget, start + Duration::from_secs(5)), 10, "no more than a second's worth");
     }
 
+    /// However often it is told the time: a worker's sweep does so twice a second, more or less.
     #[test]
     fn what_is_not_used_within_ten_seconds_is_lost() {
-        let start = Instant::now();
-        let mut budget = Budget::new(Arc::new(Reserve::new(start)));
-        assert_eq!(spent(&mut budget, start), 10);
-        for _ in 0..WINDOW {
-            (0..1_000).for_each(|_| budget.earn(0.2));
-            budget.tick();
+        let at = |start: Instant, millis| start + Duration::from_millis(millis);
+        for step in [130, 500, 600, 1_000, 2_500] {
+            let start = Instant::now();
+            // The reserve of a later moment is empty now.
+            let reserve = Arc::new(Reserve::new(start));
+            let mut budget = Budget::new(Arc::clone(&reserve), start);
+            let pass = |budget: &mut Budget, from: u64, to: u64| {
+                (from..to).step_by(step).for_each(|millis| budget.advance(at(start, millis)));
+                while reserve.take(at(start, to)) {}
+            };
+            // At the beginning, in the middle and at the end of a second.
+            for (cycle, earned) in [(0, 0), (60_000, 500), (120_000, 999)] {
+                let earned = cycle + earned;
+                for age in [0, 1_000, 8_999] {
+                    budget.advance(at(start, earned));
+                    (0..1_000).for_each(|_| budget.earn(0.2));
+                    pass(&mut budget, earned, earned + age);
+                    let left = spent(&mut budget, at(start, earned + age));
+                    assert_eq!(left, 200, "a step of {step}, earned at {earned}, {age} ms later");
+                }
+                budget.advance(at(start, earned));
+                (0..1_000).for_each(|_| budget.earn(0.2));
+                pass(&mut budget, earned, earned + 20_000);
+                assert_eq!(spent(&mut budget, at(start, earned + 20_000)), 0, "a step of {step}");
+            }
         }
-        // The tenth tick has taken the first second's part.
-        assert_eq!(spent(&mut budget, start), 9 * 200);
-        (0..1_000).for_each(|_| budget.earn(0.2));
-        (0..WINDOW).for_each(|_| budget.tick());
-        assert_eq!(spent(&mut budget, start), 0);
     }
 
     #[test]
     fn the_reserve_is_one_for_all_workers() {
         let start = Instant::now();
         let reserve = Arc::new(Reserve::new(start));
-        let mut workers: Vec<_> = (0..8).map(|_| Budget::new(Arc::clone(&reserve))).collect();
+        let mut workers: Vec<_> = (0..8).map(|_| Budget::new(Arc::clone(&reserve), start)).collect();
         let all: usize = workers.iter_mut().map(|worker| spent(worker, start)).sum();
         assert_eq!(all, 10);
         let later = start + Duration::from_secs(1);

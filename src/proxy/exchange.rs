@@ -20,8 +20,8 @@ use self::{
     patience::{Overdue, Patience},
 };
 use super::{
-    attempt::Next, clock, downstream::Downstream, handler::Request, response_head::Afterwards,
-    retry::Failure, tunnel::QUIET,
+    admission::Timed, attempt::Next, clock, downstream::Downstream, handler::Request,
+    response_head::Afterwards, retry::Failure, tunnel::QUIET,
 };
 use crate::telemetry::causes::TimeoutKind;
 
@@ -40,6 +40,7 @@ pub(super) struct Exchange<'a> {
     up_state: Up,
     down: Down,
     patience: Patience,
+    timed: Timed,
     /// Whether the runtime wakes this task when something comes from the client, be it a reset.
     is_watched: bool,
     /// Where the next attempt goes, once it was decided that this one is given up.
@@ -99,6 +100,7 @@ impl<'a> Exchange<'a> {
         per_try: Option<Instant>,
     ) -> Self {
         let patience = Patience::new(clock::now(), request.attempts.due, per_try);
+        let timed = Timed::begin(request);
         let down = Down::default();
         Self {
             downstream,
@@ -108,6 +110,7 @@ impl<'a> Exchange<'a> {
             up_state: Up::Sending,
             down,
             patience,
+            timed,
             is_watched: false,
             next: None,
         }
@@ -187,7 +190,7 @@ impl<'a> Exchange<'a> {
                 // The end of the connection within a request is no end of the request.
                 Poll::Ready(_) => return Poll::Ready(Err(Failure::ClientGone)),
             }
-            self.patience.stop_sending();
+            self.patience.sending_came(clock::now());
             let bytes = buffer.filled();
             let mut aside = worker.buffers.take();
             let passed = self.request.body.pass(bytes, &mut aside)?;
@@ -223,7 +226,7 @@ impl<'a> Exchange<'a> {
                 self.patience.try_until(None);
                 self.gives_way(Failure::TimedOut(TimeoutKind::PerTry))
             }
-            Overdue::Upstream(kind) => Some(Failure::TimedOut(kind)),
+            Overdue::Upstream(kind) => Some(self.late(kind)),
             Overdue::Reading => Some(Failure::ClientStalledReading),
             Overdue::Sending if self.down.is_final() => {
                 self.up_state = Up::Failed;
@@ -236,6 +239,27 @@ impl<'a> Exchange<'a> {
                 self.look(cx)
             }
         }
+    }
+
+    /// Whose time it was that is over. The route's time for the request is the client's, too, and that of attempts
+    /// before: it is the endpoint's if that alone was waited for, for a good part of it.
+    #[cold]
+    fn late(&self, kind: TimeoutKind) -> Failure {
+        let owes = self.patience.awaits_sending();
+        let is_its = match kind {
+            TimeoutKind::Request => {
+                let since = match self.down.is_final() {
+                    // A stream is silent as long as there is nothing to tell.
+                    _ if owes || self.down.stream.is_some() => None,
+                    false => Some(self.patience.asked_since()),
+                    true => self.patience.silent_since(),
+                };
+                since.is_some_and(|since| self.request.is_used_up_since(since))
+            }
+            TimeoutKind::StreamIdle => !owes,
+            _ => true,
+        };
+        Failure::of_time(kind, is_its)
     }
 
     /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its
@@ -271,6 +295,7 @@ impl<'a> Exchange<'a> {
 
     #[cold]
     fn failed(&mut self, failure: Failure) -> Failed {
+        self.timed.failed(self.request, &failure);
         let decided = self.next.take();
         let next = decided.or_else(|| self.request.next(self.downstream, &failure, self.down.is_untouched()));
         Failed { failure, next, begun: self.down.begun() }

@@ -12,8 +12,9 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
-    admission::{self, Timed},
+    admission,
     answer::Answer,
+    attempt::Next,
     clock,
     downstream::{After, Downstream},
     exchange::{Begun, Exchange, Failed, Finished, LOOK},
@@ -43,7 +44,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         };
         if let Failure::UpstreamStatus(status) = failed.failure {
             request.lease.outcomes.answered(status);
-        } else if failed.failure.counts_against_endpoint(request.body.is_done()) {
+        } else if failed.failure.counts_against_endpoint() {
             request.lease.outcomes.failed();
         }
         let Some(next) = failed.next.take() else { break Err(failed) };
@@ -75,28 +76,26 @@ async fn attempt(
         None => admission::admit(downstream, request).await,
     };
     // What an attempt waits for a connection that it may have is not the upstream's time.
-    let per_try = request.per_try_due(clock::now());
+    let mut per_try = request.per_try_due(clock::now());
     let result = match granted {
         Ok(Granted::Connection(connection)) => {
             request.lease.traffic.reuses.add(1);
             Ok(connection)
         }
-        Ok(Granted::Place(place)) => connect(downstream, request, per_try, place).await,
-        Err(failure) => Err(failure),
+        Ok(Granted::Place(place)) => connect(downstream, request, &mut per_try, place).await,
+        Err(failure) => Err((failure, None)),
     };
     let mut connection = match result {
         Ok(connection) => connection,
-        Err(failure) => {
-            let next = request.next(downstream, &failure, true);
+        Err((failure, decided)) => {
+            let next = decided.or_else(|| request.next(downstream, &failure, true));
             return Err(noted(request, Failed { failure, next, begun: Begun::Nothing }));
         }
     };
-    let timed = Timed::begin(request);
     let Connection { stream, reused, .. } = &mut connection;
     let mut exchange = Exchange::new(downstream, stream, *reused, request, per_try);
     let finished = poll_fn(|cx| exchange.poll(cx)).await;
     drop(exchange);
-    timed.end(request, finished.as_ref().err().map(|failed| &failed.failure));
     match finished {
         Ok(finished) => {
             // Only now: an answer that was cut short was no good one.
@@ -124,60 +123,79 @@ fn noted(request: &mut Request, failed: Failed) -> Failed {
     failed
 }
 
-/// Opens a connection to the endpoint, within the pool's time for it.
+/// Opens a connection to the endpoint, within the pool's time for it. The attempt's own time ends it for another
+/// attempt alone; if none is made, the attempt has no time of its own any more.
 async fn connect(
     downstream: &mut Downstream,
     request: &Request,
-    per_try: Option<Instant>,
+    per_try: &mut Option<Instant>,
     place: Place,
-) -> Result<Connection, Failure> {
+) -> Result<Connection, (Failure, Option<Box<Next>>)> {
     downstream.worker.make_room();
     let pool = &request.routed.table.pools[request.pool].settings;
-    let due = request.attempts.due;
-    let limit = clock::now() + pool.connect_timeout;
-    let limit = [due, per_try].into_iter().flatten().fold(limit, Instant::min);
-    let mut look_at = clock::now() + LOOK;
+    let (due, began) = (request.attempts.due, clock::now());
+    let limit = began + pool.connect_timeout;
+    let mut look_at = began + LOOK;
     let epoch = request.lease.drain.epoch();
     let mut connecting = pin!(TcpStream::connect(request.lease.address));
     let connected = poll_fn(|cx| {
         loop {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(connected.map_err(Failure::of_connecting));
+                return Poll::Ready(connected.map_err(|error| (Failure::of_connecting(error), None)));
             }
-            if !downstream.deadline.poll_at(cx, limit.min(look_at)) {
+            let next = [due, *per_try].into_iter().flatten().fold(limit.min(look_at), Instant::min);
+            if !downstream.deadline.poll_at(cx, next) {
                 return Poll::Pending;
             }
-            if limit <= clock::now() {
-                let is_over = due.is_some_and(|due| due <= clock::now());
-                let kind = if is_over { TimeoutKind::Request } else { TimeoutKind::Connect };
-                return Poll::Ready(Err(Failure::TimedOut(kind)));
+            let now = clock::now();
+            let is_past = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+            let failure = if is_past(due) {
+                Some(Failure::of_time(TimeoutKind::Request, request.is_used_up_since(began)))
+            } else if limit <= now {
+                Some(Failure::TimedOut(TimeoutKind::Connect))
+            } else if downstream.is_reset() {
+                Some(Failure::ClientGone)
+            } else {
+                admission::in_time(request).err()
+            };
+            if let Some(failure) = failure {
+                return Poll::Ready(Err((failure, None)));
             }
-            if downstream.is_reset() {
-                return Poll::Ready(Err(Failure::ClientGone));
+            if is_past(*per_try) {
+                *per_try = None;
+                let failure = Failure::TimedOut(TimeoutKind::PerTry);
+                if let Some(next) = request.next(downstream, &failure, true) {
+                    return Poll::Ready(Err((failure, Some(next))));
+                }
             }
-            if let Err(failure) = admission::in_time(request) {
-                return Poll::Ready(Err(failure));
-            }
-            look_at = clock::now() + LOOK;
+            look_at = now + LOOK;
         }
     })
     .await;
     let ready = connected.and_then(|stream| {
-        admission::in_time(request)?;
-        prepare(&stream).map_err(Failure::UpstreamUnreachable)?;
+        admission::in_time(request).map_err(|failure| (failure, None))?;
+        prepare(&stream).map_err(|error| (Failure::UpstreamUnreachable(error), None))?;
         let good_until = admission::good_until(downstream, request);
         Ok(Connection { stream, reused: false, good_until, epoch, place })
     });
+    count_connect(request, ready.as_ref().err().map(|(failure, _)| failure));
+    ready
+}
+
+/// Counts a connection that was opened, or that could not be.
+fn count_connect(request: &Request, failure: Option<&Failure>) {
     let traffic = &request.lease.traffic;
-    match &ready {
-        Ok(_) => traffic.connects.add(1),
-        Err(failure @ (Failure::UpstreamUnreachable(_) | Failure::TimedOut(TimeoutKind::Connect))) => {
+    match failure {
+        None => traffic.connects.add(1),
+        Some(
+            failure @ (Failure::UpstreamUnreachable(_)
+            | Failure::TimedOut(TimeoutKind::Connect | TimeoutKind::PerTry)),
+        ) => {
             tracing::debug!(endpoint = %request.lease.address, ?failure, "an endpoint can't be connected to");
             traffic.connect_failures.add(1);
         }
-        Err(_) => {}
+        Some(_) => {}
     }
-    ready
 }
 
 /// Sets the options of an upstream's socket.
@@ -250,7 +268,11 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let attempt = request.attempt_mark();
     let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };
     let Request { account, lease, traits, routed, .. } = request;
-    downstream
+    let after = downstream
         .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)
-        .await
+        .await;
+    if failed.failure.is_client() && after != After::Close {
+        lease.traffic.client_faults.add(1);
+    }
+    after
 }

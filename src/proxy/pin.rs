@@ -27,6 +27,11 @@ impl InSession {
         let scheme = said.map_or(view.scheme().as_bytes(), |field| field.value.of(view.buffer));
         Self { session, is_secure: scheme.eq_ignore_ascii_case(b"https") }
     }
+
+    /// The session itself.
+    pub(super) fn session(self) -> Session {
+        self.session
+    }
 }
 
 /// Adds what the client gets of its pin to a final response's head, which ends `out` with its empty line.

@@ -236,7 +236,7 @@ async fn sweep(worker: Rc<Worker>) {
             upstreams_at = now + UPSTREAM_SWEEP;
             let mut routing = worker.routing.borrow_mut();
             let began = routing.upstreams.sweep(now);
-            routing.budget.tick();
+            routing.budget.advance(now);
             let generation = routing.reader.current().generation;
             drop(routing);
             if began {

@@ -45,9 +45,10 @@ pub(super) enum Failure {
     /// The upstream has used up one of its times.
     #[error("{}", told(*.0))]
     TimedOut(TimeoutKind),
-    /// The route's time was over while the request waited for a connection at a cap of ours. Nothing was sent.
-    #[error("{}", told(TimeoutKind::Request))]
-    WaitedTooLong,
+    /// A time is over that the endpoint has not used up: its client was slow, an earlier attempt was, or the request
+    /// waited at a cap of ours; or a response that flowed took longer than its route allows.
+    #[error("{}", told(*.0))]
+    TimeIsOver(TimeoutKind),
     /// The pool is at a limit. Nothing was sent.
     #[error("too many requests for this pool: {limit} is reached", limit = .0.name())]
     Shed(Limit),
@@ -84,6 +85,11 @@ impl Failure {
         }
     }
 
+    /// What it means that a time is over.
+    pub(super) fn of_time(kind: TimeoutKind, used_up_by_endpoint: bool) -> Self {
+        if used_up_by_endpoint { Self::TimedOut(kind) } else { Self::TimeIsOver(kind) }
+    }
+
     /// The status that tells the client, if it can still be told; `None` if nobody is there to be told.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
@@ -93,7 +99,7 @@ impl Failure {
             | Self::UpstreamTruncated => Some(502),
             Self::OutOfDescriptors | Self::Drained { .. } | Self::Shed(_) => Some(503),
             Self::UpstreamStatus(status) => Some(*status),
-            Self::TimedOut(_) | Self::WaitedTooLong => Some(504),
+            Self::TimedOut(_) | Self::TimeIsOver(_) => Some(504),
             Self::ClientStalledSending => Some(408),
             Self::ClientMalformed(_) => Some(400),
             Self::ClientBodyTooLarge => Some(413),
@@ -105,24 +111,22 @@ impl Failure {
     pub(super) fn is_upstream(&self) -> bool {
         match self {
             Self::UpstreamStatus(_) => true,
-            Self::WaitedTooLong => false,
+            Self::TimeIsOver(_) => false,
             _ => matches!(self.status(), Some(502 | 504)),
         }
     }
 
-    /// Whether the endpoint is the worse for it. A connection that ends while it is idle says nothing about it, and
-    /// the route's time may be over because the client was slow: until its request was read whole, that is not known.
-    pub(super) fn counts_against_endpoint(&self, request_read: bool) -> bool {
+    /// Whether the endpoint is the worse for it. A connection that ends while it is idle says nothing about it.
+    pub(super) fn counts_against_endpoint(&self) -> bool {
         match self {
             Self::UpstreamUnreachable(_) | Self::UpstreamMalformed(_) | Self::UpstreamTruncated => true,
             Self::UpstreamSilent { reused, .. } => !reused,
             Self::TimedOut(TimeoutKind::ClientBody | TimeoutKind::ClientWrite) => false,
-            Self::TimedOut(TimeoutKind::Request) => request_read,
             Self::TimedOut(_) => true,
             // What its status says of the endpoint is counted as an answer.
             Self::UpstreamStatus(_) => false,
-            // Limits of ours: the endpoint was not even asked.
-            Self::Drained { .. } | Self::OutOfDescriptors | Self::Shed(_) | Self::WaitedTooLong => false,
+            // Limits of ours, and times that it had too little of.
+            Self::Drained { .. } | Self::OutOfDescriptors | Self::Shed(_) | Self::TimeIsOver(_) => false,
             Self::ClientGone
             | Self::ClientStalledReading
             | Self::ClientStalledSending
@@ -149,15 +153,14 @@ impl Failure {
             | Self::Drained { .. }
             | Self::OutOfDescriptors
             | Self::Shed(_)
-            | Self::WaitedTooLong => false,
+            | Self::TimeIsOver(_) => false,
         }
     }
 
     /// The time that ran out, if it was one.
     pub(super) fn timeout(&self) -> Option<TimeoutKind> {
         match self {
-            Self::TimedOut(kind) => Some(*kind),
-            Self::WaitedTooLong => Some(TimeoutKind::Request),
+            Self::TimedOut(kind) | Self::TimeIsOver(kind) => Some(*kind),
             Self::ClientStalledReading => Some(TimeoutKind::ClientWrite),
             Self::ClientStalledSending => Some(TimeoutKind::ClientBody),
             _ => None,
@@ -259,7 +262,7 @@ mod tests {
         ] {
             let found = (failure.status(), failure.is_upstream(), failure.is_client());
             assert_eq!(found, (status, is_upstream, is_client), "{failure:?}");
-            assert!(is_upstream || !failure.counts_against_endpoint(true), "{failure:?}");
+            assert!(is_upstream || !failure.counts_against_endpoint(), "{failure:?}");
         }
     }
 
@@ -303,7 +306,7 @@ mod tests {
             (Failure::UpstreamTruncated, GET, Stands),
             (Failure::UpstreamMalformed(String::new()), GET, Stands),
             (Failure::Shed(Limit::PendingTimeout), GET, Stands),
-            (Failure::WaitedTooLong, GET, Stands),
+            (Failure::TimeIsOver(TimeoutKind::Request), GET, Stands),
             (Failure::ClientGone, GET, Stands),
         ] {
             assert_eq!(judge(&failure, case), verdict, "{failure:?} {case:?}");
@@ -312,12 +315,22 @@ mod tests {
 
     #[test]
     fn only_what_the_endpoint_had_a_part_in_is_held_against_it() {
-        let blamed = |failure: Failure, request_read| failure.counts_against_endpoint(request_read);
-        assert!(blamed(Failure::TimedOut(TimeoutKind::Request), true));
-        assert!(!blamed(Failure::TimedOut(TimeoutKind::Request), false), "its client was slow, perhaps");
-        for ours in [Failure::WaitedTooLong, Failure::Shed(Limit::MaxPending), Failure::OutOfDescriptors] {
-            assert!(!ours.is_upstream() && !ours.is_client(), "{ours:?}");
-            assert!(!blamed(ours, true));
+        for its in [
+            Failure::TimedOut(TimeoutKind::Request),
+            Failure::TimedOut(TimeoutKind::PerTry),
+            Failure::UpstreamTruncated,
+            Failure::UpstreamSilent { reused: false, wrote: true },
+        ] {
+            assert!(its.counts_against_endpoint(), "{its:?}");
+        }
+        for not_its in [
+            Failure::TimeIsOver(TimeoutKind::Request),
+            Failure::TimeIsOver(TimeoutKind::StreamIdle),
+            Failure::Shed(Limit::MaxPending),
+            Failure::OutOfDescriptors,
+        ] {
+            assert!(!not_its.is_upstream() && !not_its.is_client(), "{not_its:?}");
+            assert!(!not_its.counts_against_endpoint(), "{not_its:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use super::{
     budget::{Budget, Reserve},
     buffers::Buffers,
-    clock::DateValue,
+    clock::{self, DateValue},
     deadline::Deadlines,
     replay::KeptBytes,
     requests::Requests,
@@ -115,7 +115,7 @@ impl Worker {
                 chooser: Chooser::new(fastrand::u64(..)),
                 upstreams,
                 series: LocalSeries::new(series),
-                budget: Budget::new(reserve),
+                budget: Budget::new(reserve, clock::now()),
                 rng: fastrand::Rng::new(),
             }),
             counts,

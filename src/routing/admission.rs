@@ -3,12 +3,16 @@
 //! Invariant: a pool that is at a limit turns requests away; it does not pass them on to another version, so that
 //! load alone never changes a release's shares.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
-use super::table::Pool;
+use super::table::{Pool, Table};
 use crate::{
     config::{self, Balance},
-    upstream::{balance::Weighted, endpoint::Endpoint, gate::Limit, local::Lease, pool::PoolState},
+    upstream::{endpoint::Endpoint, gate::Limit, local::Lease, pool::PoolState},
 };
 
 /// What bounds a pool's requests in flight.
@@ -85,17 +89,26 @@ impl Drop for Permit<'_> {
     }
 }
 
+impl Table {
+    /// Says to all that outlives tables what this one means for it. To be called right before the table is published,
+    /// in the place of `before`: one that is never published then has changed nothing.
+    pub fn come_into_force(&self, before: Option<&Table>) {
+        let before = before.map_or(&[][..], |table| &table.pools);
+        let before: HashMap<_, _> = before.iter().map(|pool| (&pool.settings.name, pool)).collect();
+        for pool in &self.pools {
+            let known = before.get(&pool.settings.name).copied();
+            if !known.is_some_and(|known| Arc::ptr_eq(known, pool)) {
+                prepare(pool, known);
+            }
+        }
+    }
+}
+
 /// Tells what is shared of a pool about its limits, and begins to warm the endpoints that it did not have before.
 /// Those of a pool that is new are all alike, and are not warmed.
-pub(super) fn prepare(
-    settings: &config::Pool,
-    endpoints: &Weighted,
-    state: &PoolState,
-    before: Option<&Arc<Pool>>,
-) {
-    if let Some(adaptive) = settings.limits.adaptive {
-        state.gate.adapt(adaptive);
-    }
+fn prepare(pool: &Pool, before: Option<&Arc<Pool>>) {
+    let Pool { settings, endpoints, state, .. } = pool;
+    state.gate.adapt(settings.limits.adaptive);
     for (endpoint, _) in endpoints {
         endpoint.places.cap(settings.limits.max_connections);
     }
@@ -120,7 +133,9 @@ mod tests {
     use super::*;
     use crate::{
         config::{Action, HashBalance, SlowStart, SplitKey, WhenUnavailable},
-        routing::{select::Selection, testing::*},
+        model::adaptive::Adaptive,
+        routing::{build::build, select::Selection, testing::*},
+        upstream::gate::AdaptiveLimit,
     };
 
     /// Host "a" goes to a split of blue and green, both with the pool settings that `edit` makes; "blue" to the pool.
@@ -234,6 +249,29 @@ mod tests {
         assert_eq!(seen.len(), 8, "keys are on all endpoints");
         let without: HashSet<_> = (0..100).map(|_| endpoint(&get("blue", "/"))).collect();
         assert_eq!(without.len(), 8, "a request without a key has no endpoint of its own");
+    }
+
+    #[test]
+    fn limits_change_with_the_table_that_says_so_and_not_before_it_is_in_force() {
+        let mut bench = shop(&[1], |pool| pool.limits.max_connections = Some(1));
+        let endpoint = Arc::clone(&bench.table.pools[0].endpoints[0].0);
+        assert!(endpoint.places.take() && !endpoint.places.take());
+        let waiting = endpoint.places.join();
+        let adaptive = Adaptive { min: 2, max: 4, tolerance: 1.5 };
+        bench.config.pools.iter_mut().for_each(|pool| {
+            let limits = &mut Arc::make_mut(pool).limits;
+            (limits.max_connections, limits.adaptive) = (Some(2), Some(adaptive));
+        });
+        let Bench { config, state, resolved, registry, series, table, .. } = &mut bench;
+        drop(build(2, config, state, resolved, registry, series, Some(table)));
+        assert_eq!((endpoint.places.taken(), endpoint.state.gate.adaptive().is_some()), (1, false));
+        bench.publish();
+        assert_eq!((endpoint.places.taken(), endpoint.places.waiting()), (2, 0), "who waited is let in");
+        assert_eq!(endpoint.state.gate.adaptive().map(AdaptiveLimit::current), Some(2));
+        bench.config.pools.iter_mut().for_each(|pool| Arc::make_mut(pool).limits.adaptive = None);
+        bench.publish();
+        assert!(endpoint.state.gate.adaptive().is_none());
+        endpoint.places.leave(&waiting);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    admission::{self, Bounds},
+    admission::Bounds,
     matcher::Matcher,
     pins,
     table::{Arm, Pool, Route, Split, Table, Target},
@@ -81,7 +81,6 @@ fn pools(
             let balancer = Balancer::new(&endpoints, matches!(settings.balance, Balance::Hash(_)));
             let slot = series.declare(&Key::Pool(settings.name.clone()));
             let state = registry.pool(&settings.name);
-            admission::prepare(settings, &endpoints, &state, known);
             let bounds = Bounds::of(settings);
             Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, state, bounds, balancer })
         })
@@ -105,11 +104,23 @@ fn endpoints(
             if seen.insert(target.address) {
                 let is_probed = settings.health.is_some();
                 let endpoint = registry.endpoint(&settings.name, target.address, is_probed, series);
-                endpoints.push((endpoint, declared.weight.saturating_mul(target.weight)));
+                endpoints.push((endpoint, u64::from(declared.weight) * u64::from(target.weight)));
             }
         }
     }
-    endpoints
+    fitting(endpoints)
+}
+
+/// Weights of 32 bits. A declared weight times a service's may have 36: if one is over 32, all are divided alike and
+/// rounded, so that shares stay what they were. A weight above 0 stays above 0.
+fn fitting(endpoints: Vec<(Arc<Endpoint>, u64)>) -> Vec<(Arc<Endpoint>, u32)> {
+    let largest = endpoints.iter().map(|(_, weight)| *weight).max().unwrap_or(0);
+    let divisor = largest.div_ceil(u64::from(u32::MAX)).max(1);
+    let fit = |weight: u64| {
+        let scaled = (weight + divisor / 2) / divisor;
+        u32::try_from(scaled.max(u64::from(weight > 0))).expect("the largest was divided enough")
+    };
+    endpoints.into_iter().map(|(endpoint, weight)| (endpoint, fit(weight))).collect()
 }
 
 fn splits(
@@ -178,4 +189,51 @@ fn routes(config: &Config, pools: &HashMap<&Name, usize>, series: &Series) -> Ar
         settings: Arc::clone(settings),
     };
     config.routes.iter().map(compile).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Action, HashBalance, SplitKey},
+        model::resolved,
+        routing::{select::Selection, testing::*},
+    };
+
+    /// The shares of two targets of a service, `declared` with a weight, of which one has twice the weight of the other.
+    fn shares(declared: u32, balance: &Balance, weights: [u32; 2]) -> [f64; 2] {
+        const REQUESTS: u32 = 30_000;
+        let mut config = config(&[("blue", &[1])]);
+        Arc::make_mut(&mut config.pools[0]).balance = balance.clone();
+        config.routes = vec![Arc::new(route("all", matches(&["a"], "/"), Action::Pool(name("blue"))))];
+        let mut bench = Bench::new(config);
+        let live = &mut bench.state.pools.get_mut("blue").unwrap().endpoints[0];
+        (live.address, live.weight) = ("srv:_http._tcp.app".parse().unwrap(), declared);
+        let target = |(weight, last)| resolved::Target { address: ([10, 0, 0, last], 80).into(), weight };
+        bench.resolved.set(live.address.clone(), weights.into_iter().zip(1..).map(target).collect());
+        bench.publish();
+        let first = bench.table.pools[0].endpoints[0].0.id;
+        let taken = (0..REQUESTS).filter(|user| {
+            match bench.select(&get("a", "/").with("x-user", &format!("user-{user}"))) {
+                Selection::Forward { lease, .. } => lease.id == first,
+                other => panic!("{other:?}"),
+            }
+        });
+        let share = taken.count() as f64 / f64::from(REQUESTS);
+        [share, 1.0 - share]
+    }
+
+    #[test]
+    fn shares_of_a_service_hold_for_the_largest_weights_too() {
+        let hash = Balance::Hash(HashBalance { key: SplitKey::Header("x-user".into()), max_load: 125 });
+        for balance in [Balance::LeastRequest, Balance::RoundRobin, hash] {
+            for declared in [1, 100_000, 1_000_000] {
+                let [larger, smaller] = shares(declared, &balance, [65_535, 32_768]);
+                let ratio = larger / smaller;
+                assert!((ratio - 2.0).abs() < 0.1, "{declared}, {balance:?}: {ratio} to 1");
+            }
+            let [_, least] = shares(1_000_000, &balance, [65_535, 1]);
+            assert!(least < 0.001, "{balance:?}: {least}");
+        }
+    }
 }

@@ -56,9 +56,9 @@ impl Chooser {
         }
     }
 
-    /// Chooses as of this moment from now on.
-    #[cfg(test)]
-    pub(super) fn set_time(&mut self, time: Instant) {
+    /// Chooses as of this moment from now on; without one, the clock is read where it matters. For tests and
+    /// simulations.
+    pub fn set_time(&mut self, time: Instant) {
         self.time = Some(time);
     }
 

@@ -3,7 +3,7 @@
 //! Invariant: it takes no part. It claims nothing, draws nothing and counts nothing; it reads the same compiled table
 //! by the same matcher and the same buckets, so that it cannot tell another story than [`super::select`] acts out.
 
-use std::{fmt::Display, net::SocketAddr, ops::ControlFlow};
+use std::{fmt::Display, net::SocketAddr, ops::ControlFlow, sync::Arc};
 
 use serde::Serialize;
 
@@ -19,13 +19,14 @@ use super::{
 use crate::{
     config::{Action, HostPattern, PathPattern, Redirect, SplitKey, WhenUnavailable},
     model::{name::Name, path},
+    upstream::endpoint::Endpoint,
 };
 
 /// How many routes that nearly took a request are told of.
 const MAX_NEAR: usize = 20;
 
 /// What a request would get, and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Explanation {
     /// The number of the table that decides.
     pub generation: u64,
@@ -55,7 +56,7 @@ pub struct Explanation {
 }
 
 /// How a request ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is sent to an endpoint.
@@ -71,7 +72,7 @@ pub enum Outcome {
 }
 
 /// A pool's part in a split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PoolShare {
     /// The pool.
     pub pool: Name,
@@ -84,7 +85,7 @@ pub struct PoolShare {
 }
 
 /// An endpoint that may get the request.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Candidate {
     /// Its pool.
     pub pool: Name,
@@ -346,7 +347,9 @@ impl Explanation {
         {
             self.pool = Some(pool.settings.name.clone());
         }
-        for pool in pools.iter().filter(|pool| pool.state.panics()) {
+        let is_ejected = |(endpoint, _): &(Arc<Endpoint>, u32)| endpoint.occupancy.standing().is_ejected();
+        let ignores = |pool: &&&Pool| pool.ignores_ejections() && pool.endpoints.iter().any(is_ejected);
+        for pool in pools.iter().filter(ignores) {
             let pool = &pool.settings.name;
             self.say(format!("pool {pool} has so few endpoints left that it ignores ejections"));
         }
@@ -435,13 +438,14 @@ fn shares(table: &Table, split: &Split) -> Vec<PoolShare> {
 }
 
 pub(super) fn candidates(pool: &Pool) -> impl Iterator<Item = Candidate> {
-    pool.endpoints.iter().map(|(endpoint, weight)| {
+    let panics = pool.ignores_ejections();
+    pool.endpoints.iter().map(move |(endpoint, weight)| {
         let standing = endpoint.occupancy.standing();
         Candidate {
             pool: pool.settings.name.clone(),
             address: endpoint.address,
             weight: *weight,
-            available: *weight > 0 && pool.is_usable(endpoint),
+            available: *weight > 0 && standing.is_available_in(panics),
             draining: !standing.takes_new(),
             healthy: standing.is_healthy(),
             ejected: standing.is_ejected(),

@@ -70,6 +70,24 @@ fn a_drawn_request_has_shares_and_what_nearly_took_it() {
     assert!(told(&story, "pool green has weight 0"));
 }
 
+/// The last endpoint that was left is ejected in this very moment: whoever decides on panic has not seen it yet.
+#[test]
+fn a_sudden_panic_is_told_as_selections_take_it() {
+    let mut bench = shop();
+    let request = get("shop.example.com", "/").with("canary", "true");
+    let green = bench.table.pools[1].clone();
+    let only = &green.endpoints[0].0;
+    only.occupancy.set_ejected(true);
+    assert!(!green.state.panics());
+    let story = explain(&bench.table, &request);
+    assert_eq!((story.outcome, story.endpoint), (Outcome::Forward, Some(only.address)));
+    assert!(told(&story, "pool green has so few endpoints left that it ignores ejections"));
+    assert_eq!(bench.pool(&request), Some("green"));
+    only.occupancy.set_healthy(false);
+    let story = explain(&bench.table, &request);
+    assert_eq!((story.outcome, bench.pool(&request)), (Outcome::Unavailable, None));
+}
+
 #[test]
 fn a_share_that_fails_leaves_the_pool_uncertain() {
     let bench = shop();

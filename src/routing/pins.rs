@@ -238,6 +238,11 @@ pub(super) fn each_pin<T>(
 }
 
 impl Session {
+    /// Whether a pin to this arm of its split was honoured.
+    pub fn is_pinned_to(&self, arm: usize) -> bool {
+        matches!(self.state, State::Pinned(kept) if kept.arm == arm)
+    }
+
     /// Why the response brings the client a cookie, if it does. `arm` and `endpoint` are where the request went in
     /// the end.
     pub fn due(&self, to: PinTo, arm: usize, endpoint: EndpointId) -> Option<Issued> {

@@ -6,7 +6,7 @@ use super::{
     explain::{self, Outcome},
     pins::{Session, milliseconds},
     request_view::RequestView,
-    select::Selection,
+    select::{Earlier, Selection},
     testing::*,
 };
 use crate::{
@@ -233,14 +233,58 @@ fn a_retry_stays_in_a_pool_that_takes_no_new_sessions() {
     let mut bench = shop(sticky(), None);
     let green = bench.table.pools[1].clone();
     let request = pinned(&bench, "green", NOW);
-    let Selection::Forward { route, arm, pool, lease, .. } = bench.select(&request) else {
+    let Selection::Forward { route, arm, pool, lease, session } = bench.select(&request) else {
         panic!("all are well")
     };
     green.endpoints.iter().for_each(|(endpoint, _)| endpoint.occupancy.reserve());
     let tried = [lease.id];
-    let again = bench.select_again((route, arm, pool), &tried);
+    let again =
+        bench.select_after(Earlier { route, arm, pool, session, key: b"", tried: &tried, insists: false });
     let Selection::Forward { pool: next, lease: other, .. } = again else { panic!("there are others") };
     assert_eq!((next, other.id == lease.id), (pool, false));
+}
+
+/// It would get a pin to what takes no new sessions.
+#[test]
+fn a_retry_brings_no_new_session_to_what_takes_none() {
+    for key in [&b""[..], b"user"] {
+        let mut bench = shop(Sticky { to: PinTo::Endpoint, ..sticky() }, None);
+        let green = bench.table.pools[1].clone();
+        bench.set("shop", &[("blue", 0), ("green", 1)]);
+        let Selection::Forward { route, arm, pool, lease, session } = bench.select(&get("a", "/")) else {
+            panic!("all are well")
+        };
+        let others: Vec<_> = green.endpoints.iter().filter(|(endpoint, _)| endpoint.id != lease.id).collect();
+        others[0].0.occupancy.reserve();
+        let tried = [lease.id];
+        let earlier = Earlier { route, arm, pool, session, key, tried: &tried, insists: false };
+        for _ in 0..20 {
+            let Selection::Forward { lease, .. } = bench.select_after(earlier) else { panic!("one is left") };
+            assert_eq!(lease.id, others[1].0.id);
+        }
+        others[1].0.occupancy.reserve();
+        let again = bench.select_after(earlier);
+        assert!(matches!(again, Selection::Unavailable { .. }), "{again:?}");
+    }
+}
+
+/// A session that was passed on to another pool has not been there before.
+#[test]
+fn a_pinned_session_is_a_new_one_in_another_pool_than_its_pins() {
+    let mut bench = shop(sticky(), None);
+    let request = pinned(&bench, "green", NOW);
+    let Selection::Forward { route, arm, lease, session, .. } = bench.select(&request) else {
+        panic!("all are well")
+    };
+    let split = arm.expect("it is of a split").0;
+    let blue = bench.table.pools[0].clone();
+    blue.endpoints.iter().for_each(|(endpoint, _)| endpoint.occupancy.reserve());
+    bench.set_healthy("green", false);
+    let tried = [lease.id];
+    let at_blue =
+        Earlier { route, arm: Some((split, 0)), pool: 0, session, key: b"", tried: &tried, insists: false };
+    let again = bench.select_after(at_blue);
+    assert!(matches!(again, Selection::Unavailable { .. }), "{again:?}");
 }
 
 /// A sticky shop whose pools have these limits.

@@ -29,15 +29,6 @@ use crate::{
     },
 };
 
-/// Where another attempt of a request may go.
-#[derive(Debug, Clone, Copy)]
-pub struct Again<'a> {
-    /// Not to these endpoints.
-    pub tried: &'a [EndpointId],
-    /// To those that are ejected, too, wherever a panic could ignore that.
-    pub insists: bool,
-}
-
 /// How often a claim may be refused (an endpoint began to drain in the very moment) before the pool counts as
 /// unavailable. Each refusal is another endpoint's, so that this is about operators, not about load.
 const CLAIMS: usize = 8;
@@ -141,26 +132,42 @@ pub fn select(
     }
 }
 
-/// Decides where the next attempt of a request goes whose earlier ones failed: the same pool if it has another
-/// available endpoint than those tried, else the other pools of the split, unless the split says that its share is
-/// not passed on: the next best of its key (see [`copy_key`]), or by their weights if that is empty. The session that
-/// the request has stays the same one; it is not in the answer.
+/// What is known of a request whose earlier attempts have failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier<'a> {
+    /// Its route.
+    pub route: usize,
+    /// The split and the arm in it that it was at last, unless the route names a pool.
+    pub arm: Option<(usize, usize)>,
+    /// The pool that it was at last.
+    pub pool: usize,
+    /// Its session, if its split is sticky.
+    pub session: Option<Session>,
+    /// What its split buckets it by: see [`copy_key`].
+    pub key: &'a [u8],
+    /// The endpoints that are tried no more.
+    pub tried: &'a [EndpointId],
+    /// Whether those that are ejected are tried, too, wherever a panic could ignore that.
+    pub insists: bool,
+}
+
+/// Decides where the next attempt of a request goes: the same pool if it has another available endpoint than those
+/// that were tried, else the other pools of the split, unless the split says that its share is not passed on: the next
+/// best of its key, or by their weights if that is empty. The session that the request has stays the same one; it is
+/// not in the answer.
 pub fn select_again(
     table: &Table,
     chooser: &mut Chooser,
     upstreams: &mut Upstreams,
     series: &mut LocalSeries,
-    earlier: (usize, Option<(usize, usize)>, usize),
-    key: &[u8],
-    again: Again<'_>,
+    earlier: Earlier<'_>,
 ) -> Selection {
-    let (route, arm, pool) = earlier;
-    let Again { tried, insists } = again;
+    let Earlier { route, arm, pool, session, key, tried, insists } = earlier;
     let mut claims =
         Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false, insists };
-    // Where the request was, its session is not a new one.
-    let is_sticky = arm.is_some_and(|(split, _)| table.splits[split].settings.sticky.is_some());
-    let claimed = if is_sticky { claims.claim_in_session(pool, true) } else { claims.claim(pool, true) };
+    // Only a session that has been there before is no new one: any other would get a pin to what takes none.
+    let is_there = session.zip(arm).is_some_and(|(session, (_, arm))| session.is_pinned_to(arm));
+    let claimed = if is_there { claims.claim_in_session(pool, true) } else { claims.claim(pool, true) };
     match (claimed, arm) {
         (Err(Refused::Unavailable), Some(arm)) => {
             claims.pass_on(route, arm, Some(key).filter(|key| !key.is_empty()), None)

@@ -126,18 +126,13 @@ impl Pool {
         self.any(|endpoint| endpoint.occupancy.is_available())
     }
 
-    /// Whether an endpoint of the pool would take a new request, its weight aside.
-    pub fn is_usable(&self, endpoint: &Endpoint) -> bool {
-        endpoint.occupancy.standing().is_available_in(self.state.panics())
-    }
-
     /// Whether its settings let it ignore ejections.
     pub(super) fn may_panic(&self) -> bool {
         self.settings.panic_threshold > 0.0
     }
 
     /// Whether ejections are ignored now: the pool panics, or is about to, as no endpoint is left but those ejected.
-    pub(super) fn ignores_ejections(&self) -> bool {
+    pub fn ignores_ejections(&self) -> bool {
         self.state.panics() || self.may_panic() && !self.has_available()
     }
 

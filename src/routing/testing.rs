@@ -9,7 +9,7 @@ use std::{
 use super::{
     build::build,
     request_view::{AnnouncedBody, RequestView},
-    select::{Again, Chooser, Selection, select, select_again},
+    select::{Chooser, Earlier, Selection, select, select_again},
     table::Table,
 };
 use crate::{
@@ -42,6 +42,9 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
     };
     Config {
         text: Arc::default(),
+        tokens: None,
+        health: None,
+        require_if_match: false,
         workers: None,
         admin: None,
         state: None,
@@ -196,6 +199,7 @@ impl Bench {
         let series = Arc::new(Series::default());
         let mut registry = Registry::default();
         let table = Arc::new(build(1, &config, &state, &resolved, &mut registry, &series, None));
+        table.come_into_force(None);
         let local = LocalSeries::new(Arc::clone(&series));
         let (chooser, upstreams) = (Chooser::new(7), Upstreams::default());
         Self { config, state, resolved, registry, series, table, chooser, upstreams, local }
@@ -204,8 +208,9 @@ impl Bench {
     /// Publishes a table of the configuration and state as they are now.
     pub fn publish(&mut self) {
         let Self { config, state, resolved, registry, series, table, .. } = self;
-        *table =
-            Arc::new(build(table.generation + 1, config, state, resolved, registry, series, Some(table)));
+        let next = build(table.generation + 1, config, state, resolved, registry, series, Some(table));
+        next.come_into_force(Some(table));
+        *table = Arc::new(next);
     }
 
     pub fn set(&mut self, split: &str, to: &[(&str, u32)]) {
@@ -227,30 +232,24 @@ impl Bench {
 
     pub fn select_again_by(
         &mut self,
-        earlier: (usize, Option<(usize, usize)>, usize),
+        (route, arm, pool): (usize, Option<(usize, usize)>, usize),
         key: &[u8],
         tried: &[EndpointId],
     ) -> Selection {
-        self.search(earlier, key, Again { tried, insists: false })
+        self.select_after(Earlier { route, arm, pool, session: None, key, tried, insists: false })
     }
 
     /// The same for an attempt that ignores ejections.
     pub fn insist(
         &mut self,
-        earlier: (usize, Option<(usize, usize)>, usize),
+        (route, arm, pool): (usize, Option<(usize, usize)>, usize),
         tried: &[EndpointId],
     ) -> Selection {
-        self.search(earlier, b"", Again { tried, insists: true })
+        self.select_after(Earlier { route, arm, pool, session: None, key: b"", tried, insists: true })
     }
 
-    fn search(
-        &mut self,
-        earlier: (usize, Option<(usize, usize)>, usize),
-        key: &[u8],
-        again: Again<'_>,
-    ) -> Selection {
-        let Self { table, chooser, upstreams, local, .. } = self;
-        select_again(table, chooser, upstreams, local, earlier, key, again)
+    pub fn select_after(&mut self, earlier: Earlier<'_>) -> Selection {
+        select_again(&self.table, &mut self.chooser, &mut self.upstreams, &mut self.local, earlier)
     }
 
     /// The pool that a request is sent to; its claim is given back at once.

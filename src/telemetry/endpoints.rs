@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::traffic::{ConnectionCounts, Traffic, TrafficCounts};
+use super::{
+    counter::Counter,
+    traffic::{ConnectionCounts, Traffic, TrafficCounts},
+};
 use crate::model::name::Name;
 
 /// The counts of one endpoint: each worker's own.
@@ -45,15 +48,16 @@ impl EndpointSeries {
         counts
     }
 
-    /// The requests by class of their status, over all workers: a small part of [`Self::counts`], for who looks often.
-    pub fn by_class(&self) -> [u64; 5] {
-        let mut sums = [0; 5];
-        for traffic in &*self.lock() {
-            for (sum, counter) in sums.iter_mut().zip(&traffic.by_class) {
-                *sum += counter.value();
-            }
-        }
-        sums
+    /// The requests that the endpoint has answered below 500, over all workers: a small part of [`Self::counts`], for
+    /// who looks often.
+    pub fn successes(&self) -> u64 {
+        let of_worker = |traffic: &Arc<Traffic>| {
+            // What is counted later is read first, so that the difference is never below 0.
+            let not_its = traffic.client_faults.value();
+            let [below_500 @ .., _errors] = &traffic.by_class;
+            below_500.iter().map(Counter::value).sum::<u64>().saturating_sub(not_its)
+        };
+        self.lock().iter().map(of_worker).sum()
     }
 
     fn add_connections(&self, into: &mut ConnectionCounts) {
@@ -109,5 +113,23 @@ impl Endpoints {
             (pool.clone(), counts)
         };
         self.pools.iter().map(total).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_what_a_client_did_is_no_success_of_its_endpoint() {
+        let series = EndpointSeries::default();
+        let workers = [series.traffic(), series.traffic()];
+        for (worker, [good, not_found, errors, faults]) in workers.iter().zip([[5, 3, 2, 1], [7, 0, 1, 0]]) {
+            for (class, count) in [(1, good), (3, not_found + faults), (4, errors)] {
+                worker.by_class[class].add(count);
+            }
+            worker.client_faults.add(faults);
+        }
+        assert_eq!(series.successes(), 5 + 3 + 7);
     }
 }

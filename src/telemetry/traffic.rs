@@ -13,6 +13,9 @@ pub struct Traffic {
     pub by_class: [Counter; 5],
     /// Requests that ended with no status sent: the client went away, or the response could not begin.
     pub aborted: Counter,
+    /// Requests that ended with an answer of Switchback's own to what their client did: at the endpoint that they were
+    /// on, whose success they are not.
+    pub client_faults: Counter,
     /// Requests in flight.
     pub in_flight: Counter,
     /// From the request's head to the response's head.

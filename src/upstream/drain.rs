@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::local::LocalEndpoint;
+use super::local::{Lease, LocalEndpoint};
 use crate::telemetry::registry::CUT_KINDS;
 
 /// How far the drain of an endpoint has come, and what it has cut.
@@ -41,6 +41,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Stream {
     endpoint: Rc<LocalEndpoint>,
+    /// Whether its request counts at the pool's gate, and so does this.
+    is_gated: bool,
     kind: Kind,
     /// When the tide has risen so far, it is this stream's turn to close.
     mark: u32,
@@ -122,10 +124,14 @@ impl Marks {
 }
 
 impl Stream {
-    /// Counts a stream in, until this is dropped.
-    pub fn open(endpoint: &Rc<LocalEndpoint>, kind: Kind, marks: &mut Marks) -> Self {
+    /// Counts a request in that has become a stream, until this is dropped, which is before its lease is.
+    pub fn open(lease: &Lease, kind: Kind, marks: &mut Marks) -> Self {
+        let endpoint = Rc::clone(lease);
         endpoint.drain.streams.fetch_add(1, Relaxed);
-        Self { endpoint: Rc::clone(endpoint), kind, mark: marks.next() }
+        if lease.is_gated() {
+            endpoint.state.gate.begin_stream();
+        }
+        Self { endpoint, is_gated: lease.is_gated(), kind, mark: marks.next() }
     }
 
     /// What it is.
@@ -152,6 +158,9 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.endpoint.drain.streams.fetch_sub(1, Relaxed);
+        if self.is_gated {
+            self.endpoint.state.gate.end_stream();
+        }
     }
 }
 

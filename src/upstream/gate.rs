@@ -2,12 +2,15 @@
 //!
 //! Invariant: what was let in is let out once, by whoever holds the permit. A pool without a limit never touches it.
 
-use std::sync::{
-    Mutex, OnceLock,
-    atomic::{
-        AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed},
+use std::{
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
     },
+    time::Instant,
 };
 
 use crate::model::adaptive::{Adaptive, Gradient, Sample};
@@ -31,6 +34,8 @@ pub enum Limit {
 #[derive(Debug, Default)]
 pub struct Gate {
     in_flight: AtomicU64,
+    /// Those among them that are streams: their response has begun, and its end says nothing about how busy the pool is.
+    streams: AtomicU64,
     pending: AtomicU64,
     shed: [AtomicU64; Limit::ALL.len()],
     adaptive: OnceLock<AdaptiveLimit>,
@@ -39,10 +44,13 @@ pub struct Gate {
 /// A limit that finds itself, as the workers share it.
 #[derive(Debug)]
 pub struct AdaptiveLimit {
-    /// What the machine has come to last.
+    /// What the machine has come to last; [`OFF`] without a machine.
     limit: AtomicU64,
-    machine: Mutex<Gradient>,
+    machine: Mutex<Option<Gradient>>,
 }
+
+/// The limit of a pool that has one no longer: none is as high.
+const OFF: u64 = u64::MAX;
 
 impl Limit {
     /// Every limit, in the order of the status and of the metrics.
@@ -81,10 +89,10 @@ impl Gate {
         (self.in_flight() >= most).then_some(limit)
     }
 
-    /// The lower one of `most` and the adaptive limit.
+    /// The lower one of `most` and the adaptive limit, to which streams do not count.
     #[inline]
     fn lower(&self, most: u64) -> (u64, Limit) {
-        match self.adaptive.get().map(AdaptiveLimit::current) {
+        match self.adaptive.get().map(|adaptive| adaptive.current().saturating_add(self.streams())) {
             Some(adaptive) if adaptive < most => (adaptive, Limit::Adaptive),
             _ => (most, Limit::MaxRequests),
         }
@@ -106,6 +114,27 @@ impl Gate {
     #[inline]
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Acquire)
+    }
+
+    /// A request that is in has become a stream. Paired with one [`Self::end_stream`], before it leaves.
+    pub(super) fn begin_stream(&self) {
+        self.streams.fetch_add(1, AcqRel);
+    }
+
+    /// A stream has ended.
+    pub(super) fn end_stream(&self) {
+        self.streams.fetch_sub(1, AcqRel);
+    }
+
+    #[inline]
+    fn streams(&self) -> u64 {
+        self.streams.load(Acquire)
+    }
+
+    /// Requests that are in and no streams: what the adaptive limit is about.
+    #[inline]
+    pub fn busy(&self) -> u64 {
+        self.in_flight().saturating_sub(self.streams())
     }
 
     /// Lets a request wait unless `most` do. One that waits is paired with one [`Self::end_wait`].
@@ -138,18 +167,25 @@ impl Gate {
         Limit::ALL.map(|limit| (limit.name(), self.shed(limit)))
     }
 
-    /// Gives the pool a limit that finds itself. The first settings stay.
-    pub fn adapt(&self, settings: Adaptive) {
-        self.adaptive.get_or_init(|| {
-            let machine = Gradient::new(settings, fastrand::u64(..));
-            AdaptiveLimit { limit: AtomicU64::new(machine.limit()), machine: Mutex::new(machine) }
-        });
+    /// Gives the pool a limit that finds itself, other bounds to the one that it has, or takes it away.
+    pub fn adapt(&self, settings: Option<Adaptive>) {
+        match (settings, self.adaptive.get()) {
+            (None, None) => {}
+            (settings, Some(adaptive)) => adaptive.set(settings),
+            (settings, None) => self.adaptive.get_or_init(AdaptiveLimit::default).set(settings),
+        }
     }
 
     /// The limit that finds itself, if the pool has one.
     #[inline]
     pub fn adaptive(&self) -> Option<&AdaptiveLimit> {
-        self.adaptive.get()
+        self.adaptive.get().filter(|adaptive| adaptive.current() != OFF)
+    }
+}
+
+impl Default for AdaptiveLimit {
+    fn default() -> Self {
+        Self { limit: AtomicU64::new(OFF), machine: Mutex::default() }
     }
 }
 
@@ -160,14 +196,38 @@ impl AdaptiveLimit {
         self.limit.load(Relaxed)
     }
 
-    /// Takes in how an attempt went. While another worker does the same, this one is left out: a sample more or less
-    /// is no matter, and nobody waits.
+    /// Takes in how an attempt went.
     pub fn observe(&self, sample: Sample) {
+        self.change(|machine| machine.observe(sample));
+    }
+
+    /// Takes in what time it is.
+    pub fn look(&self, now: Instant) {
+        self.change(|machine| machine.look(now));
+    }
+
+    /// Does what may change the limit. While another worker does the same, this one is left out: a sample more or less
+    /// is no matter, and nobody waits.
+    fn change(&self, act: impl FnOnce(&mut Gradient) -> bool) {
         if let Ok(mut machine) = self.machine.try_lock()
-            && machine.observe(sample)
+            && let Some(machine) = &mut *machine
+            && act(machine)
         {
             self.limit.store(machine.limit(), Relaxed);
         }
+    }
+
+    /// Other settings keep what was learnt; none forget it. Not for workers: it may wait for one.
+    fn set(&self, settings: Option<Adaptive>) {
+        // Nothing panics while it is held but a bug in the machine, which is then no worse than it was.
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *machine, settings) {
+            (Some(machine), Some(settings)) => machine.set(settings),
+            (machine, settings) => {
+                *machine = settings.map(|settings| Gradient::new(settings, fastrand::u64(..)));
+            }
+        }
+        self.limit.store(machine.as_ref().map_or(OFF, Gradient::limit), Relaxed);
     }
 }
 
@@ -179,6 +239,8 @@ fn up_to(count: &AtomicU64, most: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -187,7 +249,7 @@ mod tests {
         assert_eq!([gate.enter(2), gate.enter(2), gate.enter(2)], [Ok(()), Ok(()), Err(Limit::MaxRequests)]);
         gate.leave();
         assert_eq!(gate.enter(2), Ok(()));
-        gate.adapt(Adaptive { min: 1, max: 1, tolerance: 1.5 });
+        gate.adapt(Some(Adaptive { min: 1, max: 1, tolerance: 1.5 }));
         assert_eq!((gate.enter(10), gate.enter(1)), (Err(Limit::Adaptive), Err(Limit::MaxRequests)));
         gate.enter_again();
         assert_eq!(gate.in_flight(), 3);
@@ -196,6 +258,52 @@ mod tests {
         assert_eq!(gate.pending(), 0);
         gate.count_shed(Limit::PendingTimeout);
         assert_eq!(Limit::ALL.map(|limit| gate.shed(limit)), [0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn streams_are_no_matter_of_the_adaptive_limit_and_count_to_the_fixed_one() {
+        let gate = Gate::default();
+        gate.adapt(Some(Adaptive { min: 2, max: 2, tolerance: 1.5 }));
+        for _ in 0..5 {
+            assert_eq!(gate.enter(7), Ok(()));
+            gate.begin_stream();
+        }
+        assert_eq!((gate.in_flight(), gate.busy()), (5, 0));
+        assert_eq!([gate.enter(8), gate.enter(8), gate.enter(8)], [Ok(()), Ok(()), Err(Limit::Adaptive)]);
+        assert_eq!((gate.full(7), gate.busy()), (Some(Limit::MaxRequests), 2));
+        gate.end_stream();
+        assert_eq!(gate.enter(8), Err(Limit::Adaptive), "until it has left");
+        gate.leave();
+        assert_eq!((gate.in_flight(), gate.busy()), (6, 2));
+    }
+
+    #[test]
+    fn other_settings_hold_at_once_and_a_limit_that_is_taken_away_is_gone() {
+        let gate = Gate::default();
+        gate.adapt(None);
+        assert!(gate.adaptive().is_none());
+        let limit = |gate: &Gate| gate.adaptive().map(AdaptiveLimit::current);
+        for min in [2, 5, 3] {
+            gate.adapt(Some(Adaptive { min, max: 9, tolerance: 1.5 }));
+            assert_eq!(limit(&gate), Some(u64::from(min)), "it measures, with the least that is allowed now");
+        }
+        let began = Instant::now();
+        let observe = |gate: &Gate, times: u32| {
+            let adaptive = gate.adaptive.get().expect("it was made");
+            for sample in 1..=times {
+                let ended = began + Duration::from_millis(10) * sample;
+                adaptive.observe(Sample { began, ended, in_flight: 3 });
+            }
+        };
+        gate.adapt(None);
+        observe(&gate, 200);
+        assert_eq!((limit(&gate), gate.enter(u64::MAX)), (None, Ok(())), "it is off, whatever is seen");
+        gate.adapt(Some(Adaptive { min: 4, max: 4, tolerance: 1.5 }));
+        observe(&gate, 200);
+        assert_eq!(limit(&gate), Some(4), "what was not asked for was not learnt");
+        // The same settings, as every new table says them, change nothing.
+        gate.adapt(Some(Adaptive { min: 4, max: 4, tolerance: 1.5 }));
+        assert_eq!(limit(&gate), Some(4));
     }
 
     #[test]

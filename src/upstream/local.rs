@@ -38,8 +38,8 @@ pub struct LocalEndpoint {
     idle: IdleConnections,
     /// The epoch of drains that `idle` is of.
     epoch: Cell<u32>,
-    /// Whether it was draining when this worker looked last.
-    was_draining: Cell<bool>,
+    /// The epoch of the newest drain whose beginning this worker has seen in a sweep.
+    swept: Cell<Option<u32>>,
     /// This worker's requests that wait for a connection to it, in the order in which they came.
     pub(super) waiters: RefCell<VecDeque<Waiter>>,
     /// How often in a row a connection went to one of them while those of other workers waited.
@@ -74,7 +74,7 @@ impl Upstreams {
                 traffic: endpoint.series.traffic(),
                 idle: IdleConnections::new(Rc::clone(&self.idle)),
                 epoch: Cell::new(endpoint.drain.epoch()),
-                was_draining: Cell::new(false),
+                swept: Cell::new(None),
                 waiters: RefCell::default(),
                 turns: Cell::new(0),
             }));
@@ -113,8 +113,8 @@ impl Upstreams {
     }
 
     /// Closes idle connections that are too old, that the other side has closed, or whose endpoint is draining, and lets
-    /// go of endpoints that were retired. Answers whether an endpoint has begun to drain since the last sweep, so that
-    /// its streams are to look.
+    /// go of endpoints that were retired. Answers whether an endpoint has begun to drain since the last sweep, be it
+    /// anew, so that its requests and streams are to look.
     pub fn sweep(&mut self, now: Instant) -> bool {
         let mut began = false;
         for handle in &mut self.handles {
@@ -125,8 +125,11 @@ impl Upstreams {
             }
             let is_draining = endpoint.occupancy.is_draining();
             endpoint.idle().sweep(now, is_draining);
-            began |= is_draining && !endpoint.was_draining.replace(is_draining);
-            endpoint.was_draining.set(is_draining);
+            if is_draining {
+                // Read behind the bit, so that it is not older than the drain that has set it.
+                let epoch = Some(endpoint.drain.epoch());
+                began |= endpoint.swept.replace(epoch) != epoch;
+            }
         }
         began
     }
@@ -151,7 +154,12 @@ impl LocalEndpoint {
     /// and that a connection has ended may not have come to this thread's attention yet.
     #[inline]
     pub fn idle(&self) -> &IdleConnections {
-        let epoch = self.drain.epoch();
+        self.idle_of(self.drain.epoch())
+    }
+
+    /// The same in an epoch that was read already: what is decided by one reading holds for the other, too.
+    #[inline]
+    pub(super) fn idle_of(&self, epoch: u32) -> &IdleConnections {
         if self.epoch.replace(epoch) != epoch {
             self.idle.clear();
         }
@@ -169,6 +177,11 @@ impl Lease {
     pub fn gated(mut self) -> Self {
         self.is_gated = true;
         self
+    }
+
+    /// Whether it holds a permit of the pool's gate.
+    pub(super) fn is_gated(&self) -> bool {
+        self.is_gated
     }
 }
 
@@ -195,5 +208,44 @@ impl Drop for Lease {
         if self.is_gated {
             self.endpoint.state.gate.leave();
         }
+    }
+}
+
+#[cfg(not(switchback_loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::name::Name, telemetry::registry::Registry as Series, upstream::registry::Registry};
+
+    fn endpoint(upstreams: &mut Upstreams) -> Rc<LocalEndpoint> {
+        let name = Name::new("app").expect("a name");
+        let address = "127.0.0.1:80".parse().expect("an address");
+        let endpoint = Registry::default().endpoint(&name, address, false, &Series::default());
+        upstreams.local(&endpoint)
+    }
+
+    #[test]
+    fn each_drain_is_seen_once_also_one_that_is_begun_again_between_two_sweeps() {
+        let mut upstreams = Upstreams::default();
+        let endpoint = endpoint(&mut upstreams);
+        let drain = || {
+            endpoint.drain.begin();
+            endpoint.occupancy.drain();
+        };
+        let undrain = || {
+            endpoint.drain.end();
+            endpoint.occupancy.undrain();
+        };
+        let now = Instant::now();
+        assert!(!upstreams.sweep(now));
+        drain();
+        assert_eq!([upstreams.sweep(now), upstreams.sweep(now)], [true, false]);
+        undrain();
+        drain();
+        assert_eq!([upstreams.sweep(now), upstreams.sweep(now)], [true, false]);
+        undrain();
+        assert!(!upstreams.sweep(now));
+        drain();
+        assert!(upstreams.sweep(now));
     }
 }

@@ -74,9 +74,15 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Says how many there may be; `None` is any number.
+    /// Says how many there may be from now on; `None` is any number. Who waits gets what there is more of. Places over a
+    /// lower cap stay taken until they are given up.
     pub fn cap(&self, most: Option<u32>) {
         self.most.store(most.unwrap_or(u32::MAX), Relaxed);
+        // Whoever joins the queue looks at the cap after that, as with a place that is given up.
+        fence(SeqCst);
+        if self.waiting() > 0 {
+            self.serve();
+        }
     }
 
     /// How many are taken.
@@ -342,9 +348,27 @@ mod tests {
         let places = Places::default();
         places.cap(Some(1));
         assert!(places.take());
-        let ticket = places.join();
+        let tickets: Vec<_> = (0..3).map(|_| places.join()).collect();
+        places.cap(Some(2));
+        assert_eq!(
+            tickets.iter().map(|ticket| told(ticket)).collect::<Vec<_>>(),
+            [Some(Grant::Place), None, None]
+        );
         places.cap(None);
-        let late = places.join();
-        assert_eq!((told(&ticket), told(&late)), (Some(Grant::Place), Some(Grant::Place)));
+        assert_eq!([told(&tickets[1]), told(&tickets[2])], [Some(Grant::Place); 2]);
+        assert_eq!((places.taken(), places.waiting()), (4, 0));
+    }
+
+    #[test]
+    fn a_cap_that_falls_takes_no_place_away_and_gives_none_before_enough_are_given_up() {
+        let places = Places::default();
+        assert!((0..3).all(|_| places.take()));
+        places.cap(Some(1));
+        let ticket = places.join();
+        places.give_up();
+        places.give_up();
+        assert_eq!((told(&ticket), places.taken()), (None, 1));
+        places.give_up();
+        assert_eq!((told(&ticket), places.taken()), (Some(Grant::Place), 1));
     }
 }

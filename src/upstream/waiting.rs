@@ -73,7 +73,8 @@ impl LocalEndpoint {
     /// `most`.
     #[inline]
     pub fn give(&self, connection: Connection, now: Instant, time: Duration, most: usize) {
-        if connection.epoch != self.drain.epoch() {
+        let epoch = self.drain.epoch();
+        if connection.epoch != epoch {
             return;
         }
         let connection = match self.places.waiting() {
@@ -81,7 +82,8 @@ impl LocalEndpoint {
             _ => self.give_to_waiting(connection, now),
         };
         if let Some(connection) = connection {
-            self.idle().give(connection, now, time, most);
+            // Of the epoch that it was found to be of: if that is over by now, it is closed with the others of it.
+            self.idle_of(epoch).give(connection, now, time, most);
         }
     }
 

@@ -81,8 +81,19 @@ impl Instance {
     }
 
     pub fn at(admin: AdminAddress) -> Self {
+        Self::of(config(admin))
+    }
+
+    /// Starts one on any port, with settings of the test's own.
+    pub fn with(set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config(AdminAddress::Loopback(SocketAddr::from(([127, 0, 0, 1], 0))));
+        set(&mut config);
+        Self::of(config)
+    }
+
+    fn of(config: Config) -> Self {
         let series = Arc::new(Registry::default());
-        let plane = ControlPlane::start(Arc::new(config(admin)), Arc::clone(&series)).expect("it starts");
+        let plane = ControlPlane::start(Arc::new(config), Arc::clone(&series)).expect("it starts");
         plane.lifecycle.advance(Phase::Ready);
         Self { plane, series }
     }

@@ -25,7 +25,15 @@ fn of_the_file_its_listeners_and_its_logs() {
         (format!("{SOUND}[admin]\nlisten = \"0.0.0.0:1\"\n"), "/admin/listen", "loopback"),
         (format!("{SOUND}[admin]\nlisten = \"unix:\"\n"), "/admin/listen", "unix socket"),
         (format!("{SOUND}[admin]\n"), "/admin", "\"listen\" is missing"),
-        (format!("{SOUND}[health]\nlisten = \"0.0.0.0:1\"\n"), "/health", "not in this version"),
+        (format!("{SOUND}[admin]\nlisten = \"127.0.0.1:1\"\ntokens = \"\"\n"), "/admin/tokens", "no path"),
+        (format!("{SOUND}[health]\n"), "/health", "\"listen\" is missing"),
+        (format!("{SOUND}[health]\nlisten = \"everywhere\"\n"), "/health/listen", "address"),
+        (format!("{SOUND}[health]\nlisten = \"0.0.0.0:8080\"\n"), "/health/listen", "not free"),
+        (
+            format!("{SOUND}[admin]\nlisten = \"127.0.0.1:1\"\n[health]\nlisten = \"127.0.0.1:1\"\n"),
+            "/health/listen",
+            "not free",
+        ),
         (
             format!("{SOUND}[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:1\"\n"),
             "/listener/1/name",

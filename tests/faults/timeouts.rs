@@ -172,6 +172,21 @@ fn an_attempt_that_takes_too_long_is_made_elsewhere() {
     wait_until("the attempts that were given up are cancelled", || hanging.open() == 0);
 }
 
+/// A part of its head is a byte of its answer.
+#[test]
+fn an_attempt_is_not_given_up_once_a_byte_of_its_answer_has_come() {
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Le");
+        thread::sleep(LONG);
+        exchange.send(b"ngth: 2\r\n\r\nok");
+    });
+    let switchback =
+        Setup::new().route(&format!("retries = {{ per_try_timeout = \"{SHORT}\" }}")).start(&upstream);
+    assert_eq!(switchback.client().exchange(get("/", "")).whole().text(), "ok");
+    assert_eq!(upstream.requests(), 1);
+    assert_eq!(counted(&switchback, "switchback_route_timeouts_total", &[]), 0);
+}
+
 #[test]
 fn an_attempt_is_not_given_up_for_a_client_that_is_slow_to_send() {
     let upstream = Upstream::echo();

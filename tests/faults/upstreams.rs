@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -178,6 +178,50 @@ fn blackholed() {
     let counts = Counts { connect_failures: 3, retries: 2, timeout: Some("connect"), ..Counts::default() };
     let expected = Seen::Status(504, "connect_timeout");
     check("blackholed", hole.address, &with_body("POST", "/", "", b"unsent"), expected, counts);
+}
+
+/// A pool of what never takes a connection, with more keys, and then these endpoints.
+fn start_blackholed(hole: &Blackhole, pool: &str, route: &str, others: &[&Upstream]) -> Switchback {
+    let nobody = Upstream::ok();
+    let endpoints: Vec<_> = [&nobody].into_iter().chain(others.iter().copied()).collect();
+    let config = Setup::new().pool(pool).route(route).toml(&endpoints);
+    Switchback::start(&config.replace(&nobody.address.to_string(), &hole.address.to_string()))
+}
+
+#[test]
+fn an_attempts_own_time_ends_its_connecting_for_another_attempt() {
+    let (hole, good) = (Blackhole::new(), Upstream::ok());
+    let pool = "balance = \"round_robin\"\nconnect_timeout = \"10s\"";
+    let switchback = start_blackholed(&hole, pool, "retries = { per_try_timeout = \"200ms\" }", &[&good]);
+    let mut client = switchback.client();
+    (0..4).for_each(|_| assert_eq!(client.exchange(get("/", "")).whole().text(), "ok"));
+    let retries = counted(&switchback, "switchback_route_retries_total", &["reason=\"per_try_timeout\""]);
+    assert!((1..=4).contains(&retries), "{retries}");
+    assert_eq!(counted(&switchback, "switchback_route_retries_total", &[]), retries);
+    assert_eq!(counted(&switchback, "switchback_route_timeouts_total", &["kind=\"per_try\""]), retries);
+    assert_eq!(counted(&switchback, "switchback_route_timeouts_total", &[]), retries);
+    assert_eq!(counted(&switchback, "switchback_endpoint_connect_failures_total", &[]), retries);
+}
+
+/// There are ten retries at once, and about as many come in a second: for the others the budget is empty.
+#[test]
+fn an_attempt_goes_on_to_connect_if_no_other_can_be_made() {
+    let hole = Blackhole::new();
+    let route = "retries = { attempts = 1, budget = 0, per_try_timeout = \"200ms\" }";
+    let switchback = start_blackholed(&hole, "connect_timeout = \"1s\"", route, &[]);
+    let since = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                let answer = switchback.client().exchange(get("/", "")).whole();
+                assert!(since.elapsed() > Duration::from_millis(950), "{:?}", since.elapsed());
+                assert!(answer.status == 504 && answer.text().contains("connect_timeout"), "{answer:?}");
+            });
+        }
+    });
+    let retries = counted(&switchback, "switchback_route_retries_total", &["reason=\"per_try_timeout\""]);
+    assert!((10..20).contains(&retries), "{retries}");
+    assert_eq!(counted(&switchback, "switchback_route_timeouts_total", &["kind=\"per_try\""]), retries);
 }
 
 /// Checks an upstream whose failure is final at its first attempt.

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blame;
 mod ejection;
 mod grpc;
 mod probes;

@@ -6,6 +6,7 @@ mod support;
 
 mod connections;
 mod requests;
+mod streams;
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard},

@@ -26,6 +26,8 @@ pub struct Switchback {
     pub listeners: Vec<(String, SocketAddr)>,
     /// Where the admin API is bound.
     pub admin: SocketAddr,
+    /// Where probes and scrapers are served, if the file says so.
+    pub health: Option<SocketAddr>,
     stderr: Arc<Mutex<String>>,
     folder: PathBuf,
 }
@@ -60,7 +62,7 @@ impl Switchback {
             .expect("the binary that cargo built");
         let stderr = collected(child.stderr.take().expect("piped"));
         let lines = lines_of(child.stdout.take().expect("piped"));
-        let mut starting = Starting { listeners: Vec::new(), admin: None };
+        let mut starting = Starting { listeners: Vec::new(), admin: None, health: None };
         let deadline = Instant::now() + PATIENCE;
         while starting.admin.is_none() {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -76,7 +78,8 @@ impl Switchback {
         }
         let address = starting.listeners.first().expect("listeners are announced before the admin API").1;
         let admin = starting.admin.expect("the loop ends with it");
-        Self { child, address, listeners: starting.listeners, admin, stderr, folder }
+        let health = starting.health;
+        Self { child, address, listeners: starting.listeners, admin, health, stderr, folder }
     }
 
     pub fn client(&self) -> Client {
@@ -183,16 +186,18 @@ impl Drop for Switchback {
 struct Starting {
     listeners: Vec<(String, SocketAddr)>,
     admin: Option<SocketAddr>,
+    health: Option<SocketAddr>,
 }
 
 impl Starting {
-    /// Reads `listening listener=NAME address=ADDRESS` or `listening admin address=ADDRESS`.
+    /// Reads `listening listener=NAME address=ADDRESS`, or `admin` or `health` in the place of a listener.
     fn read(&mut self, line: &str) {
         let Some(rest) = line.strip_prefix("listening ") else { return };
         let Some((who, address)) = rest.split_once(" address=") else { return };
         let address = address.trim().parse().expect("tests use TCP addresses");
         match who.strip_prefix("listener=") {
             Some(name) => self.listeners.push((name.to_owned(), address)),
+            None if who == "health" => self.health = Some(address),
             None => self.admin = Some(address),
         }
     }

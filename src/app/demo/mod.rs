@@ -81,6 +81,9 @@ fn configuration(options: &Options, blue: SocketAddr, green: SocketAddr) -> Stri
 # Each worker has its own sequence of a split's pools: with one, 9 of 10 are exactly 9 of 10.
 workers = 1
 
+[state]
+path = ":memory:"
+
 [admin]
 listen = "{admin}"
 

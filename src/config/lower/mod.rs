@@ -3,6 +3,7 @@
 //! Every function here reports what is wrong and goes on with what is left, so that one reading finds everything.
 //! What they answer counts only if nothing was reported.
 
+mod access;
 mod access_log;
 mod action;
 mod dns;
@@ -30,7 +31,7 @@ use super::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{AdminAddress, Config, Shutdown},
+    settings::{Config, Shutdown, StatePlace},
     spanned::{Entries, Spanned},
 };
 
@@ -42,8 +43,10 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         NonZeroUsize::new(usize::try_from(count).ok()?)
     });
     let declared_listeners = file.listener.as_ref().map_or(&[][..], |list| list.as_slice());
-    let admin =
-        file.admin.as_ref().and_then(|raw| admin(raw, declared_listeners, &root.key("admin"), problems));
+    let admin = file
+        .admin
+        .as_ref()
+        .and_then(|raw| access::admin(raw, declared_listeners, &root.key("admin"), problems));
     if let Some(list) = file.listener.as_ref().filter(|list| list.is_empty()) {
         let help = "a proxy without one would serve nobody: begin with [[listener]]".to_owned();
         problems.error(&list.span, &root.key("listener"), "there is no listener", help);
@@ -61,6 +64,11 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         text: Arc::default(),
         workers,
         admin,
+        tokens: file.admin.as_ref().and_then(|raw| access::tokens(raw, &root.key("admin"), problems)),
+        health: file.health.as_ref().and_then(|raw| {
+            access::health(raw, file.admin.as_ref(), declared_listeners, &root.key("health"), problems)
+        }),
+        require_if_match: file.admin.as_ref().and_then(|raw| raw.require_if_match).unwrap_or(false),
         state: file.state.as_ref().and_then(|raw| state(raw, &root.key("state"), problems)),
         listeners: listeners.into_iter().map(Arc::new).collect(),
         pools: pools.into_iter().map(Arc::new).collect(),
@@ -73,48 +81,17 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
     }
 }
 
-fn admin(
-    raw: &Spanned<raw::Admin>,
-    listeners: &[Spanned<raw::Listener>],
-    at: &Pointer<'_>,
-    problems: &mut Problems<'_>,
-) -> Option<AdminAddress> {
-    let listen = raw.listen.as_ref()?;
-    let at = at.key("listen");
-    if let Some(path) = listen.strip_prefix("unix:") {
-        // The longest path that a socket address of Linux can hold, with its last zero byte.
-        const MAX_SOCKET_PATH: usize = 107;
-        if path.is_empty() || path.len() > MAX_SOCKET_PATH || path.contains('\0') {
-            let help = format!("\"unix:\" and the path of a socket, up to {MAX_SOCKET_PATH} bytes");
-            problems.error(&listen.span, &at, "not the path of a unix socket", help);
-            return None;
-        }
-        return Some(AdminAddress::Unix(PathBuf::from(path)));
-    }
-    let address = value::address(listen, &at, problems)?;
-    if !address.ip().is_loopback() {
-        problems.error(
-            &listen.span,
-            &at,
-            "the admin API listens on a loopback address or a unix socket alone",
-            "whoever reaches it can move all traffic, and authentication is not in this version; write \
-             \"127.0.0.1:9900\" or \"unix:/run/switchback/admin.sock\""
-                .to_owned(),
-        );
-        return None;
-    }
-    listener::not_within(address, &listener::addresses(listeners), &listen.span, &at, problems);
-    Some(AdminAddress::Loopback(address))
-}
-
-fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+fn state(raw: &Spanned<raw::State>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<StatePlace> {
     let path = raw.path.as_ref()?;
     let at = at.key("path");
     if path.is_empty() {
         problems.error(&path.span, &at, "the path is empty", "a file, or \":memory:\"".to_owned());
         return None;
     }
-    (path.as_str() != ":memory:").then(|| PathBuf::from(path.as_str()))
+    Some(match path.as_str() {
+        ":memory:" => StatePlace::Memory,
+        path => StatePlace::File(PathBuf::from(path)),
+    })
 }
 
 fn shutdown(raw: Option<&Spanned<raw::Shutdown>>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Shutdown {

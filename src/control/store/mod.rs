@@ -15,6 +15,8 @@ pub mod sqlite;
 
 /// Commits and questions that may wait. The controller makes one commit at a time, so the rest are readers.
 const MAX_WAITING: usize = 64;
+/// The revisions that are kept; the oldest go first.
+pub const MAX_REVISIONS: u64 = 10_000;
 /// The most revisions of one page.
 pub const MAX_PAGE: usize = 200;
 

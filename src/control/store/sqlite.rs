@@ -14,11 +14,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, ffi, params};
 use rustix::fs::FlockOperation;
 
-use super::{Backend, Entry, Kept, Receipt, StoreError, copy};
+use super::{Backend, Entry, Kept, MAX_REVISIONS, Receipt, StoreError, copy};
 use crate::control::change::Change;
 
-/// The revisions that are kept; the oldest go first.
-const MAX_REVISIONS: u64 = 10_000;
 /// The answers to calls with a key that are kept; the oldest go first.
 const MAX_RECEIPTS: i64 = 10_000;
 /// The length of the write-ahead log from which on it is folded into the database.

@@ -90,9 +90,9 @@ impl Down {
         matches!(self.state, State::Tunnel)
     }
 
-    /// Whether nothing has come, so that another attempt is possible.
+    /// Whether nothing has come, not even a part of a head, so that another attempt is possible.
     pub(super) fn is_untouched(&self) -> bool {
-        !self.is_final() && self.interim == 0
+        !self.is_final() && self.interim == 0 && self.held.is_empty()
     }
 
     /// What the client has of an answer: some of the final response, or a part of an interim one, is something behind
@@ -281,6 +281,9 @@ impl Exchange<'_> {
             && head.fields.value(bytes, "content-type", 0).is_some_and(is_event_stream)
         {
             self.open_stream();
+            self.timed.forget();
+        } else {
+            self.timed.head_came(self.request);
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Patience {
     per_try: Option<Instant>,
     /// By when the response's head must have come, once the request has been sent.
     first_byte: Option<Instant>,
+    /// Since when the upstream has, or could have, all that the client has sent.
+    asked: Instant,
     /// When the client is looked at, unless the runtime watches it.
     look_at: Option<Instant>,
     /// Since when the client owes us bytes of its body.
@@ -45,6 +47,7 @@ impl Patience {
             due,
             per_try,
             first_byte: None,
+            asked: now,
             look_at: Some(now + LOOK),
             sending: None,
             reading: None,
@@ -79,10 +82,27 @@ impl Patience {
         self.sending.get_or_insert(now);
     }
 
-    /// The client owes us nothing, or has just paid.
+    /// The client has sent more of its body, for the upstream to take.
+    #[inline]
+    pub(super) fn sending_came(&mut self, now: Instant) {
+        self.sending = None;
+        self.asked = now;
+    }
+
+    /// The client owes us nothing.
     #[inline]
     pub(super) fn stop_sending(&mut self) {
         self.sending = None;
+    }
+
+    /// Since when the upstream is waited for, before its response begins: to take more of the request, or to answer.
+    pub(super) fn asked_since(&self) -> Instant {
+        self.asked
+    }
+
+    /// Since when the upstream sends nothing of its response, while it could.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.silent
     }
 
     /// The client takes no more bytes than `taken` in all.
