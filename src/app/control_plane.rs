@@ -88,7 +88,7 @@ impl ControlPlane {
         warn_of_passing_key(&config);
         let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
         let (first, resolved) = mpsc::sync_channel(1);
-        let dns = Dns::new(config.dns.clone());
+        let dns = Dns::new(config.dns.clone(), shares.questions);
         let own = own_addresses(&config, admin.as_ref(), probes);
         let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
         let lifecycle = Lifecycle::default();
@@ -109,6 +109,7 @@ impl ControlPlane {
             .spawn(move || {
                 let files = Files { keys: key_file, tokens: book };
                 let sockets = (socket, probed.map(|listener| (listener, probes::limits(shares.probes))));
+                let limits = (limits, shares.checks);
                 runtime.block_on(run(controller, names, files, sockets, (served, limits), stopped))
             })
             .context("the control plane's thread could not be started")?;
@@ -211,12 +212,12 @@ async fn run(
     names: impl Future<Output = ()> + Send + 'static,
     files: Files,
     (socket, probed): (Option<Socket>, Option<(TcpListener, Limits)>),
-    (admin, limits): (Arc<Admin>, Limits),
+    (admin, (limits, checks)): (Arc<Admin>, (Limits, supervisor::Allowance)),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
-    watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), checks));
     watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
@@ -250,11 +251,11 @@ async fn run(
 }
 
 /// Has the endpoints of whichever table is in force watched.
-async fn watch_health(control: Control, health: Health) {
+async fn watch_health(control: Control, health: Health, checks: supervisor::Allowance) {
     let mut changes = control.changes();
     let mut table = Arc::clone(&changes.borrow_and_update().table);
     let (followed, following) = watch::channel(Targets::from(targets(&table)));
-    let supervisor = supervisor::run(health.clone(), following, control.alarm(), fastrand::u64(..));
+    let supervisor = supervisor::run(health.clone(), following, control.alarm(), checks, fastrand::u64(..));
     let follow = async {
         while changes.changed().await.is_ok() {
             let next = Arc::clone(&changes.borrow_and_update().table);

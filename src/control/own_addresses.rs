@@ -1,7 +1,7 @@
 //! Where Switchback itself listens: an endpoint there would send requests in circles.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, OnceLock},
 };
 
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::{AdminAddress, Config},
+    discovery::screen,
     model::endpoint_address::EndpointAddress,
 };
 
@@ -30,7 +31,7 @@ impl OwnAddresses {
     pub fn check(&self, config: &Config, command: &Command) -> Result<(), Refusal> {
         let Command::PutEndpoint { of, .. } = command else { return Ok(()) };
         let Ok(address) = of.address.parse::<EndpointAddress>() else { return Ok(()) };
-        if !self.all(config).iter().any(|own| is_same(*own, &address)) {
+        if !leads_back(&address, &self.all(config)) {
             return Ok(());
         }
         let address = of.address.chars().take(Unknown::MAX_ECHO).collect();
@@ -51,21 +52,16 @@ impl OwnAddresses {
 }
 
 /// Whether a connection to an endpoint would come to one of our sockets. Of names only `localhost` is known to be this
-/// machine.
-fn is_same(own: SocketAddr, endpoint: &EndpointAddress) -> bool {
-    let (ip, port) = match endpoint {
-        EndpointAddress::Socket(address) => (address.ip().to_canonical(), address.port()),
+/// machine; what the others stand for is looked at when they are resolved.
+fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
+    let address = match endpoint {
+        EndpointAddress::Socket(address) => *address,
         EndpointAddress::Host { name, port } if matches!(&**name, "localhost" | "localhost.") => {
-            (Ipv4Addr::LOCALHOST.into(), *port)
+            (Ipv4Addr::LOCALHOST, *port).into()
         }
         EndpointAddress::Host { .. } | EndpointAddress::Service { .. } => return false,
     };
-    own.port() == port && (own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_this_machine(ip))
-}
-
-/// Whether an address is this machine's: only such a one can be bound.
-fn is_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+    screen::is_own(address, own)
 }
 
 #[cfg(test)]
@@ -89,7 +85,7 @@ mod tests {
             ("0.0.0.0:80", "app.internal:80", false),
         ] {
             let endpoint = endpoint.parse().unwrap();
-            assert_eq!(is_same(own(bound), &endpoint), same, "{bound} and {endpoint}");
+            assert_eq!(leads_back(&endpoint, &[own(bound)]), same, "{bound} and {endpoint}");
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    probe::Finding,
+    probe::{Finding, ProbeResult},
     report::{EndpointReport, PoolReport},
     watched::Watched,
 };
@@ -112,8 +112,9 @@ impl Health {
         now: Instant,
     ) -> Option<bool> {
         let mut board = self.lock();
+        let is_made = finding.result != ProbeResult::NotMade;
         let healthy = board.pools.get_mut(pool)?.probed(endpoint.index(), started, finding, now);
-        if board.awaited.remove(&endpoint.index()) {
+        if is_made && board.awaited.remove(&endpoint.index()) {
             self.tell_settled(&board);
         }
         healthy
