@@ -67,7 +67,7 @@ pub(super) fn token() -> Schema {
             "expires": {
                 "type": "string",
                 "description": "How long it counts: a duration such as 90d, of ten years at most.",
-                "pattern": "^[1-9][0-9]{0,2}(s|m|h|d)$",
+                "pattern": "^( *[0-9]+ *[a-z]+)+$",
             },
         },
         "additionalProperties": false,
