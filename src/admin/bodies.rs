@@ -85,6 +85,11 @@ pub(super) fn endpoint_patch() -> Schema {
     object(&[], [("weight", or_null(weight()))])
 }
 
+/// A call that takes a whole file.
+pub(super) fn file() -> Schema {
+    json_schema!({ "type": "string", "description": "A configuration file, as docs/configuration.md says." })
+}
+
 /// A call that needs no more than its path.
 pub(super) fn reason_alone() -> Schema {
     object(&[], [])

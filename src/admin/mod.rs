@@ -15,6 +15,7 @@ mod condition;
 mod difference;
 mod drains;
 mod explain;
+mod files;
 mod guard;
 mod health;
 mod health_metrics;
@@ -39,4 +40,5 @@ pub mod streams;
 mod strict;
 pub mod tag;
 
+pub use body::TOML;
 pub use query::MAX_WAIT;

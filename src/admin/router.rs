@@ -23,7 +23,7 @@ use super::{
     tag::{self, Tags},
 };
 use crate::{
-    control::{handle::Control, lifecycle::Lifecycle},
+    control::{file::File, handle::Control, lifecycle::Lifecycle},
     health::board::Health,
 };
 
@@ -42,6 +42,8 @@ pub struct Admin {
     pub health: Health,
     /// Who may call.
     pub access: Access,
+    /// The configuration file, if there is one.
+    pub file: Option<File>,
     /// The tags of what is set.
     pub tags: Tags,
     /// The places of event streams.

@@ -4,13 +4,16 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, mpsc},
+    sync::{Arc, mpsc::SyncSender},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::descriptors::{self, Shares};
 use crate::{
@@ -27,10 +30,12 @@ use crate::{
     control::{
         controller::Controller,
         events,
+        file::File,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
         pin_keys::{self, KeyFile},
+        reload,
         store::sqlite::{Place, Sqlite},
         tokens::TokenBook,
     },
@@ -58,6 +63,8 @@ pub struct ControlPlane {
     pub control: Control,
     /// What is known of the endpoints' health.
     pub health: Health,
+    /// Has another file of keys followed.
+    pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -67,7 +74,7 @@ impl ControlPlane {
     ///
     /// When this returns, the admin API is reachable, and the names of endpoints have been resolved as far as that takes
     /// no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at `Starting`.
-    pub fn start(config: Arc<Config>, series: Arc<Registry>) -> anyhow::Result<Self> {
+    pub fn start(config: Arc<Config>, series: Arc<Registry>, file: Option<File>) -> anyhow::Result<Self> {
         let socket = match &config.admin {
             None => None,
             Some(AdminAddress::Loopback(address)) => Some(Socket::tcp(*address)?),
@@ -85,12 +92,15 @@ impl ControlPlane {
             .context("the control plane's runtime could not be started")?;
         let (controller, control, live) =
             Controller::open(Arc::clone(&config), Arc::clone(&series), store(&config)?)?;
+        // A file that was applied later may be in force instead.
+        let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
-        let key_file = pin_keys::open(&config.pins, live.table().keys.clone())?;
-        let (first, resolved) = mpsc::sync_channel(1);
-        let dns = Dns::new(config.dns.clone(), shares.questions);
-        let own = own_addresses(&config, admin.as_ref(), probes);
-        let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
+        let (key_files, followed) = mpsc::unbounded_channel();
+        // Whoever follows it is there as long as the plane is.
+        let _ = key_files.send(pin_keys::open(&config.pins, live.table().keys.clone())?);
+        let (first, resolved) = std::sync::mpsc::sync_channel(1);
+        let own: Vec<_> = own_admin(admin.as_ref()).into_iter().chain(probes).collect();
+        let names = follow_names(control.clone(), (own, shares.questions), first);
         let lifecycle = Lifecycle::default();
         let health = Health::new(&targets(&live.table()), Instant::now());
         let (stop, stopped) = watch::channel(false);
@@ -99,6 +109,7 @@ impl ControlPlane {
             lifecycle: lifecycle.clone(),
             health: health.clone(),
             access: book.clone().map_or_else(Access::default, Access::by),
+            file,
             tags: Tags::new(control.snapshot().is_durable()),
             streams: Streams::default(),
             started: Instant::now(),
@@ -107,7 +118,7 @@ impl ControlPlane {
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                let files = Files { keys: key_file, tokens: book };
+                let files = Files { keys: followed, tokens: book };
                 let sockets = (socket, probed.map(|listener| (listener, probes::limits(shares.probes))));
                 let limits = (limits, shares.checks);
                 runtime.block_on(run(controller, names, files, sockets, (served, limits), stopped))
@@ -117,7 +128,7 @@ impl ControlPlane {
             // Traffic for other pools must not wait for a name server that is away.
             tracing::warn!("not every name of an endpoint has been resolved yet; the start goes on");
         }
-        Ok(Self { live, lifecycle, admin, probes, control, health, stop, thread: Some(thread) })
+        Ok(Self { live, lifecycle, admin, probes, control, health, key_files, stop, thread: Some(thread) })
     }
 
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
@@ -175,25 +186,77 @@ fn store(config: &Config) -> anyhow::Result<Sqlite> {
     Ok(Sqlite::open(place)?)
 }
 
-/// Where this process listens; a listener's port that is yet to be taken is not among them.
-fn own_addresses(config: &Config, admin: Option<&Bound>, probes: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let admin = admin.and_then(|bound| match bound {
+/// The address of the admin API, if it has one on the network.
+pub(super) fn own_admin(admin: Option<&Bound>) -> Option<SocketAddr> {
+    admin.and_then(|bound| match bound {
         Bound::Tcp(address) => Some(*address),
         Bound::Unix(_) => None,
-    });
-    config
-        .listeners
-        .iter()
-        .map(|listener| listener.address)
-        .chain(admin)
-        .chain(probes)
-        .filter(|own| own.port() != 0)
-        .collect()
+    })
+}
+
+/// Where this process listens; a listener's port that is yet to be taken is not among them.
+fn own_addresses(config: &Config, others: &[SocketAddr]) -> Vec<SocketAddr> {
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    listeners.chain(others.iter().copied()).filter(|own| own.port() != 0).collect()
+}
+
+/// Resolves names, anew whenever the file says how in another way.
+async fn follow_names(
+    control: Control,
+    (others, questions): (Vec<SocketAddr>, usize),
+    first: SyncSender<()>,
+) {
+    let mut changes = control.changes();
+    let of = |config: &Config| (config.dns.clone(), own_addresses(config, &others));
+    let mut first = Some(first);
+    loop {
+        let (dns, own) = of(&changes.borrow_and_update().config);
+        // Nobody waits for the first answers of a later round.
+        let first = first.take().unwrap_or_else(|| std::sync::mpsc::sync_channel(1).0);
+        let ask = Dns::new(dns.clone(), questions);
+        let follow = names::follow(control.clone(), ask, dns.clone(), own.clone(), first);
+        tokio::select! {
+            () = follow => return,
+            changed = changes.wait_for(|next| of(&next.config) != (dns.clone(), own.clone())) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Follows the file of keys that was named last.
+async fn follow_keys(mut files: mpsc::UnboundedReceiver<Option<KeyFile>>) {
+    let mut followed: Option<KeyFile> = None;
+    loop {
+        let follow = async {
+            match followed.take() {
+                Some(file) => file.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        followed = tokio::select! {
+            () = follow => return,
+            next = files.recv() => match next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+    }
+}
+
+/// Follows the configuration file from the moment on at which it can be put in force.
+async fn follow_file(file: File, control: Control, lifecycle: Lifecycle) {
+    let is_listening = lifecycle.watch().wait_for(|phase| *phase >= Phase::Probing).await.is_ok();
+    if is_listening {
+        reload::follow(file, control).await;
+    }
 }
 
 /// Files that are followed.
 struct Files {
-    keys: Option<KeyFile>,
+    keys: mpsc::UnboundedReceiver<Option<KeyFile>>,
     tokens: Option<Arc<TokenBook>>,
 }
 
@@ -221,7 +284,10 @@ async fn run(
     watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
-    let keys = files.keys.map(|file| tokio::spawn(file.follow()));
+    watching.spawn(follow_keys(files.keys));
+    if let Some(file) = &admin.file {
+        watching.spawn(follow_file(file.clone(), admin.control.clone(), admin.lifecycle.clone()));
+    }
     if let Some(book) = files.tokens {
         watching.spawn(book.follow());
     }
@@ -245,7 +311,6 @@ async fn run(
     let _ = stop.wait_for(|stop| *stop).await;
     names.abort();
     controller.abort();
-    keys.inspect(tokio::task::JoinHandle::abort);
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
 }

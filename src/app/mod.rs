@@ -7,6 +7,7 @@
 use std::{
     io::Write as _,
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,11 +15,15 @@ use std::{
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::{control_plane::ControlPlane, descriptors::Shares};
+use self::{
+    control_plane::ControlPlane,
+    descriptors::Shares,
+    surroundings::{Around, Log},
+};
 use crate::{
     admin::socket::Bound,
     config::Config,
-    control::lifecycle,
+    control::{file::File, lifecycle},
     proxy::{Phase, Proxy},
     telemetry::{access_log::AccessLog, registry::Registry},
 };
@@ -26,17 +31,13 @@ use crate::{
 pub mod control_plane;
 pub mod demo;
 mod descriptors;
+mod surroundings;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long the end waits for the access log's last lines to be taken. A file takes them in milliseconds; a reader that
-/// needs longer has most likely stopped reading.
-const LOG_LIMIT: Duration = Duration::from_secs(1);
-
 /// A running instance: both planes and what they share.
 #[derive(Debug)]
 pub struct Instance {
-    config: Arc<Config>,
     /// The control plane.
     pub control: ControlPlane,
     /// The address of each listener, in the order of the configuration.
@@ -44,7 +45,8 @@ pub struct Instance {
     /// What is counted.
     pub series: Arc<Registry>,
     proxy: Proxy,
-    log: Option<AccessLog>,
+    log: Log,
+    file: Option<File>,
 }
 
 /// The signals that a serving process knows.
@@ -55,52 +57,73 @@ struct Signals {
     user: [Signal; 2],
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Serves what a file declares, and follows it, until SIGTERM or SIGINT.
+pub fn run(config: Config, file: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     // Before anything is open: a signal that comes early must end the process in order, too.
     let mut signals = Signals::new()?;
-    let instance = Instance::start(config)?;
+    let instance = Instance::start(config, Some(File::new(file)))?;
     instance.announce()?;
     runtime.block_on(async {
-        signals.until_stop(instance.log.as_ref()).await;
+        signals.until_stop(&instance.hang_up()).await;
         instance.stop(&mut signals).await;
     });
     Ok(())
 }
 
 impl Instance {
-    /// Starts both planes. When this returns, requests are served.
-    pub fn start(config: Config) -> anyhow::Result<Self> {
-        let config = Arc::new(config);
-        let descriptors = descriptors::limit();
+    /// Starts both planes, and follows the file that the configuration is from. When this returns, requests are served.
+    pub fn start(config: Config, file: Option<File>) -> anyhow::Result<Self> {
+        let (descriptors, series) = (descriptors::limit(), Arc::new(Registry::default()));
+        let control = ControlPlane::start(Arc::new(config), Arc::clone(&series), file.clone())?;
+        // A file that was applied later may be in force instead.
+        let config = Arc::clone(&control.control.snapshot().config);
         let shares = Shares::of(descriptors, &config)?;
         shares.announce(descriptors, &config);
-        let series = Arc::new(Registry::default());
         let log = config.access_log.as_ref().map(|settings| {
             AccessLog::start(settings, Arc::clone(&series.log_lost))
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
-        let control = ControlPlane::start(Arc::clone(&config), Arc::clone(&series))?;
         let proxy = Proxy::start(&config, &control.live, &series, log.as_ref(), shares.proxy)?;
-        let addresses = proxy.addresses.clone();
-        control.lifecycle.listening_at(addresses.clone());
-        control.listening();
-        let admin = match control.admin {
-            Some(Bound::Tcp(address)) => Some(address),
-            _ => None,
+        let log = Log::new(log);
+        let around = Around {
+            listeners: proxy.listeners.clone(),
+            log: log.clone(),
+            lost: Arc::clone(&series.log_lost),
+            keys: control.live.table().keys.clone(),
+            key_files: control.key_files.clone(),
+            lifecycle: control.lifecycle.clone(),
+            own: control.control.own_addresses().clone(),
+            others: control_plane::own_admin(control.admin.as_ref())
+                .into_iter()
+                .chain(control.probes)
+                .collect(),
         };
-        let own = addresses.iter().copied().chain(admin).chain(control.probes);
-        control.control.listens_at(own.collect());
-        Ok(Self { config, control, addresses, series, proxy, log })
+        around.show();
+        control.control.surrounded_by(Arc::new(around));
+        control.listening();
+        let addresses = proxy.listeners.addresses();
+        Ok(Self { control, addresses, series, proxy, log, file })
+    }
+
+    /// What SIGHUP does: it opens the access log's file anew, as log rotation asks for, and reads the file again.
+    fn hang_up(&self) -> impl Fn() + use<> {
+        let (log, file) = (self.log.clone(), self.file.clone());
+        move || {
+            tracing::info!("SIGHUP: the file is read again, and the access log's file opened anew");
+            log.get().iter().for_each(AccessLog::reopen);
+            file.iter().for_each(File::ask);
+        }
     }
 
     /// Says on the standard output where it listens, a line each, for people and for scripts.
     fn announce(&self) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        for (listener, address) in self.config.listeners.iter().zip(&self.addresses) {
+        for (listener, address) in
+            self.control.control.snapshot().config.listeners.iter().zip(&self.addresses)
+        {
             writeln!(out, "listening listener={} address={address}", listener.name)?;
         }
         if let Some(address) = self.control.probes {
@@ -116,7 +139,8 @@ impl Instance {
 
     /// Stops in order. SIGINT meanwhile ends it at once.
     async fn stop(self, signals: &mut Signals) {
-        let settings = self.config.shutdown;
+        let settings = self.control.control.snapshot().config.shutdown;
+        let hang_up = self.hang_up();
         tracing::info!(delay = ?settings.delay, deadline = ?settings.deadline, "stopping");
         self.control.lifecycle.advance(lifecycle::Phase::Draining);
         self.proxy.enter(Phase::Leaving);
@@ -130,7 +154,7 @@ impl Instance {
         };
         tokio::select! {
             () = in_order => {}
-            () = signals.until_interrupt(self.log.as_ref()) => tracing::warn!("stopping at once"),
+            () = signals.until_interrupt(&hang_up) => tracing::warn!("stopping at once"),
         }
         if !self.proxy.is_finished() {
             let left: u64 = self.series.workers().iter().map(|worker| worker.connections.value()).sum();
@@ -159,12 +183,8 @@ impl Instance {
         self.proxy.enter(Phase::Stopped);
         self.proxy.join();
         self.control.stop();
-        if let Some(log) = self.log {
-            let left = log.finish(LOG_LIMIT);
-            if left > 0 {
-                tracing::warn!(lines = left, "the access log's reader has stalled; its last lines are lost");
-            }
-        }
+        let log = self.log.get().take();
+        log.into_iter().for_each(surroundings::finish);
     }
 }
 
@@ -179,13 +199,13 @@ impl Signals {
     }
 
     /// Waits for a signal to stop.
-    async fn until_stop(&mut self, log: Option<&AccessLog>) {
+    async fn until_stop(&mut self, hung_up: &impl Fn()) {
         loop {
             let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => reopen(log),
+                _ = hang_up.recv() => hung_up(),
                 // Their default is to end the process, which nobody who sends them has in mind.
                 _ = first.recv() => tracing::info!("SIGUSR1 means nothing in this version"),
                 _ = second.recv() => tracing::info!("SIGUSR2 means nothing in this version"),
@@ -195,29 +215,16 @@ impl Signals {
 
     /// Waits for SIGINT: the second Ctrl-C of somebody who can't wait. SIGTERM comes twice from some supervisors, and
     /// means no more the second time.
-    async fn until_interrupt(&mut self, log: Option<&AccessLog>) {
+    async fn until_interrupt(&mut self, hung_up: &impl Fn()) {
         loop {
             let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
             tokio::select! {
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => reopen(log),
+                _ = hang_up.recv() => hung_up(),
                 _ = terminate.recv() => tracing::info!("stopping already"),
                 _ = first.recv() => {}
                 _ = second.recv() => {}
             }
         }
-    }
-}
-
-/// SIGHUP: opens the access log's file anew, as log rotation asks for.
-fn reopen(log: Option<&AccessLog>) {
-    match log {
-        Some(log) => {
-            tracing::info!("SIGHUP: the access log's file is opened anew");
-            log.reopen();
-        }
-        None => tracing::info!(
-            "SIGHUP: there is no access log to open anew; the file is not read again in this version"
-        ),
     }
 }

@@ -9,7 +9,7 @@ use super::{
     Failure,
     arguments::{self, Connection, DryRun},
     client::{self, ANSWER_WITHIN, Answer},
-    output, pools,
+    files, output, pools,
 };
 
 /// Makes a call and prints its answer.
@@ -55,6 +55,9 @@ pub fn call(call: arguments::Call) -> Result<(), Failure> {
         arguments::Call::Drain(drain) => pools::drain(drain),
         arguments::Call::Undrain(undrain) => pools::undrain(undrain),
         arguments::Call::Endpoint(endpoint) => pools::endpoint(endpoint),
+        arguments::Call::Config(config) => files::config(config),
+        arguments::Call::Apply(apply) => files::apply(apply),
+        arguments::Call::Drift { exit_code, connection } => files::drift(&connection, exit_code),
         arguments::Call::Health { live, timeout, connection } => health(&connection, live, timeout),
     }
 }

@@ -2,29 +2,25 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use super::{
     command::Command,
+    fixed,
     refusal::{AddressFault, Refusal, Unknown},
 };
-use crate::{
-    config::{AdminAddress, Config},
-    discovery::screen,
-    model::endpoint_address::EndpointAddress,
-};
+use crate::{config::Config, discovery::screen, model::endpoint_address::EndpointAddress};
 
 /// The addresses that are bound, as soon as they are; until then those that the file declares. Every clone is the same
 /// one.
 #[derive(Debug, Clone, Default)]
-pub struct OwnAddresses(Arc<OnceLock<Vec<SocketAddr>>>);
+pub struct OwnAddresses(Arc<RwLock<Option<Vec<SocketAddr>>>>);
 
 impl OwnAddresses {
-    /// Says which addresses are bound. Only the first call counts.
+    /// Says which addresses are bound from now on.
     pub fn bound(&self, addresses: Vec<SocketAddr>) {
-        // They do not change while the process lives.
-        let _ = self.0.set(addresses);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
     }
 
     /// Refuses to add an endpoint that is one of them.
@@ -38,16 +34,13 @@ impl OwnAddresses {
         Err(Refusal::Address { address, fault: AddressFault::OurOwn })
     }
 
-    fn all(&self, config: &Config) -> Vec<SocketAddr> {
-        if let Some(bound) = self.0.get() {
+    /// All of them.
+    pub fn all(&self, config: &Config) -> Vec<SocketAddr> {
+        if let Some(bound) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             return bound.clone();
         }
-        let mut declared: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
-        if let Some(AdminAddress::Loopback(address)) = config.admin {
-            declared.push(address);
-        }
-        declared.extend(config.health);
-        declared
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        listeners.chain(fixed::admin_address(config)).chain(config.health).collect()
     }
 }
 

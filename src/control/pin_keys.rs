@@ -61,12 +61,24 @@ pub enum KeyFileError {
     Random(#[from] getrandom::Error),
 }
 
+/// Keys that are ready to be used.
+#[derive(Debug)]
+pub struct Prepared {
+    keys: PinKeys,
+    /// The file that they are from, and its text.
+    file: Option<(PathBuf, String)>,
+}
+
 /// Puts the keys in use that the settings name: those of the file, which is made if there is none, or one of this
 /// process alone. Answers the file that is to be followed.
 pub fn open(settings: &Pins, keys: SharedKeys) -> Result<Option<KeyFile>, KeyFileError> {
+    Ok(prepare(settings)?.put_in_force(&keys))
+}
+
+/// Reads the keys that the settings name, as [`open`] does. They are not in use yet.
+pub fn prepare(settings: &Pins) -> Result<Prepared, KeyFileError> {
     let Some(path) = settings.key_file.clone() else {
-        keys.publish(PinKeys::of(&random()?));
-        return Ok(None);
+        return Ok(Prepared { keys: PinKeys::of(&random()?), file: None });
     };
     let text = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -79,11 +91,20 @@ pub fn open(settings: &Pins, keys: SharedKeys) -> Result<Option<KeyFile>, KeyFil
     };
     let text = text.map_err(|error| KeyFileError::Unreadable { path: path.clone(), error })?;
     warn_if_open(&path);
-    let parsed =
-        PinKeys::parse(&text).map_err(|error| KeyFileError::Invalid { path: path.clone(), error })?;
-    tracing::info!(file = %path.display(), keys = parsed.count(), "the keys of pins are in use");
-    keys.publish(parsed);
-    Ok(Some(KeyFile { path, keys, seen: Ok(text) }))
+    let keys = PinKeys::parse(&text).map_err(|error| KeyFileError::Invalid { path: path.clone(), error })?;
+    Ok(Prepared { keys, file: Some((path, text)) })
+}
+
+impl Prepared {
+    /// Puts the keys in use, and answers the file that is to be followed.
+    pub fn put_in_force(self, shared: &SharedKeys) -> Option<KeyFile> {
+        let Self { keys, file } = self;
+        if let Some((path, _)) = &file {
+            tracing::info!(file = %path.display(), keys = keys.count(), "the keys of pins are in use");
+        }
+        shared.publish(keys);
+        file.map(|(path, text)| KeyFile { path, keys: shared.clone(), seen: Ok(text) })
+    }
 }
 
 impl KeyFile {

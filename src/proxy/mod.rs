@@ -27,6 +27,7 @@ mod handler;
 mod held;
 mod linger;
 mod listener;
+mod listeners;
 mod outbox;
 mod pin;
 mod plane;
@@ -42,5 +43,6 @@ mod tunnel;
 mod view;
 mod worker;
 
+pub use listeners::{Listeners, Prepared};
 pub use plane::{Allowance, Proxy, ProxyError, workers};
 pub use worker::Phase;

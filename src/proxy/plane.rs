@@ -1,17 +1,10 @@
 //! The threads of the data plane: their start, their phases and their end.
 
-use std::{
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicUsize},
-    thread,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -19,11 +12,11 @@ use super::{
     budget::Reserve,
     clock,
     deadline::SWEEP,
-    listener::{self, Bound, Open},
+    listeners::{Listeners, Order, Running},
     worker::{AccessLog, Phase, Worker},
 };
 use crate::{
-    config::{Config, Listener},
+    config::Config,
     routing::live::Live,
     telemetry::{access_log, registry::Registry},
     upstream::{local::Upstreams, pleas::Pleas},
@@ -35,8 +28,8 @@ const UPSTREAM_SWEEP: Duration = Duration::from_millis(500);
 /// The data plane.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The address that each listener is bound to, in the order of the configuration.
-    pub addresses: Vec<SocketAddr>,
+    /// Where connections are accepted.
+    pub listeners: Listeners,
     phase: watch::Sender<Phase>,
     workers: Vec<thread::JoinHandle<()>>,
 }
@@ -80,30 +73,13 @@ impl Proxy {
     ) -> Result<Self, ProxyError> {
         let count = workers(config);
         let (phase, phases) = watch::channel(Phase::Serving);
-        let mut bound = Vec::new();
-        for settings in &config.listeners {
-            bound.push(listener::bind(settings, count)?);
-        }
-        let addresses = bound.iter().map(|bound| bound.address).collect();
-        let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let (listeners, orders) = Listeners::new(count, allowance);
+        let prepared = listeners.prepare(config)?;
         let reserve = Arc::new(Reserve::new(clock::now()));
         let pleas = Arc::new(Pleas::new(count));
-        let on_all = Arc::new(AtomicUsize::new(0));
         let idle_floor = allowance.idle_upstream / count;
         let mut threads = Vec::new();
-        for index in 0..count {
-            let mut sockets = Vec::new();
-            for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
-                let socket = bound.sockets.pop().expect("one socket was bound for each worker");
-                let max_requests = settings.max_requests.div_ceil(count);
-                let settings = Arc::new(Listener { max_requests, ..Listener::clone(settings) });
-                let open = Open {
-                    on_listener: Arc::clone(open),
-                    on_all: Arc::clone(&on_all),
-                    most: allowance.connections,
-                };
-                sockets.push(Bound { settings, socket, open });
-            }
+        for (index, orders) in orders.into_iter().enumerate() {
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let reserve = Arc::clone(&reserve);
             let log = log.zip(config.access_log.as_ref());
@@ -112,9 +88,10 @@ impl Proxy {
             let thread = thread::Builder::new().name(format!("worker-{index}"));
             let own = (pleas, index);
             let log = (log, idle_floor);
-            threads.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, own, log))?);
+            threads.push(thread.spawn(move || run(orders, &live, series, reserve, phases, own, log))?);
         }
-        Ok(Self { addresses, phase, workers: threads })
+        prepared.put_in_force(config.shutdown.deadline)?;
+        Ok(Self { listeners, phase, workers: threads })
     }
 
     /// Moves on to a later phase.
@@ -144,7 +121,7 @@ pub fn workers(config: &Config) -> usize {
 
 /// The body of a worker's thread.
 fn run(
-    sockets: Vec<Bound>,
+    orders: mpsc::UnboundedReceiver<Order>,
     live: &Live,
     series: Arc<Registry>,
     reserve: Arc<Reserve>,
@@ -167,22 +144,26 @@ fn run(
     runtime.block_on(async move {
         let upstreams = Upstreams::new(Arc::clone(&pleas), index);
         let worker = Rc::new(Worker::new(live, series, upstreams, reserve, log, idle_floor));
-        let listeners: Vec<_> = sockets
-            .into_iter()
-            .map(|bound| {
-                tokio::task::spawn_local(listener::accept(Rc::clone(&worker), bound, phases.clone()))
-            })
-            .collect();
+        let running = Rc::new(Running::default());
+        let obeying = {
+            let (running, worker, phases) = (Rc::clone(&running), Rc::clone(&worker), phases.clone());
+            tokio::task::spawn_local(async move { running.obey(&worker, orders, phases).await })
+        };
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         let pleading = tokio::task::spawn_local(answer_pleas(Rc::clone(&worker), pleas, index));
-        follow(&worker, phases, listeners).await;
+        follow(&worker, phases, &running, obeying).await;
         sweeper.abort();
         pleading.abort();
     });
 }
 
 /// Follows the phases until the worker's end.
-async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: Vec<JoinHandle<()>>) {
+async fn follow(
+    worker: &Worker,
+    mut phases: watch::Receiver<Phase>,
+    running: &Running,
+    obeying: JoinHandle<()>,
+) {
     loop {
         let phase = *phases.borrow_and_update();
         worker.phase.set(phase);
@@ -197,9 +178,8 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: 
         }
     }
     // They accept what the kernel has queued, and only then is it known how many connections there are.
-    for listener in listeners {
-        let _ = listener.await;
-    }
+    obeying.abort();
+    running.ended().await;
     // The sweep wakes idle connections, which close themselves; requests in flight have until the phase ends.
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     while worker.counts.connections.value() > 0 {

@@ -45,6 +45,8 @@ pub struct Entry {
     pub change: Change,
     /// The text of the state after it, if that is a new revision.
     pub state: Option<String>,
+    /// The text of a declaration that was applied and is in force from this revision on.
+    pub applied: Option<String>,
     /// By what the caller may recognise it again.
     pub receipt: Option<Receipt>,
 }
@@ -69,6 +71,8 @@ pub struct Kept {
     pub revision: u64,
     /// The text of the state after it.
     pub state: String,
+    /// The text of the declaration that was applied last.
+    pub applied: Option<String>,
     /// The changes that are kept, oldest first.
     pub changes: Vec<Change>,
 }

@@ -258,7 +258,7 @@ impl Exchange<'_> {
             && self.request.body.is_done()
             && self.up_state != Up::Failed
             && (traits.is_http11 || !matches!(head.body, ResponseBody::Chunked | ResponseBody::UntilClose))
-            && !worker.is_leaving();
+            && !self.downstream.is_leaving();
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
         self.patience.head_came();
