@@ -46,10 +46,10 @@ pub struct Problem {
     detail: String,
     faults: Vec<Fault>,
     /// Faults beyond those that are listed.
-    omitted: usize,
+    omitted: u32,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What is in force instead of what the caller has seen.
-    current: Option<Value>,
+    current: Option<Box<Value>>,
 }
 
 impl Fault {
@@ -127,7 +127,7 @@ impl Problem {
     #[must_use]
     pub fn showing(mut self, tag: HeaderValue, current: Value) -> Self {
         self.headers.push((header::ETAG, tag));
-        self.current = Some(current);
+        self.current = Some(current.into());
         self
     }
 
@@ -144,7 +144,7 @@ impl Problem {
         title: &'static str,
         mut faults: Vec<Fault>,
     ) -> Self {
-        let omitted = faults.len().saturating_sub(MAX_FAULTS);
+        let omitted = u32::try_from(faults.len().saturating_sub(MAX_FAULTS)).unwrap_or(u32::MAX);
         faults.truncate(MAX_FAULTS);
         let mut detail = faults.iter().map(|fault| fault.detail.as_str()).collect::<Vec<_>>().join("; ");
         if omitted > 0 {
@@ -264,13 +264,13 @@ pub(super) struct Document<'a> {
     errors: &'a [Fault],
     /// Faults beyond those that are listed.
     #[serde(skip_serializing_if = "is_zero")]
-    omitted: usize,
+    omitted: u32,
     /// What is in force instead of what the caller has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<&'a Value>,
 }
 
-fn is_zero(count: &usize) -> bool {
+fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
@@ -298,7 +298,7 @@ impl IntoResponse for Problem {
             }),
             errors: &self.faults,
             omitted: self.omitted,
-            current: self.current.as_ref(),
+            current: self.current.as_deref(),
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();

@@ -192,7 +192,7 @@ impl Controller {
     async fn take(&mut self, order: Order) {
         match order {
             Order::Change { request, answer } => {
-                let _ = answer.send(self.obey(request).await);
+                let _ = answer.send(self.obey(*request).await);
             }
             Order::Resolve { findings, answer } => {
                 let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));

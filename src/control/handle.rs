@@ -140,7 +140,7 @@ impl Expected {
 /// What is on its way to the controller.
 #[derive(Debug)]
 pub(super) enum Order {
-    Change { request: Request, answer: oneshot::Sender<Result<Answered, ControlError>> },
+    Change { request: Box<Request>, answer: oneshot::Sender<Result<Answered, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
@@ -154,6 +154,7 @@ impl Control {
     pub async fn ask(&self, request: Request) -> Result<Answered, ControlError> {
         let kind = request.command.kind();
         let (answer, answered) = oneshot::channel();
+        let request = Box::new(request);
         let unheard = match self.orders.try_send(Order::Change { request, answer }) {
             Ok(()) => return answered.await.unwrap_or(Err(ControlError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => ControlError::Busy,
