@@ -138,7 +138,7 @@ fn every_call_is_answered_by_the_role_of_its_token() {
             // All tries together have a limit, too: a call that came over it is made again.
             let answer = support::wait_for("the call is judged", || {
                 let from = Ipv4Addr::from_bits(from);
-                let ask = Ask { from, token: token.map(String::as_str), body, fields, ..Ask::default() };
+                let ask = Ask { from, token: token.map(String::as_str), body, fields };
                 Some(guarded.ask(method, path, ask)).filter(|answer| answer.status != 429)
             });
             let expected = if *least == Anybody { *status } else { 401 };

@@ -150,7 +150,7 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request<Bod
     let Need::Role(needed) = needs::of(request.method(), path) else { return next.run(request).await };
     let token = match guarded.judge(&request, needed) {
         Ok(token) => token,
-        Err(refusal) => return *refusal,
+        Err(refusal) => return refusal,
     };
     request.extensions_mut().insert(Caller(token.name.clone()));
     let response = next.run(request).await;
@@ -169,22 +169,22 @@ impl Guarded {
             Credentials::Bearer(token) => token,
             Credentials::None => {
                 self.count(Reason::Missing);
-                return Err(unauthorised(missing(), "").into());
+                return Err(unauthorised(missing(), ""));
             }
-            Credentials::Malformed => return Err(self.refuse(request, Reason::Malformed).into()),
+            Credentials::Malformed => return Err(self.refuse(request, Reason::Malformed)),
         };
         let token = self.book.find(presented, SystemTime::now()).map_err(|refused| {
             let reason = match refused {
                 Refused::Unknown => Reason::Unknown,
                 Refused::Expired => Reason::Expired,
             };
-            Box::new(self.refuse(request, reason))
+            self.refuse(request, reason)
         })?;
         if token.role.may(needed) {
             return Ok(token);
         }
         self.count(Reason::Role);
-        Err(forbidden(&token, needed).into())
+        Err(forbidden(&token, needed))
     }
 
     fn count(&self, reason: Reason) {
