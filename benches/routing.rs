@@ -208,6 +208,7 @@ fn config(layout: Layout, routes: usize) -> Config {
     };
     Config {
         text: Default::default(),
+        references: Default::default(),
         workers: None,
         admin: None,
         tokens: None,

@@ -411,7 +411,7 @@ fn a_taken_address_is_said_and_a_stopped_instance_frees_it() {
     let instance = Instance::start();
     let admin = AdminAddress::Loopback(instance.address());
     let taken =
-        ControlPlane::start(config(admin.clone()).into(), Default::default()).unwrap_err().to_string();
+        ControlPlane::start(config(admin.clone()).into(), Default::default(), None).unwrap_err().to_string();
     assert!(taken.contains(&instance.address().to_string()) && taken.contains("another instance"), "{taken}");
     let idle = TcpStream::connect(instance.address()).unwrap();
     instance.plane.stop();
@@ -432,7 +432,7 @@ fn a_unix_socket_is_its_owner_s_and_a_stale_one_is_replaced() {
     let request = "GET /readyz HTTP/1.1\r\nHost: switchback\r\nConnection: close\r\n\r\n";
     assert_eq!(raw_unix(&path, request).status, 200);
     let start = |path: &std::path::Path| {
-        ControlPlane::start(config(AdminAddress::Unix(path.to_owned())).into(), Default::default())
+        ControlPlane::start(config(AdminAddress::Unix(path.to_owned())).into(), Default::default(), None)
     };
     assert!(start(&path).unwrap_err().to_string().contains("another process answers"));
     let file = folder.join("precious");

@@ -5,15 +5,20 @@ mod admin_support;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    path::Path,
     sync::{
         Barrier,
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use admin_support::{Answer, Instance};
+use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
+use switchback::config::StatePlace;
 
 const SPLIT: &str = "/v1/splits/shop";
 const WEIGHTS: &str = "/v1/splits/shop/weights";
@@ -206,6 +211,53 @@ fn a_repeated_call_with_a_key_is_done_once_however_many_repeat_it() {
     let used = call(SWITCH, "two", body);
     assert_eq!((used.status, used.header("idempotency-replayed")), (200, None));
     assert_eq!(instance.get("/v1/status").json()["revision"], json!(3));
+}
+
+/// Stops an instance and waits until it has let go of its database, as a supervisor waits for the end of a process.
+fn stop(instance: Instance, folder: &Path) {
+    instance.plane.stop();
+    let lock = File::open(folder.join("switchback.db.lock")).expect("the lock of the database");
+    let begun = Instant::now();
+    while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the database is still in use");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn tags_and_keys_hold_over_a_restart_where_the_state_does() {
+    let folder = std::env::temp_dir().join(format!("switchback-changes-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder of our own");
+    let start =
+        || Instance::with(|config| config.state = Some(StatePlace::File(folder.join("switchback.db"))));
+    let call = |instance: &Instance, tag: &str| {
+        put(instance, &format!("If-Match: {tag}\r\nIdempotency-Key: one\r\n"), r#"{"green": 5}"#)
+    };
+    let instance = start();
+    let seen = tag(&instance.get(SPLIT));
+    assert_eq!(seen, "\"r0\"");
+    let first = call(&instance, &seen);
+    assert_eq!((first.status, tag(&first).as_str()), (200, "\"r1\""), "{first:?}");
+    stop(instance, &folder);
+
+    let instance = start();
+    let again = call(&instance, &seen);
+    assert_eq!(
+        (again.status, &again.body),
+        (200, &first.body),
+        "it was done, though its tag is an old one by now"
+    );
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(tag(&instance.get(SPLIT)), "\"r1\"");
+    assert_refused(&put(&instance, &format!("If-Match: {seen}\r\n"), r#"{"green": 6}"#), 412, "moved");
+    assert_eq!(put(&instance, "If-Match: \"r1\"\r\n", r#"{"green": 6}"#).status, 200);
+    stop(instance, &folder);
+    std::fs::remove_dir_all(&folder).expect("our own folder");
+
+    // Numbers that begin anew name something else, and nothing that was seen before.
+    let (before, after) = (Instance::start(), Instance::start());
+    let seen = tag(&before.get(SPLIT));
+    assert_refused(&put(&after, &format!("If-Match: {seen}\r\n"), r#"{"green": 6}"#), 412, "moved");
 }
 
 #[test]

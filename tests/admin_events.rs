@@ -217,21 +217,22 @@ fn streams_are_bounded_and_one_that_ends_makes_room() {
 
 #[test]
 fn a_reader_that_takes_nothing_is_closed_and_has_lost_nothing_when_it_comes_back() {
-    const REVISIONS: u64 = 400;
+    // With 4 KB each, more than the 4 MB that the kernel itself keeps for a connection.
+    const REVISIONS: u64 = 1_500;
     let instance = Instance::start();
     // A small buffer on the reader's side: what it does not take stays with the server.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
     socket.connect(&instance.address().into()).expect("it accepts");
     let deaf = Reader::on(socket.into(), instance.address(), "?after=0", "").opened();
-    let mut others: Vec<_> = (1..MAX_STREAMS).map(|_| Reader::follow(instance.address())).collect();
     let reason = "\u{1d11e}".repeat(1_000);
     for green in 1..=REVISIONS {
         let body = format!(r#"{{"blue": 1, "green": {green}, "reason": "{reason}"}}"#);
         let answer = instance.call("PUT", "/v1/splits/shop/weights", Some(&body));
         assert_eq!(answer.status, 200, "nobody waits for a reader: {answer:?}");
-        others.iter_mut().for_each(|reader| assert_eq!(reader.revision(), green));
     }
+    // With the deaf one, all places are taken.
+    let _others: Vec<_> = (1..MAX_STREAMS).map(|_| Reader::follow(instance.address())).collect();
     support::wait_until("the deaf reader's place is free", || {
         Reader::open(instance.address(), "", "").head.starts_with("HTTP/1.1 200")
     });

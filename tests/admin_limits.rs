@@ -44,6 +44,7 @@ impl Server {
         let admin = Admin {
             control,
             lifecycle: Lifecycle::default(),
+            file: None,
             health: Health::new(&[], Instant::now()),
             access: Access::default(),
             tags: Tags::new(false),

@@ -63,7 +63,7 @@ split = "shop"
 "#
     );
     let (config, _) = config::parse("test", &text).map_err(|errors| errors.render()).expect("a good file");
-    let instance = Instance::start(config).expect("it starts");
+    let instance = Instance::start(config, None).expect("it starts");
     let mut client = TcpStream::connect(instance.addresses[0]).expect("it listens");
     client.set_nodelay(true).expect("a socket option");
     let mut buffer = [0; 4096];

@@ -105,7 +105,7 @@ fn what_can_t_be_an_endpoint_is_refused() {
             "{address}"
         );
     }
-    instance.plane.control.listens_at(vec![own]);
+    instance.plane.control.own_addresses().bound(vec![own]);
     let refused = instance.call("PUT", &format!("/v1/pools/blue/endpoints/{own}"), None);
     assert_eq!(refused.status, 422, "the admin API's own address: {refused:?}");
     for (method, path, body, status, pointer) in [

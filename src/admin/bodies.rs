@@ -67,7 +67,7 @@ pub(super) fn token() -> Schema {
             "expires": {
                 "type": "string",
                 "description": "How long it counts: a duration such as 90d, of ten years at most.",
-                "pattern": "^[1-9][0-9]{0,2}(s|m|h|d)$",
+                "pattern": "^( *[0-9]+ *[a-z]+)+$",
             },
         },
         "additionalProperties": false,
@@ -83,6 +83,11 @@ pub(super) fn endpoint() -> Schema {
 /// `PATCH /v1/pools/{pool}/endpoints/{address}`.
 pub(super) fn endpoint_patch() -> Schema {
     object(&[], [("weight", or_null(weight()))])
+}
+
+/// A call that takes a whole file.
+pub(super) fn file() -> Schema {
+    json_schema!({ "type": "string", "description": "A configuration file, as docs/configuration.md says." })
 }
 
 /// A call that needs no more than its path.

@@ -25,6 +25,9 @@ pub(super) const WEIGHTS_ALLOWED: &str = "a whole number from 0 to 1000000";
 /// The media type of a merge patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
 
+/// The media type of a configuration file.
+pub const TOML: &str = "application/toml";
+
 /// What a body is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
@@ -32,6 +35,8 @@ pub enum Media {
     Json,
     /// [`MERGE_PATCH`].
     MergePatch,
+    /// [`TOML`], which stands for an object with the member `text`; or that object as JSON.
+    Toml,
 }
 
 /// The members of a JSON object, in order, with repeated ones kept, so that each can be refused by its name.
@@ -58,6 +63,13 @@ pub async fn read(request: Request<Body>, media: Media) -> Result<(Bytes, Option
     if bytes.is_empty() {
         return Ok((bytes, None));
     }
+    if media == Media::Toml && is_of(&head.headers, Media::Toml) {
+        let text = String::from_utf8(bytes.to_vec()).map_err(|_| {
+            Problem::invalid(vec![Fault::at("", "the body is not UTF-8, which is what TOML is in")])
+        })?;
+        return Ok((bytes, Some(Object(vec![("text".into(), Value::String(text))]))));
+    }
+    let media = if media == Media::Toml { Media::Json } else { media };
     if !is_of(&head.headers, media) {
         return Err(media.missing());
     }
@@ -121,6 +133,7 @@ impl Media {
         match self {
             Self::Json => "application/json",
             Self::MergePatch => MERGE_PATCH,
+            Self::Toml => TOML,
         }
     }
 
@@ -132,6 +145,7 @@ impl Media {
             // RFC 5789 2.2 has the field say what a patch may be.
             Self::MergePatch => Problem::new(status, "not-merge-patch", "The body is no merge patch", detail)
                 .with_header(HeaderName::from_static("accept-patch"), MERGE_PATCH),
+            Self::Toml => Problem::new(status, "not-toml", "The body is not TOML", detail),
         }
     }
 }

@@ -91,7 +91,7 @@ impl FromRequest<Admin> for Patch {
 }
 
 impl<const WAITS: bool> Call<WAITS> {
-    async fn read(request: Request<Body>, admin: &Admin, media: Media) -> Result<Self, Problem> {
+    pub(super) async fn read(request: Request<Body>, admin: &Admin, media: Media) -> Result<Self, Problem> {
         let place = request.extensions().get::<Arc<Place>>();
         let place = Arc::clone(place.expect("the server gives every request its connection's place"));
         let query = ChangeQuery::parse(request.uri(), WAITS)?;
@@ -108,6 +108,11 @@ impl<const WAITS: bool> Call<WAITS> {
         }
         let idempotency = key.map(|key| idempotency::of(key, &method, &uri, &bytes));
         Ok(Self { admin: admin.clone(), place, author, query, condition, idempotency, body })
+    }
+
+    /// Whether nothing is to be changed.
+    pub fn is_dry_run(&self) -> bool {
+        self.query.dry_run
     }
 
     /// The body, which there must be.
@@ -197,7 +202,8 @@ fn subject(command: &Command) -> Result<Option<Subject>, InvalidName> {
         | Command::DeleteEndpoint { of, .. }
         | Command::DrainEndpoint { of, .. }
         | Command::UndrainEndpoint { of } => pool(&of.pool),
-        Command::Restore { .. } | Command::Load { .. } | Command::Forget { .. } => Ok(None),
+        Command::Load { .. } => Ok(Some(Subject::File)),
+        Command::Restore { .. } | Command::Forget { .. } => Ok(None),
     }
 }
 

@@ -11,8 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{
     access, bodies,
-    body::MERGE_PATCH,
-    changes, explain, health, pools, reading, revisions,
+    body::{MERGE_PATCH, TOML},
+    changes, explain, files, health, pools, reading, revisions,
     router::{self, Admin},
     streams, upgrade,
 };
@@ -78,6 +78,7 @@ pub(super) fn all() -> Vec<Operation> {
         .perhaps_taking(bodies::upgrade())
     });
     all.extend(tokens());
+    all.extend(file());
     all
 }
 
@@ -267,6 +268,28 @@ fn tokens() -> Vec<Operation> {
     ]
 }
 
+fn file() -> Vec<Operation> {
+    let validate = post(files::validate);
+    let validate = read::<files::Valid>(Kind::Reads, "/v1/config/validate", validate, "Checks a file.");
+    let reload = "Reads the file on disk again, and puts it in force.";
+    let export = "The live state as a file that declares it.";
+    let apply = "Puts a whole file in force.";
+    vec![
+        read::<files::Whole>(Kind::Tagged, "/v1/config", get(files::config), "The file in force."),
+        change::<files::Loaded>(Method::PUT, "/v1/config", put(files::apply), apply).taking_a_file(),
+        Operation { method: Method::POST, ..validate }.taking_a_file(),
+        change::<files::Loaded>(Method::POST, "/v1/config/reload", post(files::reload), reload)
+            .perhaps_taking(bodies::reason_alone()),
+        text("/v1/config/export", get(files::export), TOML, export),
+        read::<files::Drift>(
+            Kind::Tagged,
+            "/v1/drift",
+            get(files::drift),
+            "Where live state and file differ.",
+        ),
+    ]
+}
+
 fn read<A: JsonSchema>(
     kind: Kind,
     path: &'static str,
@@ -303,6 +326,10 @@ impl Operation {
 
     fn perhaps_taking(self, schema: Schema) -> Self {
         Self { body: Some(Body { media: "application/json", is_required: false, schema }), ..self }
+    }
+
+    fn taking_a_file(self) -> Self {
+        Self { body: Some(Body { media: TOML, is_required: true, schema: bodies::file() }), ..self }
     }
 
     fn patched_with(self, schema: Schema) -> Self {

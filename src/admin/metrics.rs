@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    health_metrics, limits, names, pins,
+    files, health_metrics, limits, names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -57,6 +57,7 @@ pub fn render(admin: &Admin) -> String {
     health_metrics::render(admin, &mut text);
     workers(admin, &mut text);
     control(admin, &mut text);
+    files::metrics(admin, &mut text);
     names::render(admin, &mut text);
     admin.access.metrics(&mut text);
     process(&mut text);

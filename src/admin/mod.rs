@@ -15,6 +15,7 @@ mod condition;
 mod difference;
 mod drains;
 mod explain;
+mod files;
 mod guard;
 mod health;
 mod health_metrics;
@@ -40,4 +41,5 @@ mod strict;
 pub mod tag;
 mod upgrade;
 
+pub use body::TOML;
 pub use query::MAX_WAIT;

@@ -121,14 +121,10 @@ fn parameters(call: &Operation) -> Vec<Value> {
     };
     match call.kind {
         Kind::Tagged => {
-            field("If-None-Match", "The ETags that are known: then 304.", json!({ "type": "string" }));
+            field("If-None-Match", "The ETags that are known: then 304.", tags());
         }
         Kind::Changes => {
-            field(
-                "If-Match",
-                "The ETag of what is to be changed; if it is another by now: 412.",
-                json!({ "type": "string" }),
-            );
+            field("If-Match", "The ETag of what is to be changed; if it is another by now: 412.", tags());
             let key =
                 json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$" });
             field("Idempotency-Key", "By it a repeated call is known, and done once.", key);
@@ -138,6 +134,12 @@ fn parameters(call: &Operation) -> Vec<Value> {
         Kind::Reads => {}
     }
     parameters
+}
+
+/// `*`, or entity tags.
+fn tags() -> Value {
+    const TAG: &str = r#"(W/)?"[!#-~]*""#;
+    json!({ "type": "string", "pattern": format!("^(\\*|{TAG}( *, *{TAG}){{0,9}})$") })
 }
 
 fn in_query(name: &str) -> Value {

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::control::{
+    file::{Diagnostic, LoadError},
     handle::ControlError,
-    refusal::{Refusal, Unknown, WeightFault},
+    refusal::{FileFault, Refusal, Unknown, WeightFault},
     store::StoreError,
 };
 
@@ -24,11 +25,20 @@ pub struct Fault {
     /// A JSON pointer (RFC 6901) into the body to what is wrong; empty is the whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
+    /// The line of a file that is wrong, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column in that line, in characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
     /// The query parameter that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
     /// What is wrong with it.
     pub detail: String,
+    /// How to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
     /// What could stand there instead.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
@@ -46,10 +56,10 @@ pub struct Problem {
     detail: String,
     faults: Vec<Fault>,
     /// Faults beyond those that are listed.
-    omitted: usize,
+    omitted: u32,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What is in force instead of what the caller has seen.
-    current: Option<Value>,
+    current: Option<Box<Value>>,
 }
 
 impl Fault {
@@ -73,11 +83,25 @@ impl Fault {
     fn unknown(pointer: Option<String>, what: &str, unknown: &Unknown) -> Self {
         Self {
             pointer,
-            parameter: None,
             detail: format!("{what} {unknown}"),
             allowed: unknown.known.clone(),
             did_you_mean: unknown.nearest.clone(),
+            ..Self::default()
         }
+    }
+}
+
+impl From<&Diagnostic> for Fault {
+    fn from(error: &Diagnostic) -> Self {
+        let place = |number: usize| (number > 0).then_some(number);
+        let (line, column, help) = (place(error.line), place(error.column), error.help.clone());
+        Self { line, column, help, ..Self::at(error.pointer.clone(), error.message.clone()) }
+    }
+}
+
+impl From<&FileFault> for Fault {
+    fn from(fault: &FileFault) -> Self {
+        Self { help: Some(fault.help.clone()), ..Self::at(fault.pointer.clone(), fault.message.clone()) }
     }
 }
 
@@ -127,7 +151,7 @@ impl Problem {
     #[must_use]
     pub fn showing(mut self, tag: HeaderValue, current: Value) -> Self {
         self.headers.push((header::ETAG, tag));
-        self.current = Some(current);
+        self.current = Some(current.into());
         self
     }
 
@@ -144,7 +168,7 @@ impl Problem {
         title: &'static str,
         mut faults: Vec<Fault>,
     ) -> Self {
-        let omitted = faults.len().saturating_sub(MAX_FAULTS);
+        let omitted = u32::try_from(faults.len().saturating_sub(MAX_FAULTS)).unwrap_or(u32::MAX);
         faults.truncate(MAX_FAULTS);
         let mut detail = faults.iter().map(|fault| fault.detail.as_str()).collect::<Vec<_>>().join("; ");
         if omitted > 0 {
@@ -185,11 +209,31 @@ impl From<Refusal> for Problem {
                 let faults = faults.iter().map(weight_fault).collect();
                 Self::of_faults(STATUS, "invalid-weights", "The weights are not valid", faults)
             }
+            Refusal::File(faults) => {
+                let faults = faults.iter().map(Fault::from).collect();
+                Self::of_faults(STATUS, "file-refused", "The file can't come into force", faults)
+            }
             Refusal::Revision { oldest, newest, .. } => {
                 let fault =
                     Fault::at("/revision", refusal.to_string()).allowing([format!("{oldest} to {newest}")]);
                 Self::of_faults(STATUS, "unknown-revision", "No such revision", vec![fault])
             }
+        }
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        let errors = match error {
+            LoadError::Control(error) => return error.into(),
+            LoadError::Text(errors) => errors,
+        };
+        let faults = errors.errors().iter().map(Fault::from).collect();
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let problem = Self::of_faults(status, "invalid-file", "The file is not valid", faults);
+        Self {
+            omitted: problem.omitted.saturating_add(u32::try_from(errors.omitted()).unwrap_or(u32::MAX)),
+            ..problem
         }
     }
 }
@@ -265,13 +309,13 @@ pub(super) struct Document<'a> {
     errors: &'a [Fault],
     /// Faults beyond those that are listed.
     #[serde(skip_serializing_if = "is_zero")]
-    omitted: usize,
+    omitted: u32,
     /// What is in force instead of what the caller has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<&'a Value>,
 }
 
-fn is_zero(count: &usize) -> bool {
+fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
@@ -299,7 +343,7 @@ impl IntoResponse for Problem {
             }),
             errors: &self.faults,
             omitted: self.omitted,
-            current: self.current.as_ref(),
+            current: self.current.as_deref(),
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();

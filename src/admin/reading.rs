@@ -14,6 +14,7 @@ use super::{
     access::AccessView,
     condition::Condition,
     drains::{DrainView, ProgressView},
+    files::{self, FileView},
     limits::{self, Limits},
     names::{self, NameView},
     pins::{self, StickyView},
@@ -55,6 +56,8 @@ pub struct Status {
     /// The tokens, if they are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessView>,
+    /// The file in force, and what is wrong with the one on disk.
+    file: FileView,
     workers: Vec<Worker>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
@@ -198,6 +201,7 @@ pub async fn status(State(admin): State<Admin>, uri: Uri) -> Result<Tagged<Statu
         process: ProcessView::of(&admin),
         durable: snapshot.is_durable(),
         access: admin.access.view(),
+        file: files::view(&admin, &snapshot),
         workers: series
             .workers()
             .iter()

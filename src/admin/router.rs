@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     control::{
+        file::File,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         succession::Succession,
@@ -46,6 +47,8 @@ pub struct Admin {
     pub health: Health,
     /// Who may call.
     pub access: Access,
+    /// The configuration file, if there is one.
+    pub file: Option<File>,
     /// The tags of what is set.
     pub tags: Tags,
     /// The places of event streams.

@@ -73,15 +73,8 @@ pub async fn upgrade(State(admin): State<Admin>, request: Request<Body>) -> Resu
     let body = body.unwrap_or_default();
     let [binary, timeout] = body.members(["binary", "timeout"])?;
     let mut faults = Vec::new();
-    let binary = binary.and_then(|value| path(&value).map_err(|fault| faults.push(fault)).ok());
-    let timeout = match timeout.map(|value| duration(&value)) {
-        None => TIMEOUT,
-        Some(Ok(timeout)) => timeout,
-        Some(Err(fault)) => {
-            faults.push(fault);
-            TIMEOUT
-        }
-    };
+    let binary = binary.and_then(|value| path(&value, &mut faults));
+    let timeout = timeout.and_then(|value| duration(&value, &mut faults)).unwrap_or(TIMEOUT);
     refuse_any(faults)?;
     let successor = admin.succession.replace(binary, timeout).await?;
     Ok(Json(Upgraded {
@@ -92,18 +85,22 @@ pub async fn upgrade(State(admin): State<Admin>, request: Request<Body>) -> Resu
     }))
 }
 
-fn path(value: &Value) -> Result<PathBuf, Fault> {
+fn path(value: &Value, faults: &mut Vec<Fault>) -> Option<PathBuf> {
     let path = value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
-    path.ok_or_else(|| Fault::at("/binary", format!("{} is not an absolute path", short(value))))
+    if path.is_none() {
+        faults.push(Fault::at("/binary", format!("{} is not an absolute path", short(value))));
+    }
+    path
 }
 
-fn duration(value: &Value) -> Result<Duration, Fault> {
+fn duration(value: &Value, faults: &mut Vec<Fault>) -> Option<Duration> {
     let duration = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
     let in_range = duration.filter(|duration| !duration.is_zero() && *duration <= MAX_TIMEOUT);
-    in_range.ok_or_else(|| {
-        Fault::at("/timeout", format!("{} is not a time from 1ms to 10m", short(value)))
-            .allowing([r#""60s""#, r#""2m""#])
-    })
+    if in_range.is_none() {
+        let fault = Fault::at("/timeout", format!("{} is not a time of 10m at most", short(value)));
+        faults.push(fault.allowing([r#""60s""#, r#""2m""#]));
+    }
+    in_range
 }
 
 impl From<SuccessionError> for Problem {

@@ -4,21 +4,21 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    sync::{Arc, mpsc::SyncSender},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
 use super::{
     descriptors::{self, Shares},
     doors::{Doors, Held},
-    succession::heritage::{Door, Heritage},
+    succession::heritage::{Door, Heritage, Unkept},
 };
 use crate::{
     admin::{
@@ -32,13 +32,14 @@ use crate::{
     },
     config::{self, Config, StatePlace, defaults},
     control::{
-        change::Change,
         controller::Controller,
         events,
+        file::File,
         handle::Control,
         lifecycle::{Lifecycle, Phase},
         names,
-        pin_keys::{self, KeyFile, PassingKey, Source},
+        pin_keys::{self, KeyFile, PassingKey},
+        reload,
         store::{
             Backend as _, Entry,
             sqlite::{Place, Sqlite},
@@ -75,10 +76,10 @@ pub struct ControlPlane {
     pub control: Control,
     /// What is known of the endpoints' health.
     pub health: Health,
-    /// The key of pins, if no file names any.
-    pub pin_key: Option<PassingKey>,
-    /// How this process is replaced.
-    pub succession: Succession,
+    /// Has another file of keys followed.
+    pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
+    /// The key of pins, where no file names any.
+    pub(super) own_key: PassingKey,
     /// Has the sockets served.
     open: Option<(oneshot::Sender<Doors>, Doors)>,
     held: Held,
@@ -90,10 +91,12 @@ impl ControlPlane {
     /// Compiles and publishes the first table, listens for the admin API, and starts the thread that serves both.
     ///
     /// When this returns, the admin API can be connected to, and is served by [`Self::open`]; and the names of endpoints
-    /// have been resolved as far as that takes no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at `Starting`.
+    /// have been resolved as far as that takes no longer than [`defaults::DNS_START_WAIT`]. The lifecycle is still at
+    /// `Starting`.
     pub(super) fn prepare(
         config: Arc<Config>,
         series: Arc<Registry>,
+        file: Option<File>,
         heritage: &mut Heritage,
         succession: Succession,
     ) -> anyhow::Result<Self> {
@@ -109,17 +112,16 @@ impl ControlPlane {
             .context("the control plane's runtime could not be started")?;
         let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
         let (controller, control, live) = Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
+        // A file that was applied later may be in force instead.
+        let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
-        let predecessors = heritage.memory.pin_key.take();
-        let (key_file, pin_key) = match pin_keys::open(&config.pins, live.table().keys.clone(), predecessors)?
-        {
-            Source::File(file) => (Some(file), None),
-            Source::Passing(key) => (None, Some(key)),
-        };
-        let (first, resolved) = mpsc::sync_channel(1);
-        let dns = Dns::new(config.dns.clone());
-        let own = own_addresses(&config, admin.as_ref(), probes);
-        let names = names::follow(control.clone(), dns, config.dns.clone(), own, first);
+        let own_key = heritage.memory.pin_key.take().map_or_else(PassingKey::random, Ok)?;
+        let (key_files, followed) = mpsc::unbounded_channel();
+        // Whoever follows it is there as long as the plane is.
+        let _ = key_files.send(pin_keys::open(&config.pins, live.table().keys.clone(), &own_key)?);
+        let (first, resolved) = std::sync::mpsc::sync_channel(1);
+        let own: Vec<_> = own_admin(admin.as_ref()).into_iter().chain(probes).collect();
+        let names = follow_names(control.clone(), (own, shares.questions), first);
         let lifecycle = Lifecycle::default();
         let health = Health::new(&targets(&live.table()), Instant::now());
         health.recall(&heritage.memory.health, Instant::now());
@@ -129,18 +131,19 @@ impl ControlPlane {
             lifecycle: lifecycle.clone(),
             health: health.clone(),
             access: book.clone().map_or_else(Access::default, Access::by),
+            file,
             tags: Tags::new(control.snapshot().is_durable()),
             streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
-            succession: succession.clone(),
+            succession,
         });
         let (open, opened) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                let files = Files { keys: key_file, tokens: book };
-                let limits = (limits, probes::limits(shares.probes));
+                let files = Files { keys: followed, tokens: book };
+                let limits = (limits, probes::limits(shares.probes), shares.checks);
                 runtime.block_on(run(controller, names, files, opened, (served, limits), stopped))
             })
             .context("the control plane's thread could not be started")?;
@@ -157,8 +160,8 @@ impl ControlPlane {
             probes,
             control,
             health,
-            pin_key,
-            succession,
+            key_files,
+            own_key,
             open: Some((open, doors)),
             held,
             stop,
@@ -167,8 +170,8 @@ impl ControlPlane {
     }
 
     /// Prepares a control plane that inherits nothing, and serves its sockets.
-    pub fn start(config: Arc<Config>, series: Arc<Registry>) -> anyhow::Result<Self> {
-        let mut plane = Self::prepare(config, series, &mut Heritage::default(), Succession::default())?;
+    pub fn start(config: Arc<Config>, series: Arc<Registry>, file: Option<File>) -> anyhow::Result<Self> {
+        let mut plane = Self::prepare(config, series, file, &mut Heritage::default(), Succession::default())?;
         plane.open();
         Ok(plane)
     }
@@ -200,20 +203,23 @@ impl ControlPlane {
         self.held.let_go();
     }
 
-    /// The newest revisions with the state after each, oldest first, if they are kept in memory alone.
-    pub async fn unkept(&self) -> Vec<(Change, String)> {
-        if self.control.snapshot().is_durable() {
-            return Vec::new();
+    /// The newest revisions with the state after each, oldest first, and the file that was applied, if they are kept in
+    /// memory alone.
+    pub(super) async fn unkept(&self) -> Unkept {
+        let snapshot = self.control.snapshot();
+        let mut unkept = Unkept::default();
+        if snapshot.is_durable() {
+            return unkept;
         }
         let store = self.control.store();
-        let mut kept = Vec::new();
         // What can't be read is left out: the newest state alone decides how the successor begins.
         for change in store.page(None, UNKEPT).await.unwrap_or_default() {
             if let Ok(Some(revision)) = store.find(change.revision).await {
-                kept.insert(0, revision);
+                unkept.revisions.insert(0, revision);
             }
         }
-        kept
+        unkept.applied = snapshot.state.declaration().is_applied().then(|| snapshot.config.text.to_string());
+        unkept
     }
 
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
@@ -258,7 +264,7 @@ fn warn_of_passing_key(config: &Config) {
 }
 
 /// The store that the file names; one in memory goes on from what the predecessor had in its own.
-fn store(config: &Config, unkept: Vec<(Change, String)>) -> anyhow::Result<Sqlite> {
+fn store(config: &Config, unkept: Unkept) -> anyhow::Result<Sqlite> {
     if config.state.is_none() && config.admin.is_some() {
         tracing::warn!(
             "live changes are not kept over a restart: name a [state] path to keep them, and their history"
@@ -266,36 +272,88 @@ fn store(config: &Config, unkept: Vec<(Change, String)>) -> anyhow::Result<Sqlit
     }
     let place = match &config.state {
         Some(StatePlace::File(path)) => Place::File(path.clone()),
-        Some(StatePlace::Memory) | None => {
-            let mut store = Sqlite::open(Place::Memory)?;
-            for (change, state) in unkept {
-                store.commit(&Entry { change, state: Some(state), receipt: None })?;
-            }
-            return Ok(store);
-        }
+        Some(StatePlace::Memory) | None => Place::Memory,
     };
-    Ok(Sqlite::open(place)?)
+    let is_kept = place != Place::Memory;
+    let mut store = Sqlite::open(place)?;
+    let Unkept { revisions, applied } = unkept;
+    for (change, state) in revisions.into_iter().filter(|_| !is_kept) {
+        store.commit(&Entry { change, state: Some(state), applied: applied.clone(), receipt: None })?;
+    }
+    Ok(store)
+}
+
+/// The address of the admin API, if it has one on the network.
+pub(super) fn own_admin(admin: Option<&Bound>) -> Option<SocketAddr> {
+    admin.and_then(|bound| match bound {
+        Bound::Tcp(address) => Some(*address),
+        Bound::Unix(_) => None,
+    })
 }
 
 /// Where this process listens; a listener's port that is yet to be taken is not among them.
-fn own_addresses(config: &Config, admin: Option<&Bound>, probes: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let admin = admin.and_then(|bound| match bound {
-        Bound::Tcp(address) => Some(*address),
-        Bound::Unix(_) => None,
-    });
-    config
-        .listeners
-        .iter()
-        .map(|listener| listener.address)
-        .chain(admin)
-        .chain(probes)
-        .filter(|own| own.port() != 0)
-        .collect()
+fn own_addresses(config: &Config, others: &[SocketAddr]) -> Vec<SocketAddr> {
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    listeners.chain(others.iter().copied()).filter(|own| own.port() != 0).collect()
+}
+
+/// Resolves names, anew whenever the file says how in another way.
+async fn follow_names(
+    control: Control,
+    (others, questions): (Vec<SocketAddr>, usize),
+    first: SyncSender<()>,
+) {
+    let mut changes = control.changes();
+    let of = |config: &Config| (config.dns.clone(), own_addresses(config, &others));
+    let mut first = Some(first);
+    loop {
+        let (dns, own) = of(&changes.borrow_and_update().config);
+        // Nobody waits for the first answers of a later round.
+        let first = first.take().unwrap_or_else(|| std::sync::mpsc::sync_channel(1).0);
+        let ask = Dns::new(dns.clone(), questions);
+        let follow = names::follow(control.clone(), ask, dns.clone(), own.clone(), first);
+        tokio::select! {
+            () = follow => return,
+            changed = changes.wait_for(|next| of(&next.config) != (dns.clone(), own.clone())) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Follows the file of keys that was named last.
+async fn follow_keys(mut files: mpsc::UnboundedReceiver<Option<KeyFile>>) {
+    let mut followed: Option<KeyFile> = None;
+    loop {
+        let follow = async {
+            match followed.take() {
+                Some(file) => file.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        followed = tokio::select! {
+            () = follow => return,
+            next = files.recv() => match next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+    }
+}
+
+/// Follows the configuration file from the moment on at which it can be put in force.
+async fn follow_file(file: File, control: Control, lifecycle: Lifecycle) {
+    let is_listening = lifecycle.watch().wait_for(|phase| *phase >= Phase::Probing).await.is_ok();
+    if is_listening {
+        reload::follow(file, control).await;
+    }
 }
 
 /// Files that are followed.
 struct Files {
-    keys: Option<KeyFile>,
+    keys: mpsc::UnboundedReceiver<Option<KeyFile>>,
     tokens: Option<Arc<TokenBook>>,
 }
 
@@ -304,16 +362,19 @@ async fn run(
     names: impl Future<Output = ()> + Send + 'static,
     files: Files,
     doors: oneshot::Receiver<Doors>,
-    (admin, (limits, probe_limits)): (Arc<Admin>, (Limits, Limits)),
+    (admin, (limits, probe_limits, checks)): (Arc<Admin>, (Limits, Limits, supervisor::Allowance)),
     mut stop: watch::Receiver<bool>,
 ) {
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
-    watching.spawn(watch_health(admin.control.clone(), admin.health.clone()));
+    watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), checks));
     watching.spawn(events::watch(admin.control.clone()));
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
-    let keys = files.keys.map(|file| tokio::spawn(file.follow()));
+    watching.spawn(follow_keys(files.keys));
+    if let Some(file) = &admin.file {
+        watching.spawn(follow_file(file.clone(), admin.control.clone(), admin.lifecycle.clone()));
+    }
     if let Some(book) = files.tokens {
         watching.spawn(book.follow());
     }
@@ -342,17 +403,16 @@ async fn run(
     let _ = stop.wait_for(|stop| *stop).await;
     names.abort();
     controller.abort();
-    keys.inspect(tokio::task::JoinHandle::abort);
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
 }
 
 /// Has the endpoints of whichever table is in force watched.
-async fn watch_health(control: Control, health: Health) {
+async fn watch_health(control: Control, health: Health, checks: supervisor::Allowance) {
     let mut changes = control.changes();
     let mut table = Arc::clone(&changes.borrow_and_update().table);
     let (followed, following) = watch::channel(Targets::from(targets(&table)));
-    let supervisor = supervisor::run(health.clone(), following, control.alarm(), fastrand::u64(..));
+    let supervisor = supervisor::run(health.clone(), following, control.alarm(), checks, fastrand::u64(..));
     let follow = async {
         while changes.changed().await.is_ok() {
             let next = Arc::clone(&changes.borrow_and_update().table);

@@ -7,6 +7,7 @@
 use std::{
     io::Write as _,
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,15 +22,17 @@ use self::{
     control_plane::ControlPlane,
     descriptors::Shares,
     succession::{Relieved, heritage::Heritage, successor::Forerunner},
+    surroundings::{Around, Log},
 };
 use crate::{
     admin::socket::Bound,
     config::Config,
     control::{
+        file::File,
         lifecycle,
         succession::{Order, Succession, SuccessionError},
     },
-    proxy::{Listening, Phase, Proxy},
+    proxy::{self, Phase, Proxy},
     telemetry::{access_log::AccessLog, registry::Registry},
 };
 
@@ -39,6 +42,7 @@ mod descriptors;
 mod doors;
 mod service;
 mod succession;
+mod surroundings;
 
 /// How often a stop looks whether the last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -46,14 +50,10 @@ const LOOK: Duration = Duration::from_millis(20);
 const LAST_CALLS: Duration = Duration::from_secs(1);
 /// How often a process that drains tells its successor how far it has come.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How long the end waits for the access log's last lines to be taken. A file takes them in milliseconds; a reader that
-/// needs longer has most likely stopped reading.
-const LOG_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running instance: both planes and what they share.
 #[derive(Debug)]
 pub struct Instance {
-    config: Arc<Config>,
     /// The control plane.
     pub control: ControlPlane,
     /// The address of each listener, in the order of the configuration.
@@ -61,18 +61,19 @@ pub struct Instance {
     /// What is counted.
     pub series: Arc<Registry>,
     proxy: Proxy,
-    log: Option<AccessLog>,
+    log: Log,
+    file: Option<File>,
 }
 
 /// An instance that could serve at once: all that can fail has been done.
 #[derive(Debug)]
 struct Prepared {
-    config: Arc<Config>,
     control: ControlPlane,
-    listening: Listening,
+    proxy: Proxy,
+    listeners: proxy::Prepared,
     series: Arc<Registry>,
     log: Option<AccessLog>,
-    shares: Shares,
+    file: Option<File>,
 }
 
 /// What a signal asks for.
@@ -97,10 +98,11 @@ struct Signals {
     user: [Signal; 2],
 }
 
-/// Serves until SIGTERM or SIGINT, or until a successor does.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Serves what a file declares, and follows it, until SIGTERM or SIGINT, or until a successor serves.
+pub fn run(config: Config, file: &Path) -> anyhow::Result<()> {
     // Before there are other threads: it takes what it finds out of the environment.
     let given = service::sockets().context("the sockets of the service manager")?;
+    let file = Some(File::new(file));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     // Before anything is open: a signal that comes early must end the process in order, too.
@@ -109,14 +111,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let instance = match Forerunner::find()? {
         None => {
             service::warn_of_unused(&given, &config);
-            Instance::prepare(config, given, succession)?.serve()?
+            Instance::prepare(config, file, given, succession)?.serve()?
         }
-        Some(forerunner) => succeed(forerunner, config, succession)?,
+        Some(forerunner) => succeed(forerunner, config, file, succession)?,
     };
     service::ready();
-    // Nobody may read it any more where a successor is started by one that was started long ago.
-    let announced = instance.announce();
-    if let Err(error) = announced {
+    if let Err(error) = instance.announce() {
+        // Nobody may read it any more where a successor is started by one that was started long ago.
         tracing::warn!(%error, "where it listens could not be written to the standard output");
     }
     runtime.block_on(async {
@@ -129,10 +130,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Takes the place of the process that has started this one.
-fn succeed(mut forerunner: Forerunner, config: Config, succession: Succession) -> anyhow::Result<Instance> {
+fn succeed(
+    mut forerunner: Forerunner,
+    config: Config,
+    file: Option<File>,
+    succession: Succession,
+) -> anyhow::Result<Instance> {
     let heritage = forerunner.greet()?;
-    let prepared = Instance::prepare(config, heritage, succession.clone())?;
-    // A predecessor is there as long as it takes.
+    let prepared = Instance::prepare(config, file, heritage, succession.clone())?;
+    // The predecessor serves as long as it takes.
     prepared.control.await_health();
     forerunner.await_go()?;
     let instance = prepared.serve()?;
@@ -141,35 +147,44 @@ fn succeed(mut forerunner: Forerunner, config: Config, succession: Succession) -
 }
 
 impl Instance {
-    /// Starts both planes. When this returns, requests are served.
-    pub fn start(config: Config) -> anyhow::Result<Self> {
-        Self::prepare(config, Heritage::default(), Succession::default())?.serve()
+    /// Starts both planes, and follows the file that the configuration is from. When this returns, requests are served.
+    pub fn start(config: Config, file: Option<File>) -> anyhow::Result<Self> {
+        Self::prepare(config, file, Heritage::default(), Succession::default())?.serve()
     }
 
-    /// Starts the control plane and listens. No connection is accepted yet.
-    fn prepare(config: Config, mut heritage: Heritage, succession: Succession) -> anyhow::Result<Prepared> {
-        let config = Arc::new(config);
-        let descriptors = descriptors::limit();
+    /// Starts both planes. Nothing is accepted yet.
+    fn prepare(
+        config: Config,
+        file: Option<File>,
+        mut heritage: Heritage,
+        succession: Succession,
+    ) -> anyhow::Result<Prepared> {
+        let (descriptors, series) = (descriptors::limit(), Arc::new(Registry::default()));
+        let (of_control, of_file) = (Arc::clone(&series), file.clone());
+        let control =
+            ControlPlane::prepare(Arc::new(config), of_control, of_file, &mut heritage, succession)?;
+        // A file that was applied later may be in force instead.
+        let config = Arc::clone(&control.control.snapshot().config);
         let shares = Shares::of(descriptors, &config)?;
         shares.announce(descriptors, &config);
-        let series = Arc::new(Registry::default());
         let log = config.access_log.as_ref().map(|settings| {
             AccessLog::start(settings, Arc::clone(&series.log_lost))
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
-        let control =
-            ControlPlane::prepare(Arc::clone(&config), Arc::clone(&series), &mut heritage, succession)?;
-        let listening = Listening::open(&config, std::mem::take(&mut heritage.listeners))?;
-        Ok(Prepared { config, control, listening, series, log, shares })
+        let inherited = heritage.listeners;
+        let (proxy, listeners) =
+            Proxy::start(&config, inherited, &control.live, &series, log.as_ref(), shares.proxy)?;
+        Ok(Prepared { control, proxy, listeners, series, log, file })
     }
 
     /// Waits until it is to stop, or a successor serves.
     async fn until_end(&self, signals: &mut Signals, mut orders: mpsc::Receiver<Order>) -> End {
+        let hang_up = self.hang_up();
         loop {
             let order = tokio::select! {
                 Some(order) = orders.recv() => order,
-                wish = signals.wish(self.log.as_ref()) => match wish {
+                wish = signals.wish(&hang_up) => match wish {
                     Wish::Stop => return End::Stop,
                     // Who sends a signal hears no answer; the log says what came of it.
                     Wish::Replace => Order::by_signal(),
@@ -181,7 +196,7 @@ impl Instance {
                 tokio::select! {
                     outcome = &mut replacing => break outcome,
                     Some(other) = orders.recv() => drop(other.answer.send(Err(SuccessionError::Busy))),
-                    wish = signals.wish(self.log.as_ref()) => match wish {
+                    wish = signals.wish(&hang_up) => match wish {
                         // The successor is not to outlive what is stopped; it is killed.
                         Wish::Stop => return End::Stop,
                         Wish::Replace => tracing::info!("a successor is being started already"),
@@ -205,7 +220,8 @@ impl Instance {
     /// the deadline.
     async fn leave(self, mut relieved: Relieved, signals: &mut Signals) {
         let since = Instant::now();
-        let deadline = since + self.config.shutdown.deadline;
+        let deadline = since + self.control.control.snapshot().config.shutdown.deadline;
+        let hang_up = self.hang_up();
         tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
         let in_order = async {
             let mut told = None;
@@ -220,7 +236,7 @@ impl Instance {
         };
         tokio::select! {
             () = in_order => {}
-            () = signals.until_interrupt(self.log.as_ref()) => tracing::warn!("ending at once"),
+            () = signals.until_interrupt(&hang_up) => tracing::warn!("ending at once"),
         }
         self.proxy.enter(Phase::Draining);
         self.end_apart(signals).await;
@@ -230,10 +246,22 @@ impl Instance {
         self.series.workers().iter().map(|worker| worker.connections.value()).sum()
     }
 
+    /// What SIGHUP does: it opens the access log's file anew, as log rotation asks for, and reads the file again.
+    fn hang_up(&self) -> impl Fn() + use<> {
+        let (log, file) = (self.log.clone(), self.file.clone());
+        move || {
+            tracing::info!("SIGHUP: the file is read again, and the access log's file opened anew");
+            log.get().iter().for_each(AccessLog::reopen);
+            file.iter().for_each(File::ask);
+        }
+    }
+
     /// Says on the standard output where it listens, a line each, for people and for scripts.
     fn announce(&self) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        for (listener, address) in self.config.listeners.iter().zip(&self.addresses) {
+        for (listener, address) in
+            self.control.control.snapshot().config.listeners.iter().zip(&self.addresses)
+        {
             writeln!(out, "listening listener={} address={address}", listener.name)?;
         }
         if let Some(address) = self.control.probes {
@@ -249,7 +277,8 @@ impl Instance {
 
     /// Stops in order. SIGINT meanwhile ends it at once.
     async fn stop(self, signals: &mut Signals) {
-        let settings = self.config.shutdown;
+        let settings = self.control.control.snapshot().config.shutdown;
+        let hang_up = self.hang_up();
         tracing::info!(delay = ?settings.delay, deadline = ?settings.deadline, "stopping");
         service::stopping();
         self.control.lifecycle.advance(lifecycle::Phase::Draining);
@@ -264,7 +293,7 @@ impl Instance {
         };
         tokio::select! {
             () = in_order => {}
-            () = signals.until_interrupt(self.log.as_ref()) => tracing::warn!("stopping at once"),
+            () = signals.until_interrupt(&hang_up) => tracing::warn!("stopping at once"),
         }
         self.end_apart(signals).await;
     }
@@ -297,31 +326,37 @@ impl Instance {
         self.proxy.enter(Phase::Stopped);
         self.proxy.join();
         self.control.stop();
-        if let Some(log) = self.log {
-            let left = log.finish(LOG_LIMIT);
-            if left > 0 {
-                tracing::warn!(lines = left, "the access log's reader has stalled; its last lines are lost");
-            }
-        }
+        let log = self.log.get().take();
+        log.into_iter().for_each(surroundings::finish);
     }
 }
 
 impl Prepared {
     /// Serves from now on.
     fn serve(self) -> anyhow::Result<Instance> {
-        let Self { config, mut control, listening, series, log, shares } = self;
-        let addresses = listening.addresses();
-        let admin = match control.admin {
-            Some(Bound::Tcp(address)) => Some(address),
-            _ => None,
+        let Self { mut control, proxy, listeners, series, log, file } = self;
+        listeners.put_in_force(control.control.snapshot().config.shutdown.deadline)?;
+        let log = Log::new(log);
+        let around = Around {
+            listeners: proxy.listeners.clone(),
+            log: log.clone(),
+            lost: Arc::clone(&series.log_lost),
+            keys: control.live.table().keys.clone(),
+            own_key: control.own_key.clone(),
+            key_files: control.key_files.clone(),
+            lifecycle: control.lifecycle.clone(),
+            own: control.control.own_addresses().clone(),
+            others: control_plane::own_admin(control.admin.as_ref())
+                .into_iter()
+                .chain(control.probes)
+                .collect(),
         };
-        let own = addresses.iter().copied().chain(admin).chain(control.probes);
-        control.control.listens_at(own.collect());
-        let proxy = Proxy::start(&config, listening, &control.live, &series, log.as_ref(), shares.proxy)?;
-        control.lifecycle.listening_at(addresses.clone());
+        around.show();
+        control.control.surrounded_by(Arc::new(around));
         control.listening();
         control.open();
-        Ok(Instance { config, control, addresses, series, proxy, log })
+        let addresses = proxy.listeners.addresses();
+        Ok(Instance { control, addresses, series, proxy, log, file })
     }
 }
 
@@ -336,20 +371,20 @@ impl Signals {
     }
 
     /// Waits for a signal to stop, in a process that can't be replaced.
-    async fn until_stop(&mut self, log: Option<&AccessLog>) {
-        while let Wish::Replace = self.wish(log).await {
+    async fn until_stop(&mut self, hung_up: &impl Fn()) {
+        while let Wish::Replace = self.wish(hung_up).await {
             tracing::info!("SIGUSR2: a demo is not replaced");
         }
     }
 
     /// Waits for a signal that asks for something.
-    async fn wish(&mut self, log: Option<&AccessLog>) -> Wish {
+    async fn wish(&mut self, hung_up: &impl Fn()) -> Wish {
         loop {
             let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
             tokio::select! {
                 _ = terminate.recv() => return Wish::Stop,
                 _ = interrupt.recv() => return Wish::Stop,
-                _ = hang_up.recv() => reopen(log),
+                _ = hang_up.recv() => hung_up(),
                 // Their default is to end the process, which nobody who sends them has in mind.
                 _ = first.recv() => tracing::info!("SIGUSR1 means nothing in this version"),
                 _ = second.recv() => return Wish::Replace,
@@ -359,29 +394,16 @@ impl Signals {
 
     /// Waits for SIGINT: the second Ctrl-C of somebody who can't wait. SIGTERM comes twice from some supervisors, and
     /// means no more the second time.
-    async fn until_interrupt(&mut self, log: Option<&AccessLog>) {
+    async fn until_interrupt(&mut self, hung_up: &impl Fn()) {
         loop {
             let Self { terminate, interrupt, hang_up, user: [first, second] } = self;
             tokio::select! {
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => reopen(log),
+                _ = hang_up.recv() => hung_up(),
                 _ = terminate.recv() => tracing::info!("stopping already"),
                 _ = first.recv() => {}
                 _ = second.recv() => {}
             }
         }
-    }
-}
-
-/// SIGHUP: opens the access log's file anew, as log rotation asks for.
-fn reopen(log: Option<&AccessLog>) {
-    match log {
-        Some(log) => {
-            tracing::info!("SIGHUP: the access log's file is opened anew");
-            log.reopen();
-        }
-        None => tracing::info!(
-            "SIGHUP: there is no access log to open anew; the file is not read again in this version"
-        ),
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{pool_arguments, token_arguments, upgrade};
+use super::{file_arguments, pool_arguments, token_arguments, upgrade};
 use crate::{admin, model::weights::Weights};
 
 const EXAMPLES: &str = "\
@@ -24,10 +24,15 @@ Release:
   switchback undrain blue 10.0.0.7:9000          let it take requests again
   switchback explain http://shop.example.com/    why a request goes where it goes
 
+Declare:
+  switchback apply -f switchback.toml            put a whole file in force
+  switchback drift                               what was changed live since
+  switchback config export                       write it back as a file
+
 Operate:
   switchback upgrade                             replace the running binary; no connection is lost
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable; with --exit-code, 4 something changed.";
 
 /// A layer-7 reverse proxy for releases: move live traffic between versions, and switch back in one call.
 #[derive(Debug, Parser)]
@@ -210,6 +215,25 @@ pub enum Call {
     /// Add, change or remove an endpoint of a pool
     #[command(subcommand)]
     Endpoint(pool_arguments::Endpoint),
+    /// Write, check or reload the configuration file of a running instance
+    #[command(subcommand)]
+    Config(file_arguments::Config),
+    /// Put a whole file in force in a running instance, as one revision
+    #[command(
+        after_help = "Examples:\n  switchback apply -f switchback.toml --dry-run\n  switchback apply -f switchback.toml"
+    )]
+    Apply(file_arguments::Apply),
+    /// Say where what is in force differs from what the file declares
+    #[command(
+        after_help = "Example:\n  switchback drift --exit-code || echo 'somebody changed something live'"
+    )]
+    Drift {
+        /// Tell by the exit code whether anything differs: 4 if so, 0 if not
+        #[arg(long)]
+        exit_code: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Say where a request would go, and why, without sending it
     #[command(
         after_help = "Example:\n  switchback explain http://shop.example.com/cart?x=1 -X POST -H 'canary: true'"
@@ -266,10 +290,13 @@ impl Call {
             | Self::Rollback { connection, .. }
             | Self::Explain { connection, .. }
             | Self::Health { connection, .. }
+            | Self::Drift { connection, .. }
+            | Self::Apply(file_arguments::Apply { connection, .. })
             | Self::Drain(pool_arguments::Drain { connection, .. })
             | Self::Upgrade(upgrade::Upgrade { connection, .. })
             | Self::Undrain(pool_arguments::Undrain { connection, .. }) => connection,
             Self::Endpoint(endpoint) => endpoint.connection_mut(),
+            Self::Config(config) => config.connection_mut(),
         }
     }
 
@@ -282,10 +309,13 @@ impl Call {
             | Self::Rollback { connection, .. }
             | Self::Explain { connection, .. }
             | Self::Health { connection, .. }
+            | Self::Drift { connection, .. }
+            | Self::Apply(file_arguments::Apply { connection, .. })
             | Self::Drain(pool_arguments::Drain { connection, .. })
             | Self::Upgrade(upgrade::Upgrade { connection, .. })
             | Self::Undrain(pool_arguments::Undrain { connection, .. }) => connection,
             Self::Endpoint(endpoint) => endpoint.connection(),
+            Self::Config(config) => config.connection(),
         }
     }
 }

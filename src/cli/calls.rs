@@ -9,7 +9,7 @@ use super::{
     Failure,
     arguments::{self, Connection, DryRun},
     client::{self, ANSWER_WITHIN, Answer},
-    output, pools, upgrade,
+    files, output, pools, upgrade,
 };
 
 /// Makes a call and prints its answer.
@@ -56,6 +56,9 @@ pub fn call(call: arguments::Call) -> Result<(), Failure> {
         arguments::Call::Undrain(undrain) => pools::undrain(undrain),
         arguments::Call::Endpoint(endpoint) => pools::endpoint(endpoint),
         arguments::Call::Upgrade(upgrade) => upgrade::upgrade(upgrade),
+        arguments::Call::Config(config) => files::config(config),
+        arguments::Call::Apply(apply) => files::apply(apply),
+        arguments::Call::Drift { exit_code, connection } => files::drift(&connection, exit_code),
         arguments::Call::Health { live, timeout, connection } => health(&connection, live, timeout),
     }
 }

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{Failure, arguments::Connection};
+use crate::admin;
 
 /// How long the instance may take to accept.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -45,7 +46,7 @@ pub struct Call<'a> {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The body, which is JSON for all calls that the client makes.
+    /// The body; a file is a text.
     pub body: serde_json::Value,
 }
 
@@ -101,9 +102,15 @@ async fn converse(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Res
     tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = response.status().as_u16();
+    let is_toml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == admin::TOML);
     let body =
         Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
-    let body = serde_json::from_slice(&body.to_bytes())
+    let body = body.to_bytes();
+    if is_toml {
+        let text = std::str::from_utf8(&body).map_err(|_| "the answer is not UTF-8".to_owned())?;
+        return Ok(Answer { status, body: text.into() });
+    }
+    let body = serde_json::from_slice(&body)
         .map_err(|_| format!("the answer (status {status}) is not an admin API's"))?;
     Ok(Answer { status, body })
 }

@@ -1,10 +1,13 @@
 //! The command line: starts an instance, checks a file, or calls a running instance's admin API.
 //!
-//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable.
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable, 4
+//! something changed or differs, where `--exit-code` asks for that.
 
 mod arguments;
 mod calls;
 mod client;
+mod file_arguments;
+mod files;
 mod output;
 mod pool_arguments;
 mod pool_output;
@@ -41,6 +44,9 @@ pub enum Failure {
     /// The arguments make no sense together: exit code 2.
     #[error("{0}")]
     Usage(String),
+    /// Something changed, or differs, and the exit code was to tell: exit code 4. It is no mistake.
+    #[error("something changed, or differs")]
+    Changed,
     /// Nobody answers there: exit code 3.
     #[error("{0}")]
     NotReachable(String),
@@ -62,10 +68,13 @@ pub fn main() -> ExitCode {
         Command::Call(call) => calls::call(call),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
-    output::complain(&failure, json);
+    if !matches!(failure, Failure::Changed) {
+        output::complain(&failure, json);
+    }
     ExitCode::from(match failure {
         Failure::Failed(_) | Failure::Refused { .. } | Failure::File(_) => 1,
         Failure::Usage(_) => 2,
         Failure::NotReachable(_) => 3,
+        Failure::Changed => 4,
     })
 }

@@ -14,7 +14,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     output::warn(&warnings);
     log_to_standard_error("info");
     let advice = "`listen` of the listener or of [admin] in the file sets another address";
-    app::run(config).map_err(|error| failed(&error, advice))
+    app::run(config, file).map_err(|error| failed(&error, advice))
 }
 
 /// Serves the demo.

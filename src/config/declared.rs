@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use sha2::{Digest as _, Sha256};
+
 use super::settings::{Config, DrainSettings, EndpointSettings, Pool};
 use crate::model::live_state::{Drain, LiveEndpoint, LivePool, LiveState, PinsOnDrain};
 
@@ -9,6 +11,11 @@ impl Config {
     /// The file as a document, for what compares two files. It was read before, so it can be.
     pub fn document(&self) -> serde_json::Value {
         toml::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// What tells its text from others: SHA-256, in hexadecimal.
+    pub fn digest(&self) -> String {
+        Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The live state before any live change; `at` is when the drains that the file declares begin.

@@ -15,20 +15,28 @@ mod lower;
 mod pointer;
 mod problems;
 mod raw;
+mod references;
 mod schema;
 mod settings;
 mod shape;
+mod shared;
 mod spanned;
 mod suggest;
 mod units;
 
 pub use diagnostic::{Diagnostic, Warning};
 pub use problems::ConfigErrors;
+pub use references::Follow;
 pub use schema::schema;
 pub use settings::*;
 
 /// Reads and checks a file of at most [`defaults::MAX_FILE_BYTES`].
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    parse(&path.display().to_string(), &read(path)?)
+}
+
+/// Reads the text of a file of at most [`defaults::MAX_FILE_BYTES`].
+pub fn read(path: &Path) -> Result<String, ConfigErrors> {
     let name = path.display().to_string();
     let refused = |message: String, help: Option<&str>| {
         ConfigErrors::whole_file(&name, message, help.map(str::to_owned))
@@ -42,19 +50,27 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         let message = format!("the file is larger than {} MiB", defaults::MAX_FILE_BYTES >> 20);
         return Err(refused(message, None));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let line =
             1 + memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count();
         refused(
             format!("line {line} is not UTF-8"),
             Some("TOML files are UTF-8; save the file in that encoding"),
         )
-    })?;
-    parse(&name, &text)
+    })
 }
 
 /// Checks the text of a file. `file_name` is what diagnostics call it. Every error of the text is in the answer.
 pub fn parse(file_name: &str, text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    parse_following(file_name, text, Follow::All)
+}
+
+/// Checks a text as [`parse`] does; `follow` says which references in it are followed, and which are errors.
+pub fn parse_following(
+    file_name: &str,
+    text: &str,
+    follow: Follow<'_>,
+) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     static SCHEMA: OnceLock<serde_json::Value> = OnceLock::new();
     if text.len() as u64 > defaults::MAX_FILE_BYTES {
         let message = format!("the text is larger than {} MiB", defaults::MAX_FILE_BYTES >> 20);
@@ -65,6 +81,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<(Config, Vec<Warning>), Conf
     for error in syntax_errors {
         problems.syntax(error.span().unwrap_or(0..0), error.message().to_owned());
     }
+    let references = references::resolve(&mut document, follow, &mut problems);
     shape::check(&mut document, SCHEMA.get_or_init(schema), &mut problems);
     let config = match raw::File::deserialize(toml::de::Deserializer::from(document)) {
         Ok(file) => Some(lower::lower(&file, &mut problems)),
@@ -75,5 +92,9 @@ pub fn parse(file_name: &str, text: &str) -> Result<(Config, Vec<Warning>), Conf
             None
         }
     };
-    problems.conclude(config.map(|config| Config { text: text.into(), ..config }))
+    problems.conclude(config.map(|config| Config {
+        text: text.into(),
+        references: references.into(),
+        ..config
+    }))
 }

@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt, ops::Range};
 use super::{
     diagnostic::{Diagnostic, Source, Warning},
     pointer::Pointer,
-    suggest,
+    shape, suggest,
 };
 
 /// The most errors that are kept: nobody reads more, and a hostile file could cause one with each byte.
@@ -25,6 +25,11 @@ impl ConfigErrors {
     /// One error about the file as a whole.
     pub(super) fn whole_file(file: &str, message: String, help: Option<String>) -> Self {
         Self { errors: vec![Diagnostic::whole_file(file, message, help)], omitted: 0 }
+    }
+
+    /// A file of which nothing can be said but that it can't be read.
+    pub fn of_file(file: &std::path::Path, message: &str) -> Self {
+        Self::whole_file(&file.display().to_string(), message.to_owned(), None)
     }
 
     /// The errors, in the file's order, at least one.
@@ -65,16 +70,40 @@ pub(super) struct Problems<'t> {
     omitted: usize,
     /// Lines (from 0) whose TOML could not be read: what else is said of them would be about a guess.
     unreadable: HashSet<usize>,
+    /// Offsets of values that could not be had: what else is said of them would be about something else.
+    left_out: HashSet<usize>,
+    /// Values that are not to be shown, each with what is shown instead.
+    hidden: Vec<(String, String)>,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(source: Source<'t>) -> Self {
         let (errors, warnings) = (Vec::new(), Vec::new());
-        Self { source, errors, warnings, omitted: 0, unreadable: HashSet::new() }
+        let (unreadable, left_out, hidden) = Default::default();
+        Self { source, errors, warnings, omitted: 0, unreadable, left_out, hidden }
     }
 
     pub(super) fn source(&self) -> &Source<'t> {
         &self.source
+    }
+
+    /// From now on nothing more is said of the value at this place.
+    pub(super) fn leave_out(&mut self, span: &Range<usize>) {
+        self.left_out.insert(span.start);
+    }
+
+    /// Shows `instead` wherever a message would show `value`, unless that is too short to be anything but a word.
+    pub(super) fn hide(&mut self, value: &str, instead: &str) {
+        /// A secret that is shorter could be found by trying.
+        const SHORTEST: usize = 6;
+        let short = shape::shortened(value);
+        for shown in [value.to_owned(), short].into_iter().filter(|shown| shown.len() >= SHORTEST) {
+            self.hidden.push((shown, instead.to_owned()));
+        }
+    }
+
+    fn shown(&self, text: String) -> String {
+        self.hidden.iter().fold(text, |text, (value, instead)| text.replace(value, instead))
     }
 
     /// An error of TOML's own syntax.
@@ -94,7 +123,8 @@ impl<'t> Problems<'t> {
         message: impl Into<String>,
         help: impl Into<Option<String>>,
     ) {
-        if !self.unreadable.contains(&self.source.line_of(span.start)) {
+        let is_left_out = self.left_out.contains(&span.start);
+        if !is_left_out && !self.unreadable.contains(&self.source.line_of(span.start)) {
             self.push(span.clone(), at.to_string(), message.into(), help.into());
         }
     }
@@ -150,8 +180,8 @@ impl<'t> Problems<'t> {
         help: impl Into<Option<String>>,
     ) {
         if self.warnings.len() < MAX_ERRORS {
-            let diagnostic =
-                self.source.diagnostic(span.clone(), at.to_string(), message.into(), help.into());
+            let (message, help) = (self.shown(message.into()), help.into().map(|help| self.shown(help)));
+            let diagnostic = self.source.diagnostic(span.clone(), at.to_string(), message, help);
             self.warnings.push((span.start, diagnostic));
         }
     }
@@ -186,6 +216,7 @@ impl<'t> Problems<'t> {
             return;
         }
         let offset = span.start;
+        let (message, help) = (self.shown(message), help.map(|help| self.shown(help)));
         self.errors.push((offset, self.source.diagnostic(span, pointer, message, help)));
     }
 }

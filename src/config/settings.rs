@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 pub use self::{dns::*, pool::*, sticky::*};
 use super::defaults;
+pub use super::references::Reference;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
 use crate::model::{name::Name, weights::Weights};
 
@@ -16,8 +17,10 @@ mod sticky;
 /// A whole configuration in which every reference resolves.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The text that it was made of.
+    /// The text that it was made of, as it is written: its references are not followed in it.
     pub text: Arc<str>,
+    /// The references in it to values that are kept elsewhere.
+    pub references: Arc<[Reference]>,
     /// Worker threads of the data plane; `None` is one per core.
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
@@ -67,7 +70,7 @@ pub enum AdminAddress {
 }
 
 /// An address that Switchback accepts connections on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// Its name in logs and metrics.
     pub name: Name,
@@ -94,7 +97,7 @@ pub struct Listener {
 }
 
 /// A named set of weights over pools.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Split {
     /// Its name.
     pub name: Name,
@@ -129,7 +132,7 @@ pub enum WhenUnavailable {
 }
 
 /// Which requests go where, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Its name.
     pub name: Name,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::change::Kind;
+use super::{change::Kind, declaration::Source};
 use crate::{
     config::Config,
     model::{
@@ -125,6 +125,8 @@ pub enum Command {
     Load {
         /// The file, checked.
         config: Arc<Config>,
+        /// By which way it came.
+        source: Source,
     },
 }
 

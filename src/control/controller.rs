@@ -21,6 +21,7 @@ use super::{
     handle::{Answered, Control, ControlError, Order, Request},
     names::{self, Findings},
     own_addresses::OwnAddresses,
+    refusal::Refusal,
     situation::Situation,
     snapshot::Snapshot,
     start,
@@ -30,6 +31,7 @@ use super::{
         document::Document,
         sqlite::{Place, Sqlite},
     },
+    surroundings::{Port, Ready},
     tally::{Outcome, Tally},
 };
 use crate::{
@@ -73,6 +75,7 @@ pub struct Controller {
     snapshot: watch::Sender<Arc<Snapshot>>,
     tally: Arc<Tally>,
     own: OwnAddresses,
+    surroundings: Port,
     drains: Drains,
     store: Store,
     /// Until when endpoints whose drain has ended are left where they are: the last attempt to write that failed.
@@ -124,7 +127,7 @@ impl Controller {
         mut store: impl Backend,
     ) -> Result<(Self, Control, Live), StoreError> {
         let at = SystemTime::now();
-        let state = start::state(&mut store, &config, at)?;
+        let (state, config) = start::state(&mut store, &config, at)?;
         let (store, _) = Store::start(store);
         let mut endpoints = upstream::registry::Registry::default();
         let resolved = Arc::<Resolved>::default();
@@ -150,7 +153,8 @@ impl Controller {
         let snapshot = Snapshot { config, state, table, resolved, taken, draining };
         let snapshot = watch::Sender::new(Arc::new(snapshot));
         let (sender, orders) = mpsc::channel(MAX_WAITING);
-        let (tally, own) = (Arc::new(Tally::default()), OwnAddresses::default());
+        let (tally, own, surroundings) =
+            (Arc::new(Tally::default()), OwnAddresses::default(), Port::default());
         let control = Control {
             orders: sender,
             snapshot: snapshot.subscribe(),
@@ -159,6 +163,7 @@ impl Controller {
             alarm: endpoints.alarm(),
             names: Arc::default(),
             own: own.clone(),
+            surroundings: surroundings.clone(),
             store: store.clone(),
             events: Events::default(),
         };
@@ -173,6 +178,7 @@ impl Controller {
             snapshot,
             tally,
             own,
+            surroundings,
             drains,
             store,
             forgets_again,
@@ -321,15 +327,38 @@ impl Controller {
             asked: given.asked,
             change: prepared.change.clone(),
         });
+        let ready = self.made_ready(&prepared).await?;
         if prepared.change.changed() || receipt.is_some() {
             let state = prepared.change.changed().then(|| Document::of(&prepared.state).to_text());
-            self.commit(Entry { change: prepared.change.clone(), state, receipt }).await?;
+            let applied = self.newly_applied(&prepared);
+            self.commit(Entry { change: prepared.change.clone(), state, applied, receipt }).await?;
         }
-        if prepared.change.changed() {
-            let change = self.guarded(|controller| Ok(controller.put_in_force(prepared)))?;
-            return Ok(Answered { change, is_replayed: false });
+        if !prepared.change.changed() {
+            return Ok(Answered { change: prepared.change, is_replayed: false });
         }
-        Ok(Answered { change: prepared.change, is_replayed: false })
+        let change = self.guarded(|controller| Ok(controller.put_in_force(prepared)))?;
+        if let Some(ready) = ready {
+            self.while_draining(ready.put_in_force()).await;
+        }
+        Ok(Answered { change, is_replayed: false })
+    }
+
+    /// Makes ready what has to follow a file that is loaded, beside the table. Drains go on meanwhile.
+    async fn made_ready(&mut self, prepared: &Prepared) -> Result<Option<Box<dyn Ready>>, ControlError> {
+        let now = Arc::clone(&self.snapshot.borrow().config);
+        if !prepared.change.changed() || Arc::ptr_eq(&now, &prepared.config) {
+            return Ok(None);
+        }
+        let surroundings = self.surroundings.clone();
+        let ready = surroundings.prepare(now, Arc::clone(&prepared.config));
+        self.while_draining(ready).await.map(Some).map_err(|faults| Refusal::File(faults).into())
+    }
+
+    /// The text of a declaration that is applied by this change: it is kept beside the state.
+    fn newly_applied(&self, prepared: &Prepared) -> Option<String> {
+        let (before, next) = (Arc::clone(&self.snapshot.borrow()), &prepared.state);
+        let is_new = next.declaration().is_applied() && next.declaration() != before.state.declaration();
+        is_new.then(|| prepared.config.text.to_string())
     }
 
     /// Gives the store up, so that a successor can begin with all that was answered.
@@ -341,17 +370,18 @@ impl Controller {
 
     /// Takes the store again. A successor that has begun may have changed the state; that comes into force here.
     async fn take_back(&mut self) -> Result<(), ControlError> {
-        let config = Arc::clone(&self.snapshot.borrow().config);
-        let state = self.store.reopen(Arc::clone(&config)).await?;
+        let (config, revision) = {
+            let before = self.snapshot.borrow();
+            (Arc::clone(&before.config), before.state.revision())
+        };
+        let begun = self.store.reopen(config, revision).await?;
         self.custody = Custody::Ours;
+        let Some((state, config)) = begun else { return Ok(()) };
         self.guarded(|controller| {
             let before = Arc::clone(&controller.snapshot.borrow());
-            if state.revision() == before.state.revision() {
-                return Ok(());
-            }
             let table = controller.compiled(&config, &state, &before.resolved, &before.table);
             tracing::info!(revision = state.revision(), "what the successor has changed is in force");
-            controller.publish(Snapshot { state, table, ..Snapshot::clone(&before) });
+            controller.publish(Snapshot { config, state, table, ..Snapshot::clone(&before) });
             Ok(())
         })
     }
@@ -369,12 +399,17 @@ impl Controller {
     /// Makes an entry durable. Drains go on while the disk takes its time.
     async fn commit(&mut self, entry: Entry) -> Result<(), ControlError> {
         let store = self.store.clone();
-        let mut committed = std::pin::pin!(store.commit(entry));
+        Ok(self.while_draining(store.commit(entry)).await?)
+    }
+
+    /// Drives the drains while something takes its time.
+    async fn while_draining<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         let mut ticks = tokio::time::interval(drains::TICK);
         loop {
             tokio::select! {
                 biased;
-                result = &mut committed => return Ok(result?),
+                done = &mut work => return done,
                 _ = ticks.tick() => self.tick(),
             }
         }
@@ -387,7 +422,9 @@ impl Controller {
         self.own.check(&before.config, command)?;
         let (state, change) = before.state.apply(&before.config, command, author, at)?;
         let config = match command {
-            Command::Load { config } => Arc::clone(config),
+            Command::Load { config, .. } if change.changed() => {
+                Arc::new(Config::clone(config).sharing(&before.config))
+            }
             _ => Arc::clone(&before.config),
         };
         let table = match change.changed() {

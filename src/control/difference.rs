@@ -1,8 +1,11 @@
 //! What differs between two live states, and between two files. Pure.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::{change::Effect, command::PinsOnChange};
+use crate::config::Config;
 use crate::model::{
     live_state::{LivePool, LiveState},
     name::Name,
@@ -62,6 +65,18 @@ fn of_pool(name: &Name, before: &LivePool, after: &LivePool) -> Vec<Effect> {
     effects
 }
 
+/// The references of a file whose values have changed while the text stayed. What they stand for is not told.
+pub fn of_references(before: &Config, after: &Config) -> Vec<Effect> {
+    let moved =
+        after.references.iter().filter(|now| before.references.iter().any(|then| now.has_moved(then)));
+    let effect = |moved: &crate::config::Reference| Effect::Setting {
+        key: moved.pointer.trim_start_matches('/').replace('/', "."),
+        before: Some(Value::from(moved.written.clone())),
+        after: Some(Value::from(format!("{}, which stands for something else now", moved.written))),
+    };
+    moved.map(effect).collect()
+}
+
 /// The settings that differ between two files, by their place in the file.
 pub fn of_files(before: &Value, after: &Value) -> Vec<Effect> {
     let mut settings = Vec::new();
@@ -80,11 +95,12 @@ fn compare(key: &str, before: Option<&Value>, after: Option<&Value>, settings: &
         return;
     }
     if let (Some(before), Some(after)) = (before.and_then(members), after.and_then(members)) {
+        // By hash: a file may have a hundred thousand routes.
+        let [then, now] = [&before, &after].map(|of| of.iter().copied().collect::<HashMap<_, _>>());
         for (name, earlier) in &before {
-            let later = after.iter().find(|(other, _)| other == name).map(|(_, value)| *value);
-            compare(&joined(key, name), Some(earlier), later, settings);
+            compare(&joined(key, name), Some(earlier), now.get(name).copied(), settings);
         }
-        for (name, later) in after.iter().filter(|(name, _)| !before.iter().any(|(other, _)| other == name)) {
+        for (name, later) in after.iter().filter(|(name, _)| !then.contains_key(name)) {
             compare(&joined(key, name), None, Some(later), settings);
         }
         return;

@@ -31,6 +31,11 @@ pub enum Event {
         /// What it is.
         after: &'static str,
     },
+    /// The file on disk can't be loaded, or can be again.
+    File {
+        /// What is wrong with it; `None` is nothing any more.
+        error: Option<String>,
+    },
     /// Nothing is in flight any more on an endpoint that drains.
     Drained {
         /// Its pool.
@@ -69,6 +74,7 @@ impl Event {
         match self {
             Self::Endpoint { .. } => "endpoint",
             Self::Drained { .. } => "drained",
+            Self::File { .. } => "file",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: whoever holds it changes nothing; the controller does, one order at a time, and an order that was taken
 //! is carried out whether or not anybody waits for the answer.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,6 +17,7 @@ use super::{
     snapshot::Snapshot,
     state::{Object, State},
     store::{Store, StoreError},
+    surroundings::{Port, Surroundings},
     tally::{Outcome, Tally},
 };
 use crate::{telemetry::registry::Registry as Series, upstream::outcomes::Alarm};
@@ -60,6 +61,7 @@ pub struct Control {
     pub(super) alarm: Arc<Alarm>,
     pub(super) names: Arc<names::Book>,
     pub(super) own: OwnAddresses,
+    pub(super) surroundings: Port,
     pub(super) store: Store,
     pub(super) events: Events,
 }
@@ -159,7 +161,8 @@ impl Control {
     pub async fn ask(&self, request: Request) -> Result<Answered, ControlError> {
         let kind = request.command.kind();
         let (answer, answered) = oneshot::channel();
-        let unheard = match self.orders.try_send(Order::Change { request: Box::new(request), answer }) {
+        let request = Box::new(request);
+        let unheard = match self.orders.try_send(Order::Change { request, answer }) {
             Ok(()) => return answered.await.unwrap_or(Err(ControlError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => ControlError::Busy,
             Err(mpsc::error::TrySendError::Closed(_)) => ControlError::Stopped,
@@ -239,9 +242,14 @@ impl Control {
         &self.series
     }
 
-    /// Says at which addresses this process listens: none of them is taken for an endpoint's.
-    pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
-        self.own.bound(addresses);
+    /// Where this process listens: none of these addresses is taken for an endpoint's.
+    pub fn own_addresses(&self) -> &OwnAddresses {
+        &self.own
+    }
+
+    /// Says what has to follow a file that is loaded, beside the table.
+    pub fn surrounded_by(&self, surroundings: Arc<dyn Surroundings>) {
+        self.surroundings.connect(surroundings);
     }
 
     /// The counts of commands.

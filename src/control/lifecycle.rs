@@ -1,10 +1,8 @@
 //! Where the process stands between start and end, which is what `readyz` answers, and where it is reached.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 /// Where the process stands. It only ever moves forward.
@@ -27,7 +25,7 @@ pub enum Phase {
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
-    listening: Arc<OnceLock<Vec<SocketAddr>>>,
+    listening: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
 impl Default for Lifecycle {
@@ -51,15 +49,14 @@ impl Lifecycle {
         });
     }
 
-    /// Says where the listeners are bound, in the order of the configuration. Told once, when they are open.
+    /// Says where the listeners are bound, in the order of the configuration.
     pub fn listening_at(&self, addresses: Vec<SocketAddr>) {
-        // What was told first stays.
-        let _ = self.listening.set(addresses);
+        self.listening.store(Arc::new(addresses));
     }
 
     /// Where the listeners are bound, with the ports that were taken; empty until they are open.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        self.listening.get().map_or(&[], Vec::as_slice)
+    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.listening.load_full()
     }
 
     /// Tells of every later phase.

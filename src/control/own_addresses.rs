@@ -1,71 +1,60 @@
 //! Where Switchback itself listens: an endpoint there would send requests in circles.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{Arc, OnceLock},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use super::{
     command::Command,
+    fixed,
     refusal::{AddressFault, Refusal, Unknown},
 };
-use crate::{
-    config::{AdminAddress, Config},
-    model::endpoint_address::EndpointAddress,
-};
+use crate::{config::Config, discovery::screen, model::endpoint_address::EndpointAddress};
 
 /// The addresses that are bound, as soon as they are; until then those that the file declares. Every clone is the same
 /// one.
 #[derive(Debug, Clone, Default)]
-pub struct OwnAddresses(Arc<OnceLock<Vec<SocketAddr>>>);
+pub struct OwnAddresses(Arc<RwLock<Option<Vec<SocketAddr>>>>);
 
 impl OwnAddresses {
-    /// Says which addresses are bound. Only the first call counts.
+    /// Says which addresses are bound from now on.
     pub fn bound(&self, addresses: Vec<SocketAddr>) {
-        // They do not change while the process lives.
-        let _ = self.0.set(addresses);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
     }
 
     /// Refuses to add an endpoint that is one of them.
     pub fn check(&self, config: &Config, command: &Command) -> Result<(), Refusal> {
         let Command::PutEndpoint { of, .. } = command else { return Ok(()) };
         let Ok(address) = of.address.parse::<EndpointAddress>() else { return Ok(()) };
-        if !self.all(config).iter().any(|own| is_same(*own, &address)) {
+        if !leads_back(&address, &self.all(config)) {
             return Ok(());
         }
         let address = of.address.chars().take(Unknown::MAX_ECHO).collect();
         Err(Refusal::Address { address, fault: AddressFault::OurOwn })
     }
 
-    fn all(&self, config: &Config) -> Vec<SocketAddr> {
-        if let Some(bound) = self.0.get() {
+    /// All of them.
+    pub fn all(&self, config: &Config) -> Vec<SocketAddr> {
+        if let Some(bound) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             return bound.clone();
         }
-        let mut declared: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
-        if let Some(AdminAddress::Loopback(address)) = config.admin {
-            declared.push(address);
-        }
-        declared.extend(config.health);
-        declared
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        listeners.chain(fixed::admin_address(config)).chain(config.health).collect()
     }
 }
 
 /// Whether a connection to an endpoint would come to one of our sockets. Of names only `localhost` is known to be this
-/// machine.
-fn is_same(own: SocketAddr, endpoint: &EndpointAddress) -> bool {
-    let (ip, port) = match endpoint {
-        EndpointAddress::Socket(address) => (address.ip().to_canonical(), address.port()),
+/// machine; what the others stand for is looked at when they are resolved.
+fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
+    let address = match endpoint {
+        EndpointAddress::Socket(address) => *address,
         EndpointAddress::Host { name, port } if matches!(&**name, "localhost" | "localhost.") => {
-            (Ipv4Addr::LOCALHOST.into(), *port)
+            (Ipv4Addr::LOCALHOST, *port).into()
         }
         EndpointAddress::Host { .. } | EndpointAddress::Service { .. } => return false,
     };
-    own.port() == port && (own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_this_machine(ip))
-}
-
-/// Whether an address is this machine's: only such a one can be bound.
-fn is_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+    screen::is_own(address, own)
 }
 
 #[cfg(test)]
@@ -89,7 +78,7 @@ mod tests {
             ("0.0.0.0:80", "app.internal:80", false),
         ] {
             let endpoint = endpoint.parse().unwrap();
-            assert_eq!(is_same(own(bound), &endpoint), same, "{bound} and {endpoint}");
+            assert_eq!(leads_back(&endpoint, &[own(bound)]), same, "{bound} and {endpoint}");
         }
     }
 }

@@ -62,11 +62,16 @@ pub enum KeyFileError {
     Random(#[from] getrandom::Error),
 }
 
-/// A key that was made for the life of a process, and of those that succeed it. Nothing shows it.
+/// The key of a process, and of those that succeed it, for where no file names any. Nothing shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PassingKey([u8; PinKeys::LEAST]);
 
 impl PassingKey {
+    /// A new one.
+    pub fn random() -> Result<Self, KeyFileError> {
+        random().map(Self)
+    }
+
     /// The key as a successor is told it.
     pub fn to_text(&self) -> String {
         STANDARD.encode(self.0)
@@ -84,26 +89,24 @@ impl std::fmt::Debug for PassingKey {
     }
 }
 
-/// Where the keys in use come from.
+/// Keys that are ready to be used.
 #[derive(Debug)]
-pub enum Source {
-    /// A file that is to be followed.
-    File(KeyFile),
-    /// No file names any.
-    Passing(PassingKey),
+pub struct Prepared {
+    keys: PinKeys,
+    /// The file that they are from, and its text.
+    file: Option<(PathBuf, String)>,
 }
 
-/// Puts the keys in use that the settings name: those of the file, which is made if there is none, or else the one of
-/// the `predecessor`, or one of this process alone.
-pub fn open(
-    settings: &Pins,
-    keys: SharedKeys,
-    predecessor: Option<PassingKey>,
-) -> Result<Source, KeyFileError> {
+/// Puts the keys in use that the settings name: those of the file, which is made if there is none, or the `own` one of
+/// this process. Answers the file that is to be followed.
+pub fn open(settings: &Pins, keys: SharedKeys, own: &PassingKey) -> Result<Option<KeyFile>, KeyFileError> {
+    Ok(prepare(settings, own)?.put_in_force(&keys))
+}
+
+/// Reads the keys that the settings name, as [`open`] does. They are not in use yet.
+pub fn prepare(settings: &Pins, own: &PassingKey) -> Result<Prepared, KeyFileError> {
     let Some(path) = settings.key_file.clone() else {
-        let key = predecessor.map_or_else(|| random().map(PassingKey), Ok)?;
-        keys.publish(PinKeys::of(&key.0));
-        return Ok(Source::Passing(key));
+        return Ok(Prepared { keys: PinKeys::of(&own.0), file: None });
     };
     let text = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -116,11 +119,20 @@ pub fn open(
     };
     let text = text.map_err(|error| KeyFileError::Unreadable { path: path.clone(), error })?;
     warn_if_open(&path);
-    let parsed =
-        PinKeys::parse(&text).map_err(|error| KeyFileError::Invalid { path: path.clone(), error })?;
-    tracing::info!(file = %path.display(), keys = parsed.count(), "the keys of pins are in use");
-    keys.publish(parsed);
-    Ok(Source::File(KeyFile { path, keys, seen: Ok(text) }))
+    let keys = PinKeys::parse(&text).map_err(|error| KeyFileError::Invalid { path: path.clone(), error })?;
+    Ok(Prepared { keys, file: Some((path, text)) })
+}
+
+impl Prepared {
+    /// Puts the keys in use, and answers the file that is to be followed.
+    pub fn put_in_force(self, shared: &SharedKeys) -> Option<KeyFile> {
+        let Self { keys, file } = self;
+        if let Some((path, _)) = &file {
+            tracing::info!(file = %path.display(), keys = keys.count(), "the keys of pins are in use");
+        }
+        shared.publish(keys);
+        file.map(|(path, text)| KeyFile { path, keys: shared.clone(), seen: Ok(text) })
+    }
 }
 
 impl KeyFile {
@@ -235,6 +247,10 @@ mod tests {
         }
     }
 
+    fn key() -> PassingKey {
+        PassingKey::random().unwrap()
+    }
+
     fn signed(keys: &SharedKeys) -> Option<[u8; 32]> {
         keys.load().sign(b"text")
     }
@@ -245,8 +261,8 @@ mod tests {
         let settings = Pins { key_file: Some(folder.0.join("pins.keys")) };
         let [one, other] = [SharedKeys::default(), SharedKeys::default()];
         assert!(signed(&one).is_none());
-        open(&settings, one.clone(), None).unwrap();
-        open(&settings, other.clone(), None).unwrap();
+        open(&settings, one.clone(), &key()).unwrap();
+        open(&settings, other.clone(), &key()).unwrap();
         assert!(signed(&one).is_some());
         assert_eq!(signed(&one), signed(&other));
         let made: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap()).collect();
@@ -258,7 +274,7 @@ mod tests {
     fn without_a_file_each_process_has_a_key_of_its_own() {
         let [one, other] = [SharedKeys::default(), SharedKeys::default()];
         for keys in [&one, &other] {
-            open(&Pins::default(), keys.clone(), None).unwrap();
+            assert!(open(&Pins::default(), keys.clone(), &key()).unwrap().is_none());
         }
         assert_ne!(signed(&one), signed(&other));
     }
@@ -266,13 +282,11 @@ mod tests {
     #[test]
     fn a_successor_goes_on_with_the_key_of_its_predecessor_and_nothing_shows_it() {
         let [one, other] = [SharedKeys::default(), SharedKeys::default()];
-        let Source::Passing(key) = open(&Pins::default(), one.clone(), None).unwrap() else {
-            panic!("no file is named")
-        };
-        assert_eq!(format!("{key:?}"), "PassingKey(..)");
-        let told = PassingKey::from_text(&key.to_text());
-        assert_eq!(told.as_ref(), Some(&key));
-        open(&Pins::default(), other.clone(), told).unwrap();
+        let own = key();
+        assert_eq!(format!("{own:?}"), "PassingKey(..)");
+        let told = PassingKey::from_text(&own.to_text()).unwrap();
+        open(&Pins::default(), one.clone(), &own).unwrap();
+        open(&Pins::default(), other.clone(), &told).unwrap();
         assert_eq!(signed(&one), signed(&other));
         for wrong in ["", "c2hvcnQ=", "no key"] {
             assert_eq!(PassingKey::from_text(wrong), None);
@@ -285,19 +299,17 @@ mod tests {
         let path = folder.0.join("pins.keys");
         let settings = Pins { key_file: Some(path.clone()) };
         fs::write(&path, "secret\n").unwrap();
-        let said = open(&settings, SharedKeys::default(), None).unwrap_err().to_string();
+        let said = open(&settings, SharedKeys::default(), &key()).unwrap_err().to_string();
         assert!(said.contains("line 1") && !said.contains("secret"), "{said}");
         let directory = Pins { key_file: Some(folder.0.clone()) };
         assert!(matches!(
-            open(&directory, SharedKeys::default(), None),
+            open(&directory, SharedKeys::default(), &key()),
             Err(KeyFileError::Unreadable { .. })
         ));
 
         fs::write(&path, "01".repeat(32)).unwrap();
         let keys = SharedKeys::default();
-        let Source::File(mut file) = open(&settings, keys.clone(), None).unwrap() else {
-            panic!("a file is named")
-        };
+        let mut file = open(&settings, keys.clone(), &key()).unwrap().unwrap();
         let first = signed(&keys);
         for bad in [Ok("too short".to_owned()), Ok(String::new()), Err("it is gone".to_owned())] {
             file.take(bad);

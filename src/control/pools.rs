@@ -430,7 +430,17 @@ pool = "blue"
             assert_eq!(put(bad, 1), Err(refused));
         }
         assert!(put("169.254.0.1:1", 2).unwrap().changed(), "the file declares it");
-        for bad in ["0.0.0.0:80", "[::]:80", "127.0.0.1", "127.0.0.1:0", "x y:1"] {
+        for bad in [
+            "0.0.0.0:80",
+            "[::ffff:0.0.0.0]:80",
+            "0.0.0.1:80",
+            "255.255.255.255:80",
+            "[::ffff:224.0.0.1]:80",
+            "[::]:80",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "x y:1",
+        ] {
             assert!(
                 matches!(put(bad, 1), Err(Refusal::Address { fault: AddressFault::Invalid(_), .. })),
                 "{bad}"

@@ -38,6 +38,9 @@ pub enum Refusal {
     /// The set of weights is wrong in one or more ways.
     #[error("the weights are refused: {}", join(.0))]
     Weights(Vec<WeightFault>),
+    /// The file is right, but can't come into force.
+    #[error("the file can't come into force: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    File(Vec<FileFault>),
     /// The revision to go back to is not there.
     #[error("there is no revision {asked} to go back to: revisions {oldest} to {newest} are")]
     Revision {
@@ -48,6 +51,18 @@ pub enum Refusal {
         /// The newest revision.
         newest: u64,
     },
+}
+
+/// One thing in a file that is right and can't come into force.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
+#[error("{message} ({pointer}): {help}")]
+pub struct FileFault {
+    /// Where it stands in the file, as a JSON pointer.
+    pub pointer: String,
+    /// What can't be.
+    pub message: String,
+    /// How to mend it.
+    pub help: String,
 }
 
 /// One thing that is wrong with a set of weights.

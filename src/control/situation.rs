@@ -91,6 +91,10 @@ impl Situation<'_> {
             let left = then.iter().filter(|(endpoint, _)| !there.contains(&endpoint.id));
             moved.left.extend(left.map(|(endpoint, _)| self.gone(pool, endpoint)));
         }
+        let names: HashSet<_> = self.table.pools.iter().map(|pool| &pool.settings.name).collect();
+        for pool in before.values().filter(|pool| !names.contains(&pool.settings.name)) {
+            moved.left.extend(pool.endpoints.iter().map(|(endpoint, _)| self.gone(pool, endpoint)));
+        }
         moved
     }
 

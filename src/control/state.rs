@@ -12,7 +12,8 @@ use std::{
 use super::{
     change::{Author, Change, Effect, Kind, Origin},
     command::{Command, PinsOnChange},
-    difference,
+    declaration::Declaration,
+    difference, fixed,
     history::{self, History, Revision},
     merge, pools,
     refusal::{Refusal, Unknown, WeightFault},
@@ -35,6 +36,7 @@ pub struct State {
     live: LiveState,
     /// What the file that was loaded last declares: what the next one is compared with.
     declared: Arc<LiveState>,
+    declaration: Declaration,
     histories: BTreeMap<Name, Arc<History>>,
     /// For each object that a revision was about, the newest of those.
     touched: BTreeMap<Object, u64>,
@@ -58,8 +60,9 @@ impl State {
         let effects = difference::of_live(&LiveState::default(), &live);
         let change = Change { revision: 0, kind: Kind::Declared, author: Origin::File.into(), at, effects };
         let declared = Arc::new(live.clone());
-        let mut state =
-            Self { revision: 0, live, declared, histories: BTreeMap::new(), touched: BTreeMap::new() };
+        let declaration = Declaration::of_disk(config);
+        let (histories, touched) = Default::default();
+        let mut state = Self { revision: 0, live, declared, declaration, histories, touched };
         state.remember(&change);
         (state, change)
     }
@@ -68,12 +71,12 @@ impl State {
     pub fn resumed<'a>(
         revision: u64,
         live: LiveState,
-        declared: LiveState,
+        (declared, declaration): (LiveState, Declaration),
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Self {
         let declared = Arc::new(declared);
-        let mut state =
-            Self { revision, live, declared, histories: BTreeMap::new(), touched: BTreeMap::new() };
+        let (histories, touched) = Default::default();
+        let mut state = Self { revision, live, declared, declaration, histories, touched };
         changes.into_iter().for_each(|change| state.remember(change));
         state.histories.retain(|split, _| state.live.weights.contains_key(split));
         for (split, weights) in &state.live.weights {
@@ -101,6 +104,11 @@ impl State {
     /// What the file that was loaded last declares.
     pub fn file(&self) -> &LiveState {
         &self.declared
+    }
+
+    /// Which declaration is in force, and by which way it came.
+    pub fn declaration(&self) -> &Declaration {
+        &self.declaration
     }
 
     /// The newest revision that was about an object; that of the start if none was.
@@ -139,12 +147,26 @@ impl State {
             effects,
         };
         match command {
-            Command::Load { config: next } => {
+            Command::Load { config: next, source } => {
                 let declared = next.declared_state(at);
+                let faults = fixed::faults(config, next, *source);
+                if !faults.is_empty() {
+                    return Err(Refusal::File(faults));
+                }
+                if self.declaration.holds_against(next, *source) {
+                    return Ok((self.clone(), change(Vec::new())));
+                }
                 let live = merge::merged(&self.declared, &declared, &self.live);
                 let mut effects = difference::of_live(&self.live, &live);
-                effects.extend(difference::of_files(&config.document(), &next.document()));
-                let state = Self { live, declared: Arc::new(declared), ..self.clone() };
+                if config.text != next.text {
+                    effects.extend(difference::of_files(&config.document(), &next.document()));
+                }
+                effects.extend(difference::of_references(config, next));
+                let declaration = self.declaration.after(next, *source);
+                if effects.is_empty() && declaration.text != self.declaration.text {
+                    effects.push(of_text(&self.declaration, &declaration));
+                }
+                let state = Self { live, declared: Arc::new(declared), declaration, ..self.clone() };
                 return Ok(state.advanced(change(effects)));
             }
             Command::Restore { live: then, .. } => {
@@ -284,6 +306,12 @@ impl Object {
             Effect::Setting { .. } => Self::File,
         }
     }
+}
+
+/// The effect of a file that says the same in another way: in another order, which may matter, or with other comments.
+fn of_text(before: &Declaration, after: &Declaration) -> Effect {
+    let digest = |of: &Declaration| Some(serde_json::Value::from(format!("sha256:{}", of.text)));
+    Effect::Setting { key: "text".into(), before: digest(before), after: digest(after) }
 }
 
 fn has_pins(config: &Config, split: &Name) -> bool {

@@ -1,6 +1,6 @@
 //! Asks as the machine would: the hosts file first, then the name servers of `/etc/resolv.conf`, or those of the file.
 //!
-//! Invariant: a question ends within the configured time, and no more than [`MAX_QUESTIONS`] are open at once. Both
+//! Invariant: a question ends within the configured time, and no more are open at once than were allowed. Both
 //! system files are read anew when they have changed.
 
 use std::{
@@ -26,8 +26,6 @@ use tokio::sync::Semaphore;
 use super::ask::{Answer, Ask, Kind, Question, Record, Service};
 use crate::config;
 
-/// Questions that are open at once, over all names: enough for a thousand names, and no storm for a name server.
-const MAX_QUESTIONS: usize = 32;
 /// The parts that a question's time is shared out to: a first try and two more, since packets get lost.
 const TRIES: u32 = 3;
 /// How long an entry of the hosts file is used. It is read anew only if it has changed.
@@ -70,11 +68,12 @@ struct View {
 }
 
 impl Dns {
-    /// Reads the system's files. What is wrong with them is told with each question.
-    pub fn new(settings: config::Dns) -> Self {
+    /// Reads the system's files. What is wrong with them is told with each question. At most `questions` are open at
+    /// once, over all names.
+    pub fn new(settings: config::Dns, questions: usize) -> Self {
         let view = Arc::new(View::read(&settings));
         let system = Mutex::new(System { looked: Instant::now(), stamps: stamps(), view });
-        Self { settings, questions: Semaphore::new(MAX_QUESTIONS), system }
+        Self { settings, questions: Semaphore::new(questions.clamp(1, Semaphore::MAX_PERMITS)), system }
     }
 
     /// The view of the system's files as they are now.

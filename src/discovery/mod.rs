@@ -14,6 +14,6 @@ pub mod dns;
 mod memory;
 mod pace;
 mod round;
-mod screen;
+pub mod screen;
 mod service;
 pub mod watch;

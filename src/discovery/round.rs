@@ -68,6 +68,7 @@ impl<A: Ask> Rounds<A> {
             EndpointAddress::Service { name } => self.service(name, &mut gathered).await,
         };
         self.memory.end_round(gathered.fault.is_none());
+        let had_some = !targets.is_empty();
         targets.retain(|target| {
             let leads_back = is_own(target.address, &self.own);
             if leads_back {
@@ -76,6 +77,10 @@ impl<A: Ask> Rounds<A> {
             }
             !leads_back
         });
+        if had_some && targets.is_empty() {
+            // As good as no answer: a zone must not be able to empty a pool at once.
+            gathered.fault = gathered.fault.take().or_else(|| gathered.left_out.clone());
+        }
         targets.sort_unstable();
         if targets.len() > defaults::MAX_DNS_ADDRESSES {
             gathered.leave_out(format!(

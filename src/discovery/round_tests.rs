@@ -194,6 +194,14 @@ async fn an_answer_that_leads_back_to_ourselves_is_left_out() {
     let round = rounds.round(&name("srv:_http._tcp.app")).await;
     assert_eq!(shown(&round), even(&["127.0.0.1:9901"]));
     assert!(round.left_out.unwrap().contains("Switchback itself"));
+    // Alone it is as if the question had failed: what stands is not taken away.
+    zone.service("_http._tcp.app", &[(1, 1, 9900, "a")]);
+    let round = rounds.round(&name("srv:_http._tcp.app")).await;
+    assert_eq!(round.targets, None);
+    assert!(round.fault.unwrap().contains("Switchback itself"));
+    zone.service("_http._tcp.app", &[(1, 1, 9902, "a")]);
+    let round = rounds.round(&name("srv:_http._tcp.app")).await;
+    assert_eq!((shown(&round), round.fault), (even(&["127.0.0.1:9902"]), None));
 }
 
 #[tokio::test]

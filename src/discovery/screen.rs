@@ -4,30 +4,40 @@
 //! can't be meant to go: to every address, to a group of machines, or to the link's own addresses, among which clouds
 //! keep the credentials of a machine (169.254.169.254). Loopback and private addresses are where applications are.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use crate::model::endpoint_address::Nowhere;
 
 /// The address in its plain form, if it can be an endpoint's: an IPv4 address in IPv6's clothes is the IPv4 address.
 pub(super) fn screened(address: IpAddr) -> Result<IpAddr, Refused> {
     let plain = address.to_canonical();
-    let refused = match plain {
-        IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("means no machine"),
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("means every machine"),
-        IpAddr::V4(ip) if ip.is_link_local() => Some("is a link's own"),
-        IpAddr::V6(ip) if ip.is_unspecified() => Some("means no machine"),
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("is a link's own"),
-        ip if ip.is_multicast() => Some("is of a group"),
-        _ => None,
+    let is_link_local = match plain {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let refused = match Nowhere::of(plain) {
+        Some(Nowhere::Unspecified | Nowhere::ThisNetwork) => Some("means no machine"),
+        Some(Nowhere::Broadcast) => Some("means every machine"),
+        Some(Nowhere::Multicast) => Some("is of a group"),
+        None if is_link_local => Some("is a link's own"),
+        None => None,
     };
     refused.map_or(Ok(plain), |why| Err(Refused { address, why }))
 }
 
 /// Whether an address leads back to one that this process listens on. Requests would go round in a circle, or reach the
-/// admin API from a place that it is not open to.
-pub(super) fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+/// admin API from a place that it is not open to. What listens at every address is reached at each that this machine has.
+pub fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    let ip = address.ip().to_canonical();
     own.iter().any(|own| {
-        let everywhere = own.ip().is_unspecified() && address.ip().is_loopback();
-        own.port() == address.port() && (own.ip() == address.ip() || everywhere)
+        own.port() == address.port()
+            && (own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_this_machine(ip))
     })
+}
+
+/// Whether an address is this machine's: only such a one can be bound.
+fn is_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// An address that can't be an endpoint's.
@@ -51,9 +61,25 @@ mod tests {
             ("127.0.0.1:9901", false),
             ("127.0.0.2:8080", true),
             ("[::1]:8080", true),
-            ("10.0.0.1:8080", false),
+            ("[::ffff:127.0.0.1]:9900", true),
+            // A documentation address (RFC 5737) is nobody's.
+            ("192.0.2.1:8080", false),
         ] {
             assert_eq!(is_own(text.parse().unwrap(), &own), leads_back, "{text}");
+        }
+        let every = ["[::]:8080".parse().unwrap()];
+        assert!(is_own("127.0.0.1:8080".parse().unwrap(), &every));
+    }
+
+    #[test]
+    fn an_address_of_this_machine_that_is_not_loopback_leads_back_too() {
+        let own = ["0.0.0.0:8080".parse().unwrap()];
+        // Where a packet to the documentation address would come from; none is sent. A machine may have no network.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let here = socket.local_addr().unwrap().ip();
+            assert!(is_own(SocketAddr::new(here, 8080), &own), "{here}");
+            assert!(!is_own(SocketAddr::new(here, 8081), &own), "{here}");
         }
     }
 

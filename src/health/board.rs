@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     memory::Memory,
-    probe::Finding,
+    probe::{Finding, ProbeResult},
     report::{EndpointReport, PoolReport},
     watched::Watched,
 };
@@ -140,8 +140,9 @@ impl Health {
         now: Instant,
     ) -> Option<bool> {
         let mut board = self.lock();
+        let is_made = finding.result != ProbeResult::NotMade;
         let healthy = board.pools.get_mut(pool)?.probed(endpoint.index(), started, finding, now);
-        if board.awaited.remove(&endpoint.index()) {
+        if is_made && board.awaited.remove(&endpoint.index()) {
             self.tell_settled(&board);
         }
         healthy

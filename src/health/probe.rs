@@ -2,9 +2,10 @@
 //!
 //! Invariant: whatever the endpoint does, a probe ends within its timeout and holds at most some 200 KiB.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use rustix::io::Errno;
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
 use crate::config;
 
@@ -22,11 +23,11 @@ pub struct Prober {
 #[derive(Debug)]
 enum Question {
     Tcp,
-    Http(http::Question, Option<http::Kept>),
+    Http(http::Question, Option<http::Kept>, Arc<Semaphore>),
     Grpc(grpc::Question),
 }
 
-/// Why a probe failed: always the endpoint's doing, or that of the way to it.
+/// Why a probe failed: the endpoint's doing, or that of the way to it, unless it is [`ProbeResult::NotMade`].
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeFailure {
     /// There was no connection.
@@ -70,18 +71,23 @@ pub enum ProbeResult {
     Body,
     NotServing,
     Malformed,
+    /// There was none, for want of something of this machine's: it says nothing about the endpoint.
+    NotMade,
 }
 
 /// The longest text of a result.
 const MAX_TEXT: usize = 200;
 
 impl Prober {
-    /// Prepares the probes of an endpoint.
-    pub fn new(check: &config::HealthCheck, endpoint: SocketAddr) -> Self {
+    /// Prepares the probes of an endpoint. A connection is kept for the next probe while there is room among all that
+    /// are `kept`.
+    pub fn new(check: &config::HealthCheck, endpoint: SocketAddr, kept: Arc<Semaphore>) -> Self {
         let address = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
         let question = match &check.probe {
             config::Probe::Tcp => Question::Tcp,
-            config::Probe::Http(settings) => Question::Http(http::Question::new(settings, address), None),
+            config::Probe::Http(settings) => {
+                Question::Http(http::Question::new(settings, address), None, kept)
+            }
             config::Probe::Grpc { service } => Question::Grpc(grpc::Question::new(service, address)),
         };
         Self { address, timeout: check.timeout, question }
@@ -106,7 +112,7 @@ impl Prober {
                 TcpStream::connect(self.address).await?;
                 Ok("it takes connections".to_owned())
             }
-            Question::Http(question, kept) => question.ask(self.address, kept).await,
+            Question::Http(question, kept, room) => question.ask(self.address, kept, room).await,
             Question::Grpc(question) => question.ask(TcpStream::connect(self.address).await?).await,
         }
     }
@@ -115,6 +121,7 @@ impl Prober {
 impl ProbeFailure {
     fn result(&self) -> ProbeResult {
         match self {
+            Self::Unreachable(error) if is_ours(error) => ProbeResult::NotMade,
             Self::Unreachable(_) => ProbeResult::Unreachable,
             Self::TimedOut(_) => ProbeResult::TimedOut,
             Self::Status(_) => ProbeResult::Status,
@@ -129,9 +136,15 @@ impl ProbeFailure {
     }
 }
 
+/// Whether a connection was not even tried, because this process or machine is out of descriptors or memory.
+fn is_ours(error: &io::Error) -> bool {
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| ours.contains(&error))
+}
+
 impl ProbeResult {
     /// All of them, each in its place as a number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Success,
         Self::Unreachable,
         Self::TimedOut,
@@ -139,6 +152,7 @@ impl ProbeResult {
         Self::Body,
         Self::NotServing,
         Self::Malformed,
+        Self::NotMade,
     ];
 
     /// Whether the endpoint passed.
@@ -156,6 +170,26 @@ impl ProbeResult {
             Self::Body => "body",
             Self::NotServing => "not_serving",
             Self::Malformed => "malformed",
+            Self::NotMade => "not_made",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_says_nothing_about_an_endpoint() {
+        for (error, result) in [
+            (Errno::MFILE, ProbeResult::NotMade),
+            (Errno::NFILE, ProbeResult::NotMade),
+            (Errno::CONNREFUSED, ProbeResult::Unreachable),
+            (Errno::HOSTUNREACH, ProbeResult::Unreachable),
+        ] {
+            assert_eq!(ProbeFailure::Unreachable(error.into()).result(), result, "{error}");
+        }
+        let places: Vec<_> = ProbeResult::ALL.iter().map(|result| *result as usize).collect();
+        assert_eq!(places, (0..ProbeResult::ALL.len()).collect::<Vec<_>>());
     }
 }

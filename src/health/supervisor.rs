@@ -31,7 +31,7 @@ use crate::{
 /// The pools of a table, to be watched.
 pub type Targets = Arc<[PoolTarget]>;
 
-/// Probes at once. Endpoints that hang hold a socket each for as long as the timeout; beyond so many, the others wait.
+/// The most probes at once, however many descriptors there are.
 const MAX_AT_ONCE: usize = 1024;
 /// The time between the first probes of endpoints that came at once: a thousand are spread over a quarter of a second.
 const SPREAD: Duration = Duration::from_micros(250);
@@ -46,13 +46,30 @@ const AFTER_A_BUG: Duration = Duration::from_secs(1);
 /// Alarms within this time are looked at together.
 const ALARM_PAUSE: Duration = Duration::from_millis(10);
 
+/// The connections that probes may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Probes at once. Endpoints that hang hold a connection each for as long as the timeout; beyond so many, the others
+    /// wait.
+    pub at_once: usize,
+    /// Connections that are kept between probes. Beyond so many, each probe opens one of its own.
+    pub kept: usize,
+}
+
 /// Watches what is in force, until `targets` is dropped or this future is.
-pub async fn run(health: Health, mut targets: watch::Receiver<Targets>, alarm: Arc<Alarm>, seed: u64) {
+pub async fn run(
+    health: Health,
+    mut targets: watch::Receiver<Targets>,
+    alarm: Arc<Alarm>,
+    allowance: Allowance,
+    seed: u64,
+) {
     let mut supervisor = Supervisor {
         health: health.clone(),
         probers: BTreeMap::new(),
         tasks: JoinSet::new(),
-        places: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+        places: Arc::new(Semaphore::new(allowance.at_once.clamp(1, MAX_AT_ONCE))),
+        kept: Arc::new(Semaphore::new(allowance.kept.min(Semaphore::MAX_PERMITS))),
         rng: fastrand::Rng::with_seed(seed),
         began: Instant::now(),
     };
@@ -99,6 +116,7 @@ struct Supervisor {
     probers: BTreeMap<EndpointId, (config::HealthCheck, AbortHandle)>,
     tasks: JoinSet<()>,
     places: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
     rng: fastrand::Rng,
     began: Instant,
 }
@@ -133,7 +151,7 @@ impl Supervisor {
                     health: self.health.clone(),
                     pool: pool.settings.name.clone(),
                     endpoint: Arc::clone(endpoint),
-                    prober: Prober::new(check, endpoint.address),
+                    prober: Prober::new(check, endpoint.address, Arc::clone(&self.kept)),
                     interval: check.interval,
                     down_interval: check.down_interval,
                     places: Arc::clone(&self.places),

@@ -31,6 +31,8 @@ pub(super) struct Watched {
     ejected: [u64; EjectionReason::ALL.len()],
     spared: u64,
     panic_count: u64,
+    /// The last probe could not be made.
+    lacks: bool,
 }
 
 /// One of its endpoints.
@@ -45,6 +47,8 @@ struct Member {
     counted: Rate,
     /// It came back within the interval: what it did before is paid for.
     is_back: bool,
+    /// How many requests it had answered well when it was last ejected.
+    good_when_ejected: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,7 @@ impl Watched {
             ejected: Default::default(),
             spared: 0,
             panic_count: 0,
+            lacks: false,
         }
     }
 
@@ -128,6 +133,14 @@ impl Watched {
         let health = member.health.as_mut()?;
         let success = finding.result.is_success();
         self.probes[finding.result as usize] += 1;
+        let lacks = finding.result == ProbeResult::NotMade;
+        if lacks != std::mem::replace(&mut self.lacks, lacks) && lacks {
+            let (pool, why) = (&self.settings.name, &finding.text);
+            tracing::warn!(%pool, %why, "probes can't be made: what is known of the endpoints stands");
+        }
+        if lacks {
+            return Some(health.is_healthy());
+        }
         let change = health.record(success, thresholds);
         let is_healthy = health.is_healthy();
         if let Some(healthy) = change {
@@ -184,11 +197,14 @@ impl Watched {
     }
 
     fn eject(&mut self, id: usize, reason: EjectionReason, now: Instant) {
-        let (Some(ejections), Some(member)) = (&mut self.ejections, self.members.get(&id)) else { return };
-        let (pool, endpoint) = (&self.settings.name, member.endpoint.address);
-        if ejections.ejected(id).is_some() {
+        if self.ejections.as_ref().is_none_or(|ejections| ejections.ejected(id).is_some()) {
             return;
         }
+        self.make_room(reason, now);
+        let (Some(ejections), Some(member)) = (&mut self.ejections, self.members.get_mut(&id)) else {
+            return;
+        };
+        let (pool, endpoint) = (&self.settings.name, member.endpoint.address);
         let Some(out) = ejections.eject(id, reason, now) else {
             self.spared += 1;
             tracing::debug!(%pool, %endpoint, reason = reason.name(), "an endpoint was not ejected: too many are");
@@ -197,7 +213,23 @@ impl Watched {
         let time = out.until - now;
         tracing::warn!(%pool, %endpoint, reason = reason.name(), ?time, "an endpoint is ejected: {}", reason.describe());
         self.ejected[reason as usize] += 1;
+        member.good_when_ejected = member.good();
         member.endpoint.occupancy.set_ejected(true);
+    }
+
+    /// If as many are out as may be, lets one in for another that fails now: one that has answered well while it was out,
+    /// since requests come to it that the others have failed. Without such a sign nothing says that it is the better one.
+    fn make_room(&mut self, reason: EjectionReason, now: Instant) {
+        let Some(ejections) = &mut self.ejections else { return };
+        if reason == EjectionReason::SuccessRate {
+            return;
+        }
+        let members = &self.members;
+        let is_well =
+            |id| members.get(&id).is_some_and(|member: &Member| member.good() > member.good_when_ejected);
+        if let Some(id) = ejections.make_room(is_well, now) {
+            self.back(id, "it has answered while others failed", now);
+        }
     }
 
     /// An endpoint's ejection has ended.
@@ -324,8 +356,16 @@ impl Watched {
 impl Member {
     fn new(endpoint: &Arc<Endpoint>) -> Self {
         let endpoint = Arc::clone(endpoint);
-        let mut member =
-            Self { endpoint, weight: 0, health: None, last: None, counted: Rate::default(), is_back: false };
+        let counted = Rate::default();
+        let mut member = Self {
+            endpoint,
+            weight: 0,
+            health: None,
+            last: None,
+            counted,
+            is_back: false,
+            good_when_ejected: 0,
+        };
         member.take_rate();
         member
     }
@@ -359,10 +399,15 @@ impl Member {
         }
     }
 
+    /// How many requests it has answered well. (An attempt that failed and was repeated elsewhere is a failure, but no
+    /// request that ended here.)
+    fn good(&self) -> u64 {
+        self.endpoint.series.successes()
+    }
+
     /// What the endpoint has done since this was last called.
     fn take_rate(&mut self) -> Rate {
-        // An attempt that failed and was repeated elsewhere is a failure, but no request that ended here.
-        let counted = Rate { good: self.endpoint.series.successes(), bad: self.endpoint.outcomes.failures() };
+        let counted = Rate { good: self.good(), bad: self.endpoint.outcomes.failures() };
         let before = std::mem::replace(&mut self.counted, counted);
         Rate { good: counted.good.saturating_sub(before.good), bad: counted.bad.saturating_sub(before.bad) }
     }

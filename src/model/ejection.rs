@@ -21,7 +21,13 @@ pub struct Ejections {
     members: BTreeMap<usize, Member>,
     /// When the interval ends.
     interval_end: Instant,
+    /// When room was last made.
+    made_room: Option<Instant>,
 }
+
+/// The shortest time between two ejections that end for another's sake: in a pool whose endpoints all fail now and then,
+/// they would take turns with every few requests.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is remembered of one endpoint.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,7 +69,7 @@ struct MemoryOfOut {
 impl Ejections {
     /// None yet.
     pub fn new(settings: Outliers, now: Instant) -> Self {
-        Self { settings, members: BTreeMap::new(), interval_end: now + settings.interval }
+        Self { settings, members: BTreeMap::new(), interval_end: now + settings.interval, made_room: None }
     }
 
     /// Changes the settings. They hold for what comes, but for the longest time and the largest share, which hold at
@@ -105,6 +111,22 @@ impl Ejections {
         let out = Ejected { since: now, until: now + time, reason };
         member.out = Some(out);
         Some(out)
+    }
+
+    /// Ends an ejection for the sake of another endpoint's, if as many are out as may be: the oldest of those that `may`
+    /// end. Answers whose, if there is one. It is not held against the endpoint the next time.
+    pub fn make_room(&mut self, may: impl Fn(usize) -> bool, now: Instant) -> Option<usize> {
+        let is_due = self.made_room.is_none_or(|at| at + ROOM_PAUSE <= now);
+        if !is_due || self.out() < self.most_out() {
+            return None;
+        }
+        let out = |(member, state): (&usize, &Member)| Some((state.out?.since, *member));
+        let (_, member) = self.members.iter().filter_map(out).filter(|(_, member)| may(*member)).min()?;
+        self.readmit(member, now);
+        self.made_room = Some(now);
+        let state = self.members.get_mut(&member)?;
+        state.count = state.count.saturating_sub(1);
+        Some(member)
     }
 
     /// Ends the ejections whose time is over; answers whose.
@@ -308,6 +330,25 @@ mod tests {
         assert!(!pool.readmit_seen_well(0, now, now), "it was not out");
         assert!(pool.readmit_seen_well(1, now, now));
         assert_eq!((pool.out(), pool.ejected(1)), (0, None));
+    }
+
+    #[test]
+    fn room_is_made_by_the_oldest_that_may_and_once_a_second() {
+        let (mut pool, start) = pool(4, 0.5);
+        assert_eq!(pool.make_room(|_| true, start), None, "nobody is out");
+        for (member, at) in [(2, 1), (0, 2)] {
+            pool.eject(member, REASON, start + seconds(at)).expect("there is room");
+        }
+        let now = start + seconds(3);
+        assert!(pool.eject(1, REASON, now).is_none());
+        assert_eq!(pool.make_room(|member| member == 3, now), None, "it is in");
+        assert_eq!(pool.make_room(|member| member != 2, now), Some(0), "the older one may not");
+        let out = pool.eject(1, REASON, now).expect("there is room now");
+        assert_eq!(out.until - out.since, seconds(30));
+        assert_eq!(pool.make_room(|_| true, now + Duration::from_millis(999)), None, "it is too soon");
+        assert_eq!(pool.make_room(|_| true, now + seconds(1)), Some(2));
+        let again = pool.eject(0, REASON, now + seconds(2)).expect("there is room now");
+        assert_eq!(again.until - again.since, seconds(30), "the ejection that was cut short does not count");
     }
 
     #[test]

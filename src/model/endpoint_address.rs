@@ -1,6 +1,10 @@
 //! Where an endpoint is, as it is declared.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
+};
 
 /// Where an endpoint is: an address, or a name that is resolved again and again. Its text is its identity in the file
 /// and in the admin API: `127.0.0.1:9001`, `app.internal:8080`, `srv:_http._tcp.app.internal`.
@@ -9,7 +13,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 /// search list first. The two may stand for different addresses, so they are two names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointAddress {
-    /// One socket address.
+    /// One socket address; an IPv4 address in IPv6's clothes is the IPv4 address.
     Socket(SocketAddr),
     /// All A and AAAA records of a host name, with this port.
     Host {
@@ -37,12 +41,39 @@ pub enum InvalidEndpointAddress {
     /// The host is neither an IP address nor a host name (RFC 1123 2.1).
     #[error("this is neither an IP address nor a host name")]
     Host,
-    /// The address means every address of this machine.
+    /// No machine can be at the address.
+    #[error("{0}")]
+    Nowhere(Nowhere),
+}
+
+/// Why no machine can be at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Nowhere {
+    /// It means every address of this machine.
     #[error("this address means every address of this machine; an endpoint needs one")]
     Unspecified,
-    /// The address is a multicast one.
+    /// It is one of 0.0.0.0/8 (RFC 1122 3.2.1.3).
+    #[error("an address of 0.0.0.0/8 means no machine")]
+    ThisNetwork,
+    /// It means every machine.
+    #[error("the broadcast address takes no connections")]
+    Broadcast,
+    /// It is one of a group.
     #[error("a multicast address takes no connections")]
     Multicast,
+}
+
+impl Nowhere {
+    /// Why no machine can be at an address, which is in its plain form ([`IpAddr::to_canonical`]).
+    pub fn of(plain: IpAddr) -> Option<Self> {
+        match plain {
+            ip if ip.is_unspecified() => Some(Self::Unspecified),
+            IpAddr::V4(ip) if ip.octets()[0] == 0 => Some(Self::ThisNetwork),
+            IpAddr::V4(Ipv4Addr::BROADCAST) => Some(Self::Broadcast),
+            ip if ip.is_multicast() => Some(Self::Multicast),
+            _ => None,
+        }
+    }
 }
 
 impl EndpointAddress {
@@ -64,11 +95,11 @@ impl FromStr for EndpointAddress {
             return Ok(Self::Service { name });
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return match address.ip() {
+            let address = plain(address);
+            return match Nowhere::of(address.ip()) {
                 _ if address.port() == 0 => Err(InvalidEndpointAddress::Port),
-                ip if ip.is_unspecified() => Err(InvalidEndpointAddress::Unspecified),
-                ip if ip.is_multicast() => Err(InvalidEndpointAddress::Multicast),
-                _ => Ok(Self::Socket(address)),
+                Some(why) => Err(InvalidEndpointAddress::Nowhere(why)),
+                None => Ok(Self::Socket(address)),
             };
         }
         let (host, port) = text.rsplit_once(':').ok_or(InvalidEndpointAddress::Port)?;
@@ -77,6 +108,14 @@ impl FromStr for EndpointAddress {
         let port = port.ok_or(InvalidEndpointAddress::Port)?;
         let name = host_name(host, false).ok_or(InvalidEndpointAddress::Host)?;
         Ok(Self::Host { name, port })
+    }
+}
+
+/// An address in its one form. A scope of IPv6 stays.
+fn plain(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -122,7 +161,7 @@ impl<'de> serde::Deserialize<'de> for EndpointAddress {
 
 impl From<SocketAddr> for EndpointAddress {
     fn from(address: SocketAddr) -> Self {
-        Self::Socket(address)
+        Self::Socket(plain(address))
     }
 }
 
@@ -145,6 +184,9 @@ mod tests {
         for (text, form) in [
             ("127.0.0.1:9001", "127.0.0.1:9001"),
             ("[::1]:80", "[::1]:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("[::FFFF:7f00:1]:80", "127.0.0.1:80"),
+            ("[0:0::1]:080", "[::1]:80"),
             ("App.Internal:8080", "app.internal:8080"),
             ("App.Internal.:8080", "app.internal.:8080"),
             ("localhost:1", "localhost:1"),
@@ -159,16 +201,27 @@ mod tests {
 
     #[test]
     fn what_nothing_can_be_reached_at_is_refused() {
-        use InvalidEndpointAddress::{Host, Multicast, Port, Unspecified};
+        use InvalidEndpointAddress::{Host, Port};
+        let [unspecified, this_network, broadcast, multicast] =
+            [Nowhere::Unspecified, Nowhere::ThisNetwork, Nowhere::Broadcast, Nowhere::Multicast]
+                .map(InvalidEndpointAddress::Nowhere);
         for (text, error) in [
             ("127.0.0.1", Port),
             ("127.0.0.1:0", Port),
             ("app:", Port),
             ("app:+1", Port),
             ("app:65536", Port),
-            ("0.0.0.0:80", Unspecified),
-            ("[::]:80", Unspecified),
-            ("224.0.0.1:80", Multicast),
+            ("0.0.0.0:80", unspecified),
+            ("[::]:80", unspecified),
+            ("[::ffff:0.0.0.0]:80", unspecified),
+            ("0.0.0.1:80", this_network),
+            ("[::ffff:0.1.2.3]:80", this_network),
+            ("255.255.255.255:80", broadcast),
+            ("[::ffff:255.255.255.255]:80", broadcast),
+            ("224.0.0.1:80", multicast),
+            ("[ff02::1]:80", multicast),
+            ("[::ffff:224.0.0.1]:80", multicast),
+            ("[::ffff:127.0.0.1]:0", Port),
             ("256.0.0.1:80", Host),
             ("1.2.3:80", Host),
             (":80", Host),

@@ -117,13 +117,14 @@ impl Request {
         downstream.worker.routing.borrow_mut().budget.take(now).then(|| Box::new(next))
     }
 
-    /// Claims an endpoint that was not tried; if there is none, one of those that were.
+    /// Claims an endpoint that was not tried: one that is in, or else one that is ejected, which may be well again, as
+    /// those that are in have just failed. If there is none, claims one of those that were tried.
     fn elsewhere(&self, downstream: &Downstream) -> Option<Next> {
         let Attempts { mut tried, count, .. } = self.attempts;
         tried[count] = self.lease.id;
         let tried = &tried[..=count];
         let session = self.session.map(InSession::session);
-        for (tried, was_tried) in [(tried, false), (&[], true)] {
+        for (tried, insists) in [(tried, false), (tried, true), (&[], false)] {
             let mut routing = downstream.worker.routing.borrow_mut();
             let routing = &mut *routing;
             let selection = select::select_again(
@@ -138,9 +139,11 @@ impl Request {
                     session,
                     key: &self.key,
                     tried,
+                    insists,
                 },
             );
             if let Selection::Forward { arm, pool, lease, .. } = selection {
+                let was_tried = tried.is_empty();
                 return Some(Next::Endpoint { arm, pool, lease, was_tried });
             }
         }

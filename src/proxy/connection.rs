@@ -3,7 +3,6 @@
 //! Invariant: while it waits for a request it holds no buffer, only its socket and its deadline.
 
 use std::{
-    cell::Cell,
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
@@ -24,14 +23,12 @@ use super::{
     forward,
     handler::{self, Begin},
     linger::linger,
+    listener::Standing,
     response_head::Afterwards,
     view,
     worker::{Phase, Worker},
 };
-use crate::{
-    config::Listener,
-    wire::fields::{LIMITS, Progress},
-};
+use crate::wire::fields::{LIMITS, Progress};
 
 /// How long a connection that was accepted at the last moment has for its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(3);
@@ -52,14 +49,9 @@ struct RequestEnd {
     keeps_alive: bool,
 }
 
-/// Serves a client's connection to its end. Beside the listener's settings is the count of its requests in flight.
-pub(super) async fn serve(
-    worker: Rc<Worker>,
-    listener: (Rc<Listener>, Rc<Cell<usize>>),
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
-    let mut downstream = Downstream::new(worker, listener, stream, peer);
+/// Serves a client's connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: TcpStream, peer: SocketAddr) {
+    let mut downstream = Downstream::new(worker, standing, stream, peer);
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {
@@ -67,7 +59,7 @@ pub(super) async fn serve(
             Arrival::Closed => After::Close,
             Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
             Arrival::Request(Begin::Answer(answer, mut account, routed), end) => {
-                let closes = answer.close || !end.keeps_alive || downstream.worker.is_leaving();
+                let closes = answer.close || !end.keeps_alive || downstream.is_leaving();
                 let afterwards = Afterwards::of(!closes, end.is_http11);
                 let (account, routed) = (account.as_mut(), routed.as_ref());
                 downstream.send_answer(&answer, account, routed, None, end.is_head, afterwards).await
@@ -120,6 +112,9 @@ impl Downstream {
                 return Poll::Ready(Arrival::Closed);
             }
             return Poll::Ready(self.refuse(Answer::closing(408, "the request head did not come in time")));
+        }
+        if self.standing.is_cut.get() && !within_head {
+            return Poll::Ready(Arrival::Closed);
         }
         if self.worker.phase.get() >= Phase::Draining && !within_head {
             if self.has_served {

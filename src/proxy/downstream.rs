@@ -1,7 +1,6 @@
 //! A client's connection, as those who serve its requests see it.
 
 use std::{
-    cell::Cell,
     future::poll_fn,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
@@ -13,7 +12,7 @@ use std::{
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::{
-    account::Account, answer::Answer, client, clock, deadline::Deadline, held::Held,
+    account::Account, answer::Answer, client, clock, deadline::Deadline, held::Held, listener::Standing,
     response_head::Afterwards, routed::Routed, worker::Worker,
 };
 use crate::{config::Listener, upstream::local::Lease};
@@ -23,8 +22,8 @@ use crate::{config::Listener, upstream::local::Lease};
 pub(super) struct Downstream {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: Rc<Listener>,
-    /// Requests in flight of the listener, on this worker.
-    pub(super) on_listener: Rc<Cell<usize>>,
+    /// What has become of the listener since the connection was accepted.
+    pub(super) standing: Rc<Standing>,
     pub(super) stream: TcpStream,
     pub(super) peer: Peer,
     pub(super) deadline: Deadline,
@@ -62,16 +61,17 @@ pub(super) enum After {
 impl Downstream {
     pub(super) fn new(
         worker: Rc<Worker>,
-        (listener, on_listener): (Rc<Listener>, Rc<Cell<usize>>),
+        standing: Rc<Standing>,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Self {
         let deadline = worker.deadlines.register();
+        let listener = Rc::clone(&standing.settings.borrow());
         let peer = Peer::new(peer, &listener);
         Self {
             worker,
             listener,
-            on_listener,
+            standing,
             stream,
             peer,
             deadline,
@@ -79,6 +79,12 @@ impl Downstream {
             has_served: false,
             is_at_last_chance: false,
         }
+    }
+
+    /// Whether the client is asked to go: the process stops, or the listener is no more.
+    #[inline]
+    pub(super) fn is_leaving(&self) -> bool {
+        self.worker.is_leaving() || self.standing.is_closed.get()
     }
 
     /// Writes an answer of our own, with what the route adds, and closes the account.

@@ -122,7 +122,7 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(result) = self.poll_both(cx) {
                 return Poll::Ready(result.map_err(|failure| self.failed(failure)));
             }
-            if self.is_watched && self.is_client_gone(cx) {
+            if (self.is_watched || self.downstream.standing.is_cut.get()) && self.is_client_gone(cx) {
                 return Poll::Ready(Err(self.failed(Failure::ClientGone)));
             }
             let stream_idle = self.request.routed.settings().stream_idle_timeout;
@@ -269,6 +269,9 @@ impl<'a> Exchange<'a> {
     /// wait for however long, each is looked at once. When a drain begins, all are woken, and those on the endpoint
     /// look regularly from then on.
     fn is_client_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.downstream.standing.is_cut.get() {
+            return true;
+        }
         let mut byte = [0];
         let peeked = self.downstream.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
         self.is_watched = peeked.is_pending();

@@ -60,7 +60,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         Ok((finished, connection)) => end(downstream, &mut request, finished, connection).await,
         Err(failed) => fail(downstream, &mut request, failed).await,
     };
-    downstream.worker.requests.end(request, &downstream.on_listener);
+    downstream.worker.requests.end(request, &downstream.standing.in_flight);
     after
 }
 
@@ -263,7 +263,7 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let keeps_alive = request.traits.keeps_alive
         && request.body.is_done()
         && !failed.failure.is_client()
-        && !downstream.worker.is_leaving();
+        && !downstream.is_leaving();
     let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
     let attempt = request.attempt_mark();
     let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };

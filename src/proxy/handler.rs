@@ -161,7 +161,7 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         (peer.ip, "http")
     };
     let view = View { buffer, head, target: &target, client, scheme };
-    if downstream.on_listener.get() >= settings.max_requests {
+    if downstream.standing.in_flight.get() >= settings.max_requests {
         view::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::Answer(answer, None, None), read);
@@ -327,7 +327,7 @@ fn forward(
     if !request.body.is_done() || traits.told_attempts > 0 {
         request.prepare();
     }
-    (Begin::Forward(worker.requests.keep(request, &downstream.on_listener)), head.length + passed)
+    (Begin::Forward(worker.requests.keep(request, &downstream.standing.in_flight)), head.length + passed)
 }
 
 /// What a split with a key buckets a request by, for its further attempts: its head will be gone by then.

@@ -9,7 +9,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use socket2::SockRef;
+use socket2::Socket;
 
 use super::listener;
 use crate::config::Listener;
@@ -41,12 +41,11 @@ impl Inherited {
     }
 
     /// Takes a listener's sockets out of those that were inherited, ready to be accepted on.
-    pub(super) fn take(all: &mut Vec<Self>, settings: &Listener) -> io::Result<Option<Vec<TcpListener>>> {
+    pub(super) fn take(all: &mut Vec<Self>, settings: &Listener) -> io::Result<Option<Vec<Socket>>> {
         let Some(at) = all.iter().position(|inherited| inherited.is_for(settings)) else { return Ok(None) };
-        let sockets = all.swap_remove(at).sockets;
+        let sockets: Vec<Socket> = all.swap_remove(at).sockets.into_iter().map(Socket::from).collect();
         for socket in &sockets {
             socket.set_nonblocking(true)?;
-            let socket = SockRef::from(socket);
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_keepalive(&listener::keep_alive())?;
         }
@@ -60,12 +59,12 @@ impl Inherited {
 pub(super) struct Hold {
     name: String,
     declared: SocketAddr,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Socket>,
 }
 
 impl Hold {
-    pub(super) fn on(settings: &Listener, sockets: &[TcpListener]) -> io::Result<Self> {
-        let sockets = sockets.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+    pub(super) fn on(settings: &Listener, sockets: &[Socket]) -> io::Result<Self> {
+        let sockets = sockets.iter().map(Socket::try_clone).collect::<Result<_, _>>()?;
         Ok(Self { name: settings.name.to_string(), declared: settings.address, sockets })
     }
 
@@ -93,8 +92,8 @@ pub struct Offer {
 
 /// Shares sockets out to workers, whose number may be another one than when they were opened: each is accepted on, and
 /// each worker has one.
-pub(super) fn share_out(sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
-    let mut shares: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+pub(super) fn share_out(sockets: Vec<Socket>, workers: usize) -> io::Result<Vec<Vec<Socket>>> {
+    let mut shares: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
     for worker in sockets.len()..workers {
         shares[worker].push(sockets[worker % sockets.len()].try_clone()?);
     }
@@ -102,6 +101,12 @@ pub(super) fn share_out(sockets: Vec<TcpListener>, workers: usize) -> io::Result
         shares[number % workers].push(socket);
     }
     Ok(shares)
+}
+
+/// The address that the sockets of a listener are bound to.
+pub(super) fn address(sockets: &[Socket]) -> io::Result<SocketAddr> {
+    let first = sockets.first().ok_or(io::ErrorKind::NotFound)?;
+    first.local_addr()?.as_socket().ok_or_else(|| io::Error::other("it is no TCP socket"))
 }
 
 #[cfg(test)]
@@ -112,14 +117,14 @@ mod tests {
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect()
     }
 
-    fn ports(share: &[TcpListener]) -> Vec<u16> {
-        share.iter().map(|socket| socket.local_addr().unwrap().port()).collect()
+    fn ports(share: &[Socket]) -> Vec<u16> {
+        share.iter().map(|socket| socket.local_addr().unwrap().as_socket().unwrap().port()).collect()
     }
 
     #[test]
     fn every_socket_is_accepted_on_and_every_worker_has_one() {
         for (count, workers) in [(1, 1), (1, 4), (2, 4), (3, 4), (4, 3), (5, 1), (4, 4)] {
-            let sockets = sockets(count);
+            let sockets: Vec<Socket> = sockets(count).into_iter().map(Socket::from).collect();
             let mut all = ports(&sockets);
             let shares = share_out(sockets, workers).unwrap();
             assert_eq!(shares.len(), workers);

@@ -1,7 +1,7 @@
 //! Listening sockets, one for each worker, and the loop that accepts on one.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
     net::SocketAddr,
     rc::Rc,
@@ -15,7 +15,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 use super::{
@@ -35,19 +35,46 @@ const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 /// The sockets of one listener.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    /// The address that they are bound to.
-    pub(super) address: SocketAddr,
     /// Each worker's share.
-    pub(super) sockets: Vec<Vec<std::net::TcpListener>>,
+    pub(super) sockets: Vec<Vec<Socket>>,
+}
+
+/// What one worker knows of a listener.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// The settings of connections to come.
+    pub(super) settings: RefCell<Rc<Listener>>,
+    /// Requests in flight.
+    pub(super) in_flight: Cell<usize>,
+    /// Whether it takes no more connections, and asks those that it has to go.
+    pub(super) is_closed: Cell<bool>,
+    /// Whether the connections that it still has are closed, with what is in flight on them.
+    pub(super) is_cut: Cell<bool>,
+    /// Wakes whoever accepts.
+    pub(super) closed: Notify,
+}
+
+impl Standing {
+    pub(super) fn new(settings: Listener) -> Self {
+        Self {
+            settings: RefCell::new(Rc::new(settings)),
+            in_flight: Cell::default(),
+            is_closed: Cell::default(),
+            is_cut: Cell::default(),
+            closed: Notify::new(),
+        }
+    }
+
+    fn max_connections(&self) -> usize {
+        self.settings.borrow().max_connections
+    }
 }
 
 /// One worker's socket of a listener.
 #[derive(Debug)]
 pub(super) struct Bound {
-    /// The listener's settings.
-    pub(super) settings: Arc<Listener>,
-    /// The socket.
-    pub(super) socket: std::net::TcpListener,
+    /// The socket, listening.
+    pub(super) socket: Socket,
     /// How many connections are open.
     pub(super) open: Open,
 }
@@ -60,21 +87,22 @@ pub(super) struct Open {
     /// Those of all.
     pub(super) on_all: Arc<AtomicUsize>,
     /// The most of all that the process has descriptors for.
-    pub(super) most: usize,
+    pub(super) most: Arc<AtomicUsize>,
 }
 
 impl Open {
     /// Whether there is no descriptor for another.
     fn is_full(&self) -> bool {
-        self.on_all.load(Ordering::Relaxed) >= self.most
+        self.on_all.load(Ordering::Relaxed) >= self.most.load(Ordering::Relaxed)
     }
 }
 
-/// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out.
-pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Vec<std::net::TcpListener>, ProxyError> {
+/// Binds a listener's address once for each worker (SO_REUSEPORT), so that the kernel shares connections out. Nothing is
+/// accepted, nor queued, before [`listen`]. `is_ours` says that this process has the port already, and will give it up.
+pub(super) fn bind(settings: &Listener, workers: usize, is_ours: bool) -> Result<Vec<Socket>, ProxyError> {
     let failed =
         |error| ProxyError::Bind { name: settings.name.to_string(), address: settings.address, error };
-    if settings.address.port() != 0 {
+    if settings.address.port() != 0 && !is_ours {
         // With SO_REUSEPORT, a second instance would silently take a share of the first one's connections.
         Socket::new(Domain::for_address(settings.address), Type::STREAM, Some(Protocol::TCP))
             .and_then(|probe| {
@@ -87,7 +115,8 @@ pub(super) fn bind(settings: &Listener, workers: usize) -> Result<Vec<std::net::
     let mut sockets = Vec::new();
     for _ in 0..workers {
         let socket = open(address).map_err(failed)?;
-        address = socket.local_addr().map_err(failed)?;
+        let bound = socket.local_addr().map_err(failed)?;
+        address = bound.as_socket().expect("an IP socket has an IP address");
         sockets.push(socket);
     }
     Ok(sockets)
@@ -100,7 +129,12 @@ pub(super) fn keep_alive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3)
 }
 
-fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Has the kernel queue connections.
+pub(super) fn listen(socket: &Socket) -> io::Result<()> {
+    socket.listen(BACKLOG)
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -109,27 +143,34 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_tcp_keepalive(&keep_alive())?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
-/// Accepts until the worker drains. Then what the kernel has queued is still accepted, and the socket is closed.
-pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::Receiver<Phase>) {
-    let listener = match TcpListener::from_std(bound.socket) {
+/// Accepts until the worker drains or the listener is closed. Then what the kernel has queued is still accepted, and the
+/// socket is closed.
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    bound: Bound,
+    standing: Rc<Standing>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let listener = match TcpListener::from_std(bound.socket.into()) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(listener = %bound.settings.name, %error, "a socket can't be watched; it is closed");
+            let name = &standing.settings.borrow().name;
+            tracing::error!(listener = %name, %error, "a socket can't be watched; it is closed");
             return;
         }
     };
-    let settings = Rc::new(Listener::clone(&bound.settings));
-    let in_flight = Rc::default();
     let mut warned = None;
     loop {
-        if bound.open.is_full() || bound.open.on_listener.load(Ordering::Relaxed) >= settings.max_connections
-        {
+        if standing.is_closed.get() {
+            break;
+        }
+        let on_listener = bound.open.on_listener.load(Ordering::Relaxed);
+        if bound.open.is_full() || on_listener >= standing.max_connections() {
             tokio::time::sleep(PAUSE).await;
-            if *phases.borrow() >= Phase::HandedOver {
+            if *phases.borrow() >= Phase::HandedOver || standing.is_closed.get() {
                 break;
             }
             continue;
@@ -137,15 +178,16 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
+            () = standing.closed.notified() => break,
             _ = phases.wait_for(|phase| *phase >= Phase::HandedOver) => break,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&worker, (&settings, &in_flight), &bound.open, stream, peer),
+            Ok((stream, peer)) => begin(&worker, &standing, &bound.open, stream, peer),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if warned.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_WARNINGS) {
                     warned = Some(Instant::now());
-                    tracing::warn!(listener = %settings.name, %error, "accepting pauses");
+                    tracing::warn!(listener = %standing.settings.borrow().name, %error, "accepting pauses");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -162,22 +204,16 @@ pub(super) async fn accept(worker: Rc<Worker>, bound: Bound, mut phases: watch::
         let Ok((stream, peer)) = listener.accept() else { return };
         let registered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = registered {
-            begin(&worker, (&settings, &in_flight), &bound.open, stream, peer);
+            begin(&worker, &standing, &bound.open, stream, peer);
         }
     }
 }
 
-fn begin(
-    worker: &Rc<Worker>,
-    (settings, in_flight): (&Rc<Listener>, &Rc<Cell<usize>>),
-    open: &Open,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
+fn begin(worker: &Rc<Worker>, standing: &Rc<Standing>, open: &Open, stream: TcpStream, peer: SocketAddr) {
     let counted = Counted::new(worker, open);
-    let (worker, listener) = (Rc::clone(worker), (Rc::clone(settings), Rc::clone(in_flight)));
+    let (worker, standing) = (Rc::clone(worker), Rc::clone(standing));
     tokio::task::spawn_local(async move {
-        connection::serve(worker, listener, stream, peer).await;
+        connection::serve(worker, standing, stream, peer).await;
         drop(counted);
     });
 }

@@ -28,6 +28,7 @@ mod held;
 mod inherited;
 mod linger;
 mod listener;
+mod listeners;
 mod outbox;
 mod pin;
 mod plane;
@@ -44,5 +45,6 @@ mod view;
 mod worker;
 
 pub use inherited::{Inherited, Offer};
-pub use plane::{Allowance, Listening, Proxy, ProxyError, workers};
+pub use listeners::{Listeners, Prepared};
+pub use plane::{Allowance, Proxy, ProxyError, workers};
 pub use worker::Phase;

@@ -39,6 +39,11 @@ impl Outbox {
         self.sent == self.bytes.len()
     }
 
+    /// Whether a part of what was written to it together has been sent, and not the rest.
+    pub(super) fn is_cut(&self) -> bool {
+        self.sent > 0 && !self.is_flushed()
+    }
+
     /// How many bytes were ever sent.
     pub(super) fn total(&self) -> u64 {
         self.total

@@ -1,17 +1,10 @@
 //! The threads of the data plane: their start, their phases and their end.
 
-use std::{
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
-    thread,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -19,12 +12,12 @@ use super::{
     budget::Reserve,
     clock,
     deadline::SWEEP,
-    inherited::{Hold, Inherited, Offer, share_out},
-    listener::{self, Bound, Open, Sockets},
+    inherited::Inherited,
+    listeners::{Listeners, Order, Prepared, Running},
     worker::{AccessLog, Phase, Worker},
 };
 use crate::{
-    config::{Config, Listener},
+    config::Config,
     routing::live::Live,
     telemetry::{access_log, registry::Registry},
     upstream::{local::Upstreams, pleas::Pleas},
@@ -36,19 +29,10 @@ const UPSTREAM_SWEEP: Duration = Duration::from_millis(500);
 /// The data plane.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The address that each listener is bound to, in the order of the configuration.
-    pub addresses: Vec<SocketAddr>,
+    /// Where connections are accepted.
+    pub listeners: Listeners,
     phase: watch::Sender<Phase>,
     workers: Vec<thread::JoinHandle<()>>,
-    /// For a successor; none when no more connections are taken.
-    holds: Mutex<Vec<Hold>>,
-}
-
-/// The listening sockets of the data plane, open before it serves: the kernel takes connections for them already.
-#[derive(Debug)]
-pub struct Listening {
-    bound: Vec<Sockets>,
-    holds: Vec<Hold>,
 }
 
 /// The descriptors that the data plane may have. Beside these, each client's connection may have one upstream
@@ -79,70 +63,26 @@ pub enum ProxyError {
     Worker(#[from] io::Error),
 }
 
-impl Listening {
-    /// Binds each listener's address once for each worker, but for those whose sockets are `inherited`.
-    pub fn open(config: &Config, mut inherited: Vec<Inherited>) -> Result<Self, ProxyError> {
-        let count = workers(config);
-        let (mut bound, mut holds) = (Vec::new(), Vec::new());
-        for settings in &config.listeners {
-            let failed = |error| ProxyError::Bind {
-                name: settings.name.to_string(),
-                address: settings.address,
-                error,
-            };
-            let sockets = match Inherited::take(&mut inherited, settings).map_err(failed)? {
-                Some(sockets) => sockets,
-                None => listener::bind(settings, count)?,
-            };
-            let first = sockets.first().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-            let address = first.local_addr().map_err(failed)?;
-            holds.push(Hold::on(settings, &sockets).map_err(failed)?);
-            let sockets = share_out(sockets, count).map_err(failed)?;
-            bound.push(Sockets { address, sockets });
-        }
-        Ok(Self { bound, holds })
-    }
-
-    /// The address of each listener, in the order of the configuration.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.bound.iter().map(|bound| bound.address).collect()
-    }
-}
-
 impl Proxy {
-    /// Starts the workers. When this returns, connections are accepted.
+    /// Binds the listeners, but for those whose sockets are `inherited`, and starts the workers. Connections are accepted
+    /// when what this answers is put in force.
     pub fn start(
         config: &Config,
-        listening: Listening,
+        inherited: Vec<Inherited>,
         live: &Live,
         series: &Arc<Registry>,
         log: Option<&access_log::AccessLog>,
         allowance: Allowance,
-    ) -> Result<Self, ProxyError> {
+    ) -> Result<(Self, Prepared), ProxyError> {
         let count = workers(config);
         let (phase, phases) = watch::channel(Phase::Serving);
-        let Listening { mut bound, holds } = listening;
-        let addresses = bound.iter().map(|bound| bound.address).collect();
-        let open: Vec<_> = bound.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let (listeners, orders) = Listeners::new(count, allowance);
+        let prepared = listeners.prepare_with(config, inherited)?;
         let reserve = Arc::new(Reserve::new(clock::now()));
         let pleas = Arc::new(Pleas::new(count));
-        let on_all = Arc::new(AtomicUsize::new(0));
         let idle_floor = allowance.idle_upstream / count;
         let mut threads = Vec::new();
-        for index in 0..count {
-            let mut sockets = Vec::new();
-            for ((bound, settings), open) in bound.iter_mut().zip(&config.listeners).zip(&open) {
-                let own = bound.sockets.pop().expect("each worker was given its share");
-                let max_requests = settings.max_requests.div_ceil(count);
-                let settings = Arc::new(Listener { max_requests, ..Listener::clone(settings) });
-                let open = Open {
-                    on_listener: Arc::clone(open),
-                    on_all: Arc::clone(&on_all),
-                    most: allowance.connections,
-                };
-                let bound = |socket| Bound { settings: Arc::clone(&settings), socket, open: open.clone() };
-                sockets.extend(own.into_iter().map(bound));
-            }
+        for (index, orders) in orders.into_iter().enumerate() {
             let (live, series, phases) = (live.clone(), Arc::clone(series), phases.clone());
             let reserve = Arc::clone(&reserve);
             let log = log.zip(config.access_log.as_ref());
@@ -151,21 +91,16 @@ impl Proxy {
             let thread = thread::Builder::new().name(format!("worker-{index}"));
             let own = (pleas, index);
             let log = (log, idle_floor);
-            threads.push(thread.spawn(move || run(sockets, &live, series, reserve, phases, own, log))?);
+            threads.push(thread.spawn(move || run(orders, &live, series, reserve, phases, own, log))?);
         }
-        Ok(Self { addresses, phase, workers: threads, holds: Mutex::new(holds) })
-    }
-
-    /// The listening sockets, for a successor to accept on, too.
-    pub fn offer(&self) -> io::Result<Vec<Offer>> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Hold::offer).collect()
+        Ok((Self { listeners, phase, workers: threads }, prepared))
     }
 
     /// Moves on to a later phase.
     pub fn enter(&self, phase: Phase) {
         if phase >= Phase::HandedOver {
             // Before the workers close theirs, or the kernel would go on to take connections that nobody accepts.
-            self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.listeners.let_go();
         }
         self.phase.send_if_modified(|current| std::mem::replace(current, phase.max(*current)) < phase);
     }
@@ -192,7 +127,7 @@ pub fn workers(config: &Config) -> usize {
 
 /// The body of a worker's thread.
 fn run(
-    sockets: Vec<Bound>,
+    orders: mpsc::UnboundedReceiver<Order>,
     live: &Live,
     series: Arc<Registry>,
     reserve: Arc<Reserve>,
@@ -215,22 +150,26 @@ fn run(
     runtime.block_on(async move {
         let upstreams = Upstreams::new(Arc::clone(&pleas), index);
         let worker = Rc::new(Worker::new(live, series, upstreams, reserve, log, idle_floor));
-        let listeners: Vec<_> = sockets
-            .into_iter()
-            .map(|bound| {
-                tokio::task::spawn_local(listener::accept(Rc::clone(&worker), bound, phases.clone()))
-            })
-            .collect();
+        let running = Rc::new(Running::default());
+        let obeying = {
+            let (running, worker, phases) = (Rc::clone(&running), Rc::clone(&worker), phases.clone());
+            tokio::task::spawn_local(async move { running.obey(&worker, orders, phases).await })
+        };
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         let pleading = tokio::task::spawn_local(answer_pleas(Rc::clone(&worker), pleas, index));
-        follow(&worker, phases, listeners).await;
+        follow(&worker, phases, &running, obeying).await;
         sweeper.abort();
         pleading.abort();
     });
 }
 
 /// Follows the phases until the worker's end.
-async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: Vec<JoinHandle<()>>) {
+async fn follow(
+    worker: &Worker,
+    mut phases: watch::Receiver<Phase>,
+    running: &Running,
+    obeying: JoinHandle<()>,
+) {
     loop {
         let phase = *phases.borrow_and_update();
         worker.phase.set(phase);
@@ -245,9 +184,8 @@ async fn follow(worker: &Worker, mut phases: watch::Receiver<Phase>, listeners: 
         }
     }
     // They accept what the kernel has queued, and only then is it known how many connections there are.
-    for listener in listeners {
-        let _ = listener.await;
-    }
+    obeying.abort();
+    running.ended().await;
     // The sweep wakes idle connections, which close themselves; requests in flight have until the phase ends.
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     while worker.counts.connections.value() > 0 {

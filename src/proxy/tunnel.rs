@@ -62,7 +62,7 @@ pub(super) async fn run(downstream: &mut Downstream, upstream: &mut TcpStream, s
     let mut closed_by = None;
     poll_fn(|cx| {
         let worker = &downstream.worker;
-        if closed_by.is_none() && stream.is_to_close() {
+        if closed_by.is_none() && (stream.is_to_close() || downstream.standing.is_cut.get()) {
             closed_by = Some(clock::now() + CLOSING);
             up.close();
             down.close();

@@ -73,7 +73,7 @@ pub(super) struct Worker {
     pub(super) marks: RefCell<Marks>,
     /// Idle upstream connections that are kept even with few clients.
     idle_floor: usize,
-    log: Option<AccessLog>,
+    log: RefCell<Option<AccessLog>>,
 }
 
 /// What a worker decides requests with.
@@ -126,7 +126,7 @@ impl Worker {
             phase: Cell::new(Phase::Serving),
             marks: RefCell::new(Marks::new(fastrand::u32(..))),
             idle_floor,
-            log,
+            log: RefCell::new(log),
         }
     }
 
@@ -159,12 +159,17 @@ impl Worker {
     #[inline]
     pub(super) fn is_logged(&self) -> bool {
         let sampled = |log: &AccessLog| log.sample >= 1.0 || self.routing.borrow_mut().rng.f64() < log.sample;
-        self.log.as_ref().is_some_and(sampled)
+        self.log.borrow().as_ref().is_some_and(sampled)
+    }
+
+    /// Logs to another log from now on, or to none.
+    pub(super) fn log_to(&self, log: Option<AccessLog>) {
+        self.log.replace(log);
     }
 
     /// Hands a record to the access log, or drops and counts it if the log's queue is full.
     pub(super) fn log(&self, record: Box<access_log::Record>) {
-        if let Some(log) = &self.log
+        if let Some(log) = &*self.log.borrow()
             && !log.sender.try_send(*record)
         {
             self.counts.log_dropped.add(1);

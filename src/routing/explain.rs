@@ -38,7 +38,8 @@ pub struct Explanation {
     pub split: Option<Name>,
     /// The pool, if it is certain: the route names it, a key decides it, or no other one can be drawn.
     pub pool: Option<Name>,
-    /// The endpoint, if it is certain: the pool is, and has one that takes requests.
+    /// The endpoint, if it is certain: the pool is, and has one that takes requests, or balances by the request's key. The
+    /// key's endpoint is left for another one while it has more than its share of the load.
     pub endpoint: Option<SocketAddr>,
     /// The split's pools, and the share of new requests without a key that each gets now.
     pub pools: Vec<PoolShare>,
@@ -303,7 +304,7 @@ impl Explanation {
         if pool_of(belongs).is_available() || split.settings.when_unavailable == WhenUnavailable::Fail {
             return self.tell_endpoints(&[pool_of(belongs)], true);
         }
-        self.say(format!("pool {} has no available endpoint", pool_of(belongs).settings.name));
+        self.say(format!("pool {} {}", pool_of(belongs).settings.name, pool_of(belongs).why_away()));
         match bucketed(split, table, key, |arm| pool_of(arm).is_available()) {
             Some(next) => {
                 self.say(format!("the key's next best is pool {}", pool_of(next).settings.name));
@@ -314,8 +315,9 @@ impl Explanation {
     }
 
     fn tell_drawn(&mut self, table: &Table, split: &Split) {
-        let fails = split.settings.when_unavailable == WhenUnavailable::Fail;
         let shares = self.pools.clone();
+        let nobody_is_left = shares.iter().all(|pool| pool.share == 0.0);
+        let fails = nobody_is_left || split.settings.when_unavailable == WhenUnavailable::Fail;
         let mut pools = Vec::new();
         for (share, arm) in shares.iter().zip(&split.arms) {
             let pool = &share.pool;
@@ -328,7 +330,8 @@ impl Explanation {
                 pools.push(&*table.pools[arm.pool]);
             } else {
                 let then = if fails { "its share is answered with 503" } else { "the others take its share" };
-                self.say(format!("pool {pool} has no available endpoint: {then}"));
+                let why = table.pools[arm.pool].why_away();
+                self.say(format!("pool {pool} {why}: {then}"));
             }
         }
         // A share that is answered with 503 leaves it open whether the only pool left is drawn.
@@ -362,11 +365,14 @@ impl Explanation {
             };
             self.steps.push(format!("endpoint {} of pool {} {why}", endpoint.address, endpoint.pool));
         }
+        let by_key = self.pool.is_some() && matches!(pools, [pool] if pool.balances_by_key());
         self.outcome = if available.is_empty() { Outcome::Unavailable } else { Outcome::Forward };
         self.status = available.is_empty().then_some(503);
         self.say(match available[..] {
             [] => "no endpoint is available: the request is answered with 503".to_owned(),
             [only] => format!("endpoint {only} is the only one that is available"),
+            // Whose it is by its key is told with the balance.
+            _ if by_key => format!("{} endpoints are available", available.len()),
             _ => format!("{} endpoints are available; the balance picks one", available.len()),
         });
         if let ([only], Some(_)) = (&available[..], &self.pool) {

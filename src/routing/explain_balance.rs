@@ -50,6 +50,7 @@ impl Explanation {
         if let Some(owner) = pool.balancer.owner(&pool.endpoints, hash, may) {
             let address = pool.endpoints[owner].0.address;
             self.say(format!("its key to balance by belongs to endpoint {address}, while that has room"));
+            self.endpoint = Some(address);
         }
     }
 }
@@ -79,11 +80,14 @@ mod tests {
             let Selection::Forward { lease, .. } = bench.select(&request) else { panic!("there is room") };
             let told = format!("belongs to endpoint {}, while that has room", lease.address);
             assert!(story.steps.iter().any(|step| step.contains(&told)), "{told}: {story:?}");
+            assert_eq!(story.endpoint, Some(lease.address));
+            assert!(story.steps.iter().any(|step| step == "5 endpoints are available"), "{story:?}");
             let story = explain(&bench.table, &request, "a");
             assert_eq!((story.outcome, story.status), (Outcome::Unavailable, Some(503)), "{story:?}");
             assert!(story.steps.iter().any(|step| step.contains("max_requests")), "{story:?}");
         }
         let story = explain(&bench.table, &get("a", "/"), "a");
         assert!(story.steps.iter().any(|step| step.contains("no key to balance by")), "{story:?}");
+        assert_eq!(story.endpoint, None);
     }
 }

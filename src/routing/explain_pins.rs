@@ -140,6 +140,7 @@ fn reason(why: NotHonoured) -> &'static str {
         NotHonoured::Expired => "its time is over",
         NotHonoured::Unknown => "its pool is none of the split's",
         NotHonoured::Released => "it was released by a change of the weights",
+        NotHonoured::Ahead => "it is dated further ahead than clocks may differ",
         NotHonoured::Unavailable => "its pool has no endpoint that takes it",
     }
 }

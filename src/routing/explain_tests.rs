@@ -169,3 +169,28 @@ fn it_takes_no_part() {
         |(endpoint, _): &(Arc<crate::upstream::endpoint::Endpoint>, u32)| endpoint.occupancy.in_flight();
     assert_eq!(bench.table.pools[0].endpoints.iter().map(in_flight).sum::<u64>(), 0);
 }
+
+#[test]
+fn a_split_whose_pools_all_drain_says_so() {
+    let bench = shop();
+    for pool in &bench.table.pools {
+        for (endpoint, _) in &pool.endpoints {
+            endpoint.occupancy.drain();
+        }
+    }
+    for request in [
+        get("shop.example.com", "/x"),
+        get("a.example.com", "/k").with("cookie", "user=7"),
+        get("b", "/strict"),
+    ] {
+        let story = explain(&bench.table, &request);
+        assert_eq!(story.outcome, Outcome::Unavailable, "{story:?}");
+        assert!(told(&story, "pool blue drains") || told(&story, "pool green drains"), "{story:?}");
+        assert!(!told(&story, "no available endpoint"), "{story:?}");
+    }
+    // An endpoint that is away for another reason makes it another story.
+    bench.table.pools[0].endpoints[0].0.occupancy.undrain();
+    bench.set_healthy("blue", false);
+    let story = explain(&bench.table, &get("shop.example.com", "/x"));
+    assert!(told(&story, "pool blue has no available endpoint"), "{story:?}");
+}

@@ -40,6 +40,9 @@ const MOST_COOKIES: usize = 4;
 /// How long after a change that releases pins some worker may still decide by the table before it. Pins that were
 /// issued within this time by the table after it are dated behind it, so the two can always be told apart.
 const RELEASE_MARGIN: Duration = Duration::from_secs(1);
+/// How far ahead a pin may be dated, in milliseconds: clocks of instances that share the keys differ by less. Without a
+/// bound, a pin that was once dated far ahead would never end, nor be released.
+const MOST_AHEAD: u64 = 5 * 60 * 1000;
 
 /// The keys that sign pins, shared by all tables and workers. There are none until the control plane has published
 /// some.
@@ -197,7 +200,10 @@ pub(super) fn place(
 ) -> Result<(usize, bool), NotHonoured> {
     let names = |arm: &Arm| table.pools[arm.pool].settings.name.as_str() == pin.pool;
     let arm = split.arms.iter().position(names).ok_or(NotHonoured::Unknown)?;
-    // An instance whose clock is ahead may have issued it: it is as good as new.
+    if pin.issued > now.max(split.arms[arm].released).saturating_add(MOST_AHEAD) {
+        return Err(NotHonoured::Ahead);
+    }
+    // An instance whose clock is a little ahead may have issued it: it is as good as new.
     let age = u128::from(now.saturating_sub(pin.issued));
     let ttl = sticky.ttl.map(|ttl| ttl.as_millis());
     if ttl.is_some_and(|ttl| age > ttl) {

@@ -238,7 +238,8 @@ fn a_retry_stays_in_a_pool_that_takes_no_new_sessions() {
     };
     green.endpoints.iter().for_each(|(endpoint, _)| endpoint.occupancy.reserve());
     let tried = [lease.id];
-    let again = bench.select_after(Earlier { route, arm, pool, session, key: b"", tried: &tried });
+    let again =
+        bench.select_after(Earlier { route, arm, pool, session, key: b"", tried: &tried, insists: false });
     let Selection::Forward { pool: next, lease: other, .. } = again else { panic!("there are others") };
     assert_eq!((next, other.id == lease.id), (pool, false));
 }
@@ -256,7 +257,7 @@ fn a_retry_brings_no_new_session_to_what_takes_none() {
         let others: Vec<_> = green.endpoints.iter().filter(|(endpoint, _)| endpoint.id != lease.id).collect();
         others[0].0.occupancy.reserve();
         let tried = [lease.id];
-        let earlier = Earlier { route, arm, pool, session, key, tried: &tried };
+        let earlier = Earlier { route, arm, pool, session, key, tried: &tried, insists: false };
         for _ in 0..20 {
             let Selection::Forward { lease, .. } = bench.select_after(earlier) else { panic!("one is left") };
             assert_eq!(lease.id, others[1].0.id);
@@ -280,7 +281,8 @@ fn a_pinned_session_is_a_new_one_in_another_pool_than_its_pins() {
     blue.endpoints.iter().for_each(|(endpoint, _)| endpoint.occupancy.reserve());
     bench.set_healthy("green", false);
     let tried = [lease.id];
-    let at_blue = Earlier { route, arm: Some((split, 0)), pool: 0, session, key: b"", tried: &tried };
+    let at_blue =
+        Earlier { route, arm: Some((split, 0)), pool: 0, session, key: b"", tried: &tried, insists: false };
     let again = bench.select_after(at_blue);
     assert!(matches!(again, Selection::Unavailable { .. }), "{again:?}");
 }
@@ -337,4 +339,29 @@ fn a_full_pool_that_nobody_is_left_of_moves_its_sessions() {
     bench.set_healthy("green", false);
     assert_eq!(visit(&mut bench, &request), ("blue".into(), Some(Issued::Moved)));
     drop(held);
+}
+
+/// A pin that is never over would survive every release.
+#[test]
+fn a_pin_that_is_dated_far_ahead_counts_for_nothing() {
+    let mut bench = shop(sticky(), Some(SplitKey::Header("user".into())));
+    let dated = |bench: &Bench, issued: u64, pool| {
+        let pin = Pin { session: 7, issued, endpoint: None, split: "shop", pool };
+        let text = pin.write(Some(&**bench.table.keys.load())).unwrap();
+        get("a", "/")
+            .with("user", "42")
+            .with("cookie", &format!("sb={}", String::from_utf8_lossy(text.as_bytes())))
+    };
+    let now = milliseconds(SystemTime::now());
+    for pool in ["blue", "green"] {
+        let request = dated(&bench, now + 4 * 60_000, pool);
+        assert_eq!(visit(&mut bench, &request), (pool.to_owned(), None), "a clock may be a little ahead");
+    }
+    let keyed = bench.pool(&get("a", "/").with("user", "42")).unwrap().to_owned();
+    for pool in ["blue", "green"] {
+        for issued in [now + 6 * 60_000, (1 << 48) - 1] {
+            let request = dated(&bench, issued, pool);
+            assert_eq!(visit(&mut bench, &request), (keyed.clone(), Some(Issued::Moved)), "{issued}");
+        }
+    }
 }

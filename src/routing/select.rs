@@ -94,14 +94,23 @@ pub fn select(
         Target::Redirect => return Selection::Redirect { route },
         Target::Split(split) => split,
         Target::Pool(pool) => {
-            let mut claims =
-                Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false };
+            let mut claims = Claims {
+                table,
+                chooser,
+                upstreams,
+                series,
+                tried: &[],
+                hash: &hash,
+                pinned: false,
+                insists: false,
+            };
             let claimed = claims.claim(pool, false);
             return Selection::of(route, None, pool, claimed, None);
         }
     };
     let compiled = &table.splits[split];
-    let mut claims = Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false };
+    let mut claims =
+        Claims { table, chooser, upstreams, series, tried: &[], hash: &hash, pinned: false, insists: false };
     let mut session = None;
     if let Some(sticky) = &compiled.settings.sticky {
         match claims.pinned(route, split, sticky, request) {
@@ -138,6 +147,8 @@ pub struct Earlier<'a> {
     pub key: &'a [u8],
     /// The endpoints that are tried no more.
     pub tried: &'a [EndpointId],
+    /// Whether those that are ejected are tried, too, wherever a panic could ignore that.
+    pub insists: bool,
 }
 
 /// Decides where the next attempt of a request goes: the same pool if it has another available endpoint than those
@@ -151,8 +162,9 @@ pub fn select_again(
     series: &mut LocalSeries,
     earlier: Earlier<'_>,
 ) -> Selection {
-    let Earlier { route, arm, pool, session, key, tried } = earlier;
-    let mut claims = Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false };
+    let Earlier { route, arm, pool, session, key, tried, insists } = earlier;
+    let mut claims =
+        Claims { table, chooser, upstreams, series, tried, hash: &|_| None, pinned: false, insists };
     // Only a session that has been there before is no new one: any other would get a pin to what takes none.
     let is_there = session.zip(arm).is_some_and(|(session, (_, arm))| session.is_pinned_to(arm));
     let claimed = if is_there { claims.claim_in_session(pool, true) } else { claims.claim(pool, true) };
@@ -216,6 +228,8 @@ pub(super) struct Claims<'a> {
     hash: &'a dyn Fn(&SplitKey) -> Option<u64>,
     /// Whether endpoints count that take no new session: only for one that is there already.
     pinned: bool,
+    /// Whether ejections are ignored in every pool that may panic.
+    insists: bool,
 }
 
 impl Claims<'_> {
@@ -242,7 +256,7 @@ impl Claims<'_> {
     fn claim_endpoint(&mut self, pool: &Arc<Pool>) -> Result<Lease, Refused> {
         let most = pool.bounds.most_on_endpoint;
         for _ in 0..CLAIMS {
-            let panics = pool.state.panics();
+            let panics = pool.state.panics() || self.insists && pool.may_panic();
             let index = self.balance(pool, panics).or_else(|| self.balance_in_sudden_panic(pool));
             let Some(index) = index else { break };
             if let Ok(lease) = self.upstreams.claim(&pool.endpoints[index].0, most) {
@@ -263,7 +277,7 @@ impl Claims<'_> {
 
     /// Whether any endpoint of a pool takes the request, its limit aside.
     fn could_be_used(&self, pool: &Pool) -> bool {
-        let panics = pool.ignores_ejections();
+        let panics = pool.ignores_ejections() || self.insists && pool.may_panic();
         pool.endpoints.iter().any(|(endpoint, weight)| {
             *weight > 0 && takes(endpoint, self.pinned, panics) && !self.tried.contains(&endpoint.id)
         })

@@ -409,6 +409,34 @@ fn nothing_is_allocated_in_the_steady_state() {
 }
 
 #[test]
+fn an_attempt_that_insists_goes_to_what_is_ejected_but_not_to_what_drains_or_is_unhealthy() {
+    let mut bench = shop(&MOSTLY_BLUE, WhenUnavailable::PassOn);
+    let blue = Arc::clone(&bench.table.pools[0]);
+    let [(first, _), (second, _)] = &blue.endpoints[..] else { panic!("blue has two endpoints") };
+    let earlier = (2, None, 0);
+    second.occupancy.set_ejected(true);
+    let answer = bench.select_again(earlier, &[first.id]);
+    assert!(matches!(answer, Selection::Unavailable { .. }), "{answer:?}");
+    let answer = bench.insist(earlier, &[first.id]);
+    assert!(matches!(&answer, Selection::Forward { lease, .. } if lease.id == second.id), "{answer:?}");
+    drop(answer);
+    let answer = bench.insist(earlier, &[first.id, second.id]);
+    assert!(matches!(answer, Selection::Unavailable { .. }), "both were tried: {answer:?}");
+    second.occupancy.set_healthy(false);
+    let answer = bench.insist(earlier, &[first.id]);
+    assert!(matches!(answer, Selection::Unavailable { .. }), "{answer:?}");
+    second.occupancy.set_healthy(true);
+    second.occupancy.drain();
+    let answer = bench.insist(earlier, &[first.id]);
+    assert!(matches!(answer, Selection::Unavailable { .. }), "{answer:?}");
+    second.occupancy.undrain();
+    Arc::make_mut(&mut bench.config.pools[0]).panic_threshold = 0.0;
+    bench.publish();
+    let answer = bench.insist(earlier, &[first.id]);
+    assert!(matches!(answer, Selection::Unavailable { .. }), "ejections are never ignored: {answer:?}");
+}
+
+#[test]
 fn what_is_ejected_gets_nothing_unless_the_pool_panics_or_has_nothing_else() {
     let mut bench = shop(&MOSTLY_BLUE, WhenUnavailable::PassOn);
     let blue = Arc::clone(&bench.table.pools[0]);

@@ -107,6 +107,20 @@ impl Pool {
         self.any(|endpoint| endpoint.occupancy.standing().is_available_in(self.may_panic()))
     }
 
+    /// Why it takes no new request, in words, if it does not.
+    pub(super) fn why_away(&self) -> &'static str {
+        let is_declared = self.any(|_| true);
+        match is_declared && !self.any(|endpoint| endpoint.occupancy.standing().takes_new()) {
+            true => "drains",
+            false => "has no available endpoint",
+        }
+    }
+
+    /// Whether it balances by a key of the request.
+    pub(super) fn balances_by_key(&self) -> bool {
+        matches!(self.settings.balance, config::Balance::Hash(_))
+    }
+
     /// Whether any endpoint would take a new request without panic.
     pub(super) fn has_available(&self) -> bool {
         self.any(|endpoint| endpoint.occupancy.is_available())

@@ -44,6 +44,7 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
         text: Arc::default(),
         tokens: None,
         health: None,
+        references: Arc::default(),
         require_if_match: false,
         workers: None,
         admin: None,
@@ -236,7 +237,16 @@ impl Bench {
         key: &[u8],
         tried: &[EndpointId],
     ) -> Selection {
-        self.select_after(Earlier { route, arm, pool, session: None, key, tried })
+        self.select_after(Earlier { route, arm, pool, session: None, key, tried, insists: false })
+    }
+
+    /// The same for an attempt that ignores ejections.
+    pub fn insist(
+        &mut self,
+        (route, arm, pool): (usize, Option<(usize, usize)>, usize),
+        tried: &[EndpointId],
+    ) -> Selection {
+        self.select_after(Earlier { route, arm, pool, session: None, key: b"", tried, insists: true })
     }
 
     pub fn select_after(&mut self, earlier: Earlier<'_>) -> Selection {

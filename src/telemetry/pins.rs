@@ -44,12 +44,15 @@ pub enum NotHonoured {
     Released = 4,
     /// Its pool has nobody who takes it.
     Unavailable = 5,
+    /// It is dated further ahead than clocks may differ.
+    Ahead = 6,
 }
 
 /// The names of [`Issued`], as metrics and status write them.
 pub const ISSUED: [&str; 3] = ["new", "moved", "renewed"];
 /// The names of [`NotHonoured`], as metrics and status write them.
-pub const NOT_HONOURED: [&str; 6] = ["tampered", "foreign", "expired", "unknown", "released", "unavailable"];
+pub const NOT_HONOURED: [&str; 7] =
+    ["tampered", "foreign", "expired", "unknown", "released", "unavailable", "ahead"];
 
 /// One worker's counts of the pins of a pool in a split.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use super::{Ask, Folder, Guarded, connect, support::Client, until};
 impl Guarded {
     fn metric(&self, name: &str) -> String {
         let mut client = Client::connect(self.switchback.health.expect("this file names one"));
-        client.send("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned());
+        client.send("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let text = client.response("GET").whole().text();
         let found =
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));

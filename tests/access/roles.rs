@@ -126,6 +126,7 @@ fn every_call_is_answered_by_the_role_of_its_token() {
     // Each try in vain comes from an address of its own, or it would be one too many.
     let mut from = Ipv4Addr::new(127, 1, 0, 0).to_bits();
     for (method, _, path, body, least, status) in TABLE {
+        let fields = if *method == "PATCH" { "Content-Type: application/merge-patch+json\r\n" } else { "" };
         let wrong = format!("sb_{}", "0".repeat(64));
         for (who, token) in [
             ("nobody", None),
@@ -137,7 +138,7 @@ fn every_call_is_answered_by_the_role_of_its_token() {
             // All tries together have a limit, too: a call that came over it is made again.
             let answer = support::wait_for("the call is judged", || {
                 let from = Ipv4Addr::from_bits(from);
-                let ask = Ask { from, token: token.map(String::as_str), body, ..Ask::default() };
+                let ask = Ask { from, token: token.map(String::as_str), body, fields };
                 Some(guarded.ask(method, path, ask)).filter(|answer| answer.status != 429)
             });
             let expected = if *least == Anybody { *status } else { 401 };
@@ -149,7 +150,8 @@ fn every_call_is_answered_by_the_role_of_its_token() {
             }
         }
         for (role, name, token) in &tokens {
-            let answer = guarded.ask(method, path, Ask { token: Some(token), body, ..Ask::default() });
+            let answer =
+                guarded.ask(method, path, Ask { token: Some(token), body, fields, ..Ask::default() });
             if role >= least {
                 let once = (*method, *status) == ("POST", 200) && path.ends_with("tokens")
                     || *method == "DELETE" && path.contains("endpoints") && *role == Admin;

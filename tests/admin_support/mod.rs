@@ -93,7 +93,7 @@ impl Instance {
 
     fn of(config: Config) -> Self {
         let series = Arc::new(Registry::default());
-        let plane = ControlPlane::start(Arc::new(config), Arc::clone(&series)).expect("it starts");
+        let plane = ControlPlane::start(Arc::new(config), Arc::clone(&series), None).expect("it starts");
         plane.lifecycle.advance(Phase::Ready);
         Self { plane, series }
     }

@@ -78,6 +78,16 @@ fn of_pools() {
             "nor a host name",
         ),
         (
+            format!("{SOUND}[pool.red]\nendpoints = [\"127.0.0.1:7\", \"[::ffff:127.0.0.1]:7\"]\n"),
+            "/pool/red/endpoints/1",
+            "twice",
+        ),
+        (
+            format!("{SOUND}[pool.red]\nendpoints = [\"[::ffff:0.0.0.0]:1\"]\n"),
+            "/pool/red/endpoints/0",
+            "every address",
+        ),
+        (
             format!("{SOUND}[pool.red]\nendpoints = [\"0.0.0.0:1\"]\n"),
             "/pool/red/endpoints/0",
             "every address",

@@ -1,9 +1,14 @@
 //! A low limit of open files: however many connect, the admin API answers, and no request fails for want of a
 //! descriptor.
 
-use std::sync::{
-    Arc, Barrier,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -107,6 +112,101 @@ fn idle_upstream_connections_give_way_to_those_that_are_needed() {
         wait_until("no more upstream connections are open than clients", || {
             upstreams.iter().map(Upstream::open).sum::<usize>() <= AT_ONCE
         });
+    }
+}
+
+#[test]
+fn many_probed_endpoints_leave_the_others_their_descriptors_and_are_well() {
+    const ENDPOINTS: usize = 300;
+    let upstream = Upstream::ok();
+    // One application that answers at many addresses of this machine.
+    let wild = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let port = wild.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        for stream in wild.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || answer_probes(stream));
+        }
+    });
+    let endpoints: Vec<_> = (0..ENDPOINTS)
+        .map(|number| format!("\"127.0.{}.{}:{port}\"", 1 + number / 200, 1 + number % 200))
+        .collect();
+    let many = format!(
+        "[pool.many]\nendpoints = [{}]\nhealth = {{ http = \"/\", interval = \"200ms\", down_interval = \"200ms\" }}",
+        endpoints.join(", ")
+    );
+    let switchback = Switchback::start_limited(&Setup::new().tables(&many).toml(&[&upstream]), 256);
+    let count = |line: &str| {
+        let metrics = switchback.metrics();
+        metrics
+            .lines()
+            .filter(|found| found.starts_with("switchback_endpoint_healthy") && found.ends_with(line))
+            .count()
+    };
+    wait_until("all are healthy", || count(" 1") >= ENDPOINTS);
+    let results = |result| probes(&switchback, "many", result);
+    let before = results("success");
+    wait_until("each was probed some times more", || results("success") > before + 5 * ENDPOINTS as u64);
+    assert_eq!(count(" 0"), 0, "none has become unhealthy");
+    assert_eq!((results("unreachable"), results("timed_out"), results("not_made")), (0, 0, 0));
+    // The rest of the shares stands: clients and the admin API's clients at once.
+    let mut clients: Vec<_> = (0..40).map(|_| switchback.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.exchange(get("/", "")).status, 200);
+    }
+    assert_lives(&switchback, "with probes and clients");
+    let open = switchback.metric("process_open_fds");
+    assert!(open < 250.0, "{open} descriptors are open");
+}
+
+#[test]
+fn a_probe_that_could_not_be_made_says_nothing_about_the_endpoint() {
+    let upstream = Upstream::ok();
+    let closing = Upstream::start(|exchange| {
+        exchange.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        exchange.close();
+    });
+    let probed = format!(
+        "[pool.probed]\nendpoints = [\"{}\"]\nhealth = {{ http = \"/\", interval = \"20ms\", unhealthy_after = 1 }}",
+        closing.address
+    );
+    let switchback = Switchback::start(&Setup::new().tables(&probed).toml(&[&upstream]));
+    let results = |result| probes(&switchback, "probed", result);
+    wait_until("a probe has passed", || results("success") > 0);
+    // The connection of this admin client is there already.
+    let mut admin = Client::connect(switchback.admin);
+    let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(admin.exchange(ask).status, 200);
+    let before = limit_descriptors(&switchback, Some(3));
+    wait_until("probes can't be made", || {
+        let text = admin.exchange(ask).text();
+        !text.contains("probes_total{pool=\"probed\",result=\"not_made\"} 0")
+    });
+    let text = admin.exchange(ask).text();
+    limit_descriptors(&switchback, before);
+    assert!(text.contains("probes_total{pool=\"probed\",result=\"unreachable\"} 0"), "{text}");
+    let successes = results("success");
+    wait_until("probes pass again", || results("success") > successes);
+    assert_eq!(results("unreachable"), 0);
+    assert_eq!(switchback.metric("switchback_endpoint_healthy"), 2.0, "it has stayed healthy");
+    wait_until("it was said", || switchback.stderr().contains("probes can't be made"));
+}
+
+/// How many probes of a pool have come to a result.
+fn probes(switchback: &Switchback, pool: &str, result: &str) -> u64 {
+    let metrics = switchback.metrics();
+    let series = format!("switchback_pool_probes_total{{pool=\"{pool}\",result=\"{result}\"}} ");
+    let count = metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("a pool that is probed");
+    count.parse().expect("a count")
+}
+
+/// Answers whatever comes on a connection, each with 200.
+fn answer_probes(mut stream: TcpStream) {
+    let mut seen = [0; 1024];
+    while stream.read(&mut seen).is_ok_and(|count| count > 0) {
+        if stream.write_all(OK).is_err() {
+            return;
+        }
     }
 }
 

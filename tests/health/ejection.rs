@@ -140,6 +140,49 @@ fn an_endpoint_that_refuses_connections_is_ejected_and_no_request_fails() {
 }
 
 #[test]
+fn two_endpoints_that_are_restarted_one_after_the_other_lose_no_request() {
+    let [one, two] = [Reserved::any(), Reserved::any()];
+    let addresses = [one.address, two.address];
+    // Nothing is kept of its connections, as nothing would be of a process's that ends.
+    let listen = |port| {
+        Upstream::start_on(port, |exchange| {
+            exchange.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nhere");
+            exchange.close();
+        })
+    };
+    let again = |address| listen(Reserved::at(address).expect("its port is shared"));
+    let [first, second] = [listen(one), listen(two)];
+    let switchback = Switchback::start(&Setup::new().toml(&[&first, &second]));
+    let serve = |count: usize| {
+        for number in 0..count {
+            let answer = switchback.client().exchange(get("/"));
+            assert_eq!(answer.status, 200, "request {number}: {answer:?}");
+        }
+    };
+    // They earn the retries of the moment in which an endpoint has died and nobody knows yet.
+    serve(300);
+    let kill = |upstream: &Upstream| {
+        upstream.stop();
+        upstream.wait_refusing();
+    };
+    kill(&first);
+    wait_until("the first is ejected", || {
+        serve(1);
+        state(&switchback, addresses[0]) == "ejected"
+    });
+    let _first = again(addresses[0]);
+    serve(20);
+    assert_eq!(state(&switchback, addresses[0]), "ejected", "its time is 30 s");
+    kill(&second);
+    serve(200);
+    assert_eq!(state(&switchback, addresses[0]), "available", "it has taken the place of the other");
+    assert_eq!(state(&switchback, addresses[1]), "ejected");
+    wait_until("it says why", || switchback.stderr().contains("it has answered while others failed"));
+    let _second = again(addresses[1]);
+    serve(20);
+}
+
+#[test]
 fn an_answer_that_is_cut_short_is_no_good_one() {
     let cutting = Upstream::start(|exchange| {
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly a part");

@@ -238,6 +238,28 @@ fn row_28_103_is_forwarded_but_never_to_http_1_0() {
     row.finish();
 }
 
+/// Those that wait to be sent when the one too many comes are left out, and do not stand between the client and its
+/// answer.
+#[test]
+fn row_28_a_flood_of_interim_responses_behind_some_that_were_passed_on_is_answered_with_502() {
+    const HINT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n";
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(HINT);
+        exchange.body();
+        exchange.try_send(&HINT.repeat(40)).ok();
+        exchange.wire().fill().ok();
+        exchange.close();
+    });
+    let row = Row::with(Setup::new(), upstream);
+    let mut client = row.client();
+    client.send(post("Content-Length: 2\r\n", ""));
+    assert_eq!(client.any_response("POST").status, 103);
+    client.send("hi");
+    assert_problem(&client.any_response("POST"), &[502], "a flood of interim responses");
+    row.upstream.wait_all_ended();
+    drop(row.switchback);
+}
+
 #[test]
 fn row_28_the_number_of_interim_responses_is_capped() {
     let upstream = Upstream::start(|exchange| {

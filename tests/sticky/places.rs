@@ -19,7 +19,7 @@ use crate::{
 /// Both planes in this process, so that a test can set the bits that a drain or a probe sets.
 fn start(text: &str) -> Instance {
     let (config, _) = file::parse("test", text).map_err(|errors| errors.render()).expect("a good file");
-    Instance::start(config).expect("it starts")
+    Instance::start(config, None).expect("it starts")
 }
 
 /// Does something to every endpoint of a pool.

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
@@ -30,6 +30,7 @@ pub struct Switchback {
     pub health: Option<SocketAddr>,
     stderr: Arc<Mutex<String>>,
     folder: PathBuf,
+    file: PathBuf,
 }
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -45,13 +46,29 @@ impl Switchback {
         Self::run(config, &format!("ulimit -n {descriptors} && exec \"$0\" run -c \"$1\""))
     }
 
+    /// Starts it from a file that is there. It stays when it is dropped.
+    pub fn start_from(file: &Path) -> Self {
+        Self::run_file(new_folder(), file.to_owned(), "exec \"$0\" run -c \"$1\"")
+    }
+
+    /// Kills it and starts it again from the same file, as that is now.
+    pub fn restart(mut self) -> Self {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+        let (folder, file) = (std::mem::take(&mut self.folder), self.file.clone());
+        drop(self);
+        Self::run_file(folder, file, "exec \"$0\" run -c \"$1\"")
+    }
+
     /// Starts it by a line for the shell, in which `$0` is the program and `$1` the file.
     pub fn run(config: &str, line: &str) -> Self {
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("switchback-test-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder of our own");
+        let folder = new_folder();
         let file = folder.join("switchback.toml");
         fs::write(&file, config).expect("a writable folder");
+        Self::run_file(folder, file, line)
+    }
+
+    fn run_file(folder: PathBuf, file: PathBuf, line: &str) -> Self {
         let mut child = Command::new("sh")
             .args(["-c", line, env!("CARGO_BIN_EXE_switchback")])
             .arg(&file)
@@ -72,6 +89,7 @@ impl Switchback {
                     let status = child.wait();
                     thread::sleep(std::time::Duration::from_millis(50));
                     let said = stderr.lock().expect("no panic holds it").clone();
+                    let config = fs::read_to_string(&file).unwrap_or_default();
                     panic!("not ready ({status:?}); it said: {said}\nthe configuration was: {config}");
                 }
             }
@@ -79,7 +97,7 @@ impl Switchback {
         let address = starting.listeners.first().expect("listeners are announced before the admin API").1;
         let admin = starting.admin.expect("the loop ends with it");
         let health = starting.health;
-        Self { child, address, listeners: starting.listeners, admin, health, stderr, folder }
+        Self { child, address, listeners: starting.listeners, admin, health, stderr, folder, file }
     }
 
     pub fn client(&self) -> Client {
@@ -104,6 +122,46 @@ impl Switchback {
              Content-Length: {}\r\n\r\n{body}",
             self.admin,
             body.len()
+        ));
+        client.response(method).whole()
+    }
+
+    /// Calls the admin API on a connection of its own; the answer is a success, and JSON.
+    pub fn json(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
+        let response = self.admin(method, path, body);
+        assert_eq!(response.status, 200, "{method} {path}: {}", response.text());
+        serde_json::from_str(&response.text()).expect("the admin API answers JSON")
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.file.clone()
+    }
+
+    /// Replaces the configuration file, in one step.
+    pub fn write(&self, text: &str) {
+        let beside = self.file.with_extension("next");
+        fs::write(&beside, text).expect("a writable folder");
+        fs::rename(&beside, &self.file).expect("a file beside it");
+    }
+
+    /// Applies a file through the admin API.
+    pub fn put_file(&self, text: &str) -> Response {
+        self.send_file("PUT", "/v1/config", text)
+    }
+
+    /// Sends a file to a call.
+    pub fn post_file(&self, path: &str, text: &str) -> Response {
+        self.send_file("POST", path, text)
+    }
+
+    fn send_file(&self, method: &str, path: &str, text: &str) -> Response {
+        let mut client = Client::connect(self.admin);
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/toml\r\n\
+             Content-Length: {}\r\n\r\n{text}",
+            self.admin,
+            text.len()
         ));
         client.response(method).whole()
     }
@@ -158,11 +216,6 @@ impl Switchback {
         wait_for("Switchback has ended", || self.child.try_wait().expect("our own child"))
     }
 
-    /// Its configuration file.
-    pub fn file(&self) -> PathBuf {
-        self.folder.join("switchback.toml")
-    }
-
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_none()
@@ -178,7 +231,9 @@ impl Drop for Switchback {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
-        fs::remove_dir_all(&self.folder).ok();
+        if !self.folder.as_os_str().is_empty() {
+            fs::remove_dir_all(&self.folder).ok();
+        }
         if thread::panicking() {
             eprintln!("--- what Switchback said:\n{}---", self.stderr());
         } else {
@@ -186,6 +241,13 @@ impl Drop for Switchback {
             assert!(!said.contains("panicked at"), "Switchback panicked:\n{said}");
         }
     }
+}
+
+fn new_folder() -> PathBuf {
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("switchback-test-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder of our own");
+    folder
 }
 
 struct Starting {

@@ -164,6 +164,10 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request<Bod
 
 impl Guarded {
     /// The token of a call, or the answer to one that is not let through.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the answer goes out as it is: a box would only be opened again"
+    )]
     fn judge(&self, request: &Request<Body>, needed: Role) -> Result<Token, Response> {
         let presented = match credentials::of(request.headers()) {
             Credentials::Bearer(token) => token,

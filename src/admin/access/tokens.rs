@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Access, AccessView};
+use super::{Access, AccessView, Caller};
 use crate::{
     admin::{
         body::{self, Media, short},
@@ -82,7 +82,7 @@ pub async fn list(State(admin): State<Admin>, uri: Uri) -> Result<Json<Listed>, 
 /// `POST /v1/tokens`.
 pub async fn make(State(admin): State<Admin>, request: Request) -> Result<Json<Made>, Problem> {
     let ChangeQuery { dry_run, .. } = ChangeQuery::parse(request.uri(), false)?;
-    let book = book(&admin.access)?;
+    let by = caller(&request);
     let (_, object) = body::read(request, Media::Json).await?;
     let [name, role, expires] = body::needed(object)?.members(["name", "role", "expires"])?;
     let mut faults = Vec::new();
@@ -93,6 +93,7 @@ pub async fn make(State(admin): State<Admin>, request: Request) -> Result<Json<M
         Some(role) if faults.is_empty() => role,
         _ => return Err(Problem::invalid(faults)),
     };
+    let book = book(&admin.access)?;
     if dry_run {
         let (_, token) =
             crate::control::tokens::make(name, role, lasts).map_err(|error| problem(error.into(), book))?;
@@ -101,7 +102,7 @@ pub async fn make(State(admin): State<Admin>, request: Request) -> Result<Json<M
         return Ok(Json(Made { kept: View::of(&token), dry_run, token: None }));
     }
     let (secret, token) = book.add(name, role, lasts).await.map_err(|error| problem(error, book))?;
-    tracing::info!(token = %token.name, role = %token.role, "a token was made");
+    tracing::info!(token = %token.name, role = %token.role, %by, "a token was made");
     Ok(Json(Made { kept: View::of(&token), dry_run, token: Some(secret.reveal().to_owned()) }))
 }
 
@@ -109,9 +110,10 @@ pub async fn make(State(admin): State<Admin>, request: Request) -> Result<Json<M
 pub async fn revoke(
     State(admin): State<Admin>,
     Named(name): Named,
-    uri: Uri,
+    request: Request,
 ) -> Result<Json<Revoked>, Problem> {
-    let ChangeQuery { dry_run, .. } = ChangeQuery::parse(&uri, false)?;
+    let ChangeQuery { dry_run, .. } = ChangeQuery::parse(request.uri(), false)?;
+    let by = caller(&request);
     let book = book(&admin.access)?;
     let tokens = book.tokens();
     let Some(token) = tokens.iter().find(|token| token.name.as_str() == name) else {
@@ -119,12 +121,17 @@ pub async fn revoke(
     };
     if !dry_run {
         match book.revoke(name.clone()).await {
-            Ok(()) => tracing::info!(token = %token.name, role = %token.role, "a token was revoked"),
+            Ok(()) => tracing::info!(token = %token.name, role = %token.role, %by, "a token was revoked"),
             Err(EditError::Fault(TokenFault::Unknown)) => return Err(unknown(&name, book)),
             Err(error) => return Err(problem(error, book)),
         }
     }
     Ok(Json(Revoked { revoked: View::of(token), dry_run }))
+}
+
+/// Whose token makes the call, for the log: tokens are no part of the history.
+fn caller(request: &Request) -> String {
+    request.extensions().get::<Caller>().map_or_else(String::new, |Caller(name)| name.to_string())
 }
 
 fn book(access: &Access) -> Result<&std::sync::Arc<TokenBook>, Problem> {
@@ -197,7 +204,7 @@ fn name(said: Option<Value>, faults: &mut Vec<Fault>) -> Option<Name> {
 
 /// How long a token is to count: a duration from now on.
 fn lasts(said: Option<Value>, faults: &mut Vec<Fault>) -> Option<Duration> {
-    let said = said.filter(|said| !said.is_null())?;
+    let said = said?;
     let lasts = said.as_str().and_then(|text| humantime::parse_duration(text).ok());
     let lasts = lasts.filter(|lasts| !lasts.is_zero() && *lasts <= MAX_LASTS);
     if lasts.is_none() {

@@ -43,7 +43,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let (config, _) = config::parse("the demo's configuration", &text)
             .map_err(|errors| anyhow::anyhow!(errors.render()))
             .context("the demo's own configuration is wrong")?;
-        let instance = Instance::start(config)?;
+        let instance = Instance::start(config, None)?;
         let address = instance.addresses[0];
         let admin = instance.control.admin.as_ref().map(ToString::to_string).unwrap_or_default();
         // Nobody may be reading: the first line of the display finds that out, too.
@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         tokio::select! {
             () = show => {}
             () = visitors => {}
-            () = signals.until_stop(None) => {}
+            () = signals.until_stop(&|| {}) => {}
         }
         let _ = writeln!(io::stdout(), "\nEnded.");
         instance.end();

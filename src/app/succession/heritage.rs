@@ -49,8 +49,18 @@ pub struct Memory {
     pub(in crate::app) health: health::memory::Memory,
     /// The key of its pins, if no file names any.
     pub(in crate::app) pin_key: Option<PassingKey>,
-    /// Its newest revisions with the state after each, oldest first, if its store was in memory alone.
-    pub(in crate::app) unkept: Vec<(Change, String)>,
+    /// What its store held, if that was in memory alone.
+    pub(in crate::app) unkept: Unkept,
+}
+
+/// What a store in memory holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unkept {
+    /// The newest revisions with the state after each, oldest first.
+    pub(in crate::app) revisions: Vec<(Change, String)>,
+    /// The text of the file that was applied, if one is in force.
+    pub(in crate::app) applied: Option<String>,
 }
 
 /// Sockets that are handed over together.
@@ -175,7 +185,7 @@ mod tests {
             "of a later version": {},
         }));
         assert_eq!(memory.health.len(), 1);
-        assert!(memory.pin_key.is_none() && memory.unkept.is_empty());
+        assert!(memory.pin_key.is_none() && memory.unkept.revisions.is_empty());
         for nonsense in [json!(null), json!([1]), json!("x")] {
             assert!(Memory::from_value(nonsense).health.is_empty());
         }

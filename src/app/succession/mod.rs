@@ -122,7 +122,7 @@ impl Instance {
         *is_handed_over = true;
         self.control.control.hand_over().await.map_err(io::Error::other)?;
         let memory = self.memory().await.to_value();
-        let (sockets, mut descriptors) = offered(self.proxy.offer()?, self.control.offer()?);
+        let (sockets, mut descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
         descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
         let handover = FromPredecessor::Handover(Handover { sockets, memory });
         let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
@@ -133,7 +133,7 @@ impl Instance {
     async fn memory(&self) -> Memory {
         Memory {
             health: self.control.health.memory(Instant::now()),
-            pin_key: self.control.pin_key.clone(),
+            pin_key: Some(self.control.own_key.clone()),
             unkept: self.control.unkept().await,
         }
     }

@@ -62,6 +62,7 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         file.access_log.as_ref().and_then(|raw| access_log::settings(raw, &root.key("access_log"), problems));
     Config {
         text: Arc::default(),
+        references: Arc::default(),
         workers,
         admin,
         tokens: file.admin.as_ref().and_then(|raw| access::tokens(raw, &root.key("admin"), problems)),

@@ -10,7 +10,7 @@ pub use crate::model::{
 };
 
 /// One version of a service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// Its name.
     pub name: Name,

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::state::State,
+    control::{declaration::Declaration, state::State},
     model::{
         as_text,
         live_state::{LivePool, LiveState},
@@ -27,6 +27,9 @@ pub struct Document {
     live: Live,
     /// What the file that was loaded last declares.
     file: Live,
+    /// Which file that is.
+    #[serde(default)]
+    declaration: Declaration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +62,12 @@ pub enum UnreadableDocument {
 impl Document {
     /// Writes a state down.
     pub fn of(state: &State) -> Self {
-        Self { format: FORMAT, live: Live::of(state.live()), file: Live::of(state.file()) }
+        Self {
+            format: FORMAT,
+            live: Live::of(state.live()),
+            file: Live::of(state.file()),
+            declaration: state.declaration().clone(),
+        }
     }
 
     /// The text of the document.
@@ -67,8 +75,8 @@ impl Document {
         serde_json::to_string(self).expect("names, numbers and times always have a text")
     }
 
-    /// Reads a text: the live state, and what the file declared.
-    pub fn read(text: &str) -> Result<(LiveState, LiveState), UnreadableDocument> {
+    /// Reads a text: the live state, what the file declared, and which file that was.
+    pub fn read(text: &str) -> Result<(LiveState, (LiveState, Declaration)), UnreadableDocument> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -77,8 +85,8 @@ impl Document {
         if format > FORMAT {
             return Err(UnreadableDocument::Later(format));
         }
-        let Self { live, file, .. } = serde_json::from_str(text)?;
-        Ok((live.into(), file.into()))
+        let Self { live, file, declaration, .. } = serde_json::from_str(text)?;
+        Ok((live.into(), (file.into(), declaration)))
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Entry {
     pub change: Change,
     /// The text of the state after it, if that is a new revision.
     pub state: Option<String>,
+    /// The text of a declaration that was applied and is in force from this revision on.
+    pub applied: Option<String>,
     /// By what the caller may recognise it again.
     pub receipt: Option<Receipt>,
 }
@@ -77,6 +79,8 @@ pub struct Kept {
     pub revision: u64,
     /// The text of the state after it.
     pub state: String,
+    /// The text of the declaration that was applied last.
+    pub applied: Option<String>,
     /// The changes that are kept, oldest first.
     pub changes: Vec<Change>,
 }
@@ -142,6 +146,9 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
+/// A state and the file in force, where they are others than were known.
+type Begun = Option<(State, Arc<Config>)>;
+
 #[derive(Debug)]
 enum Job {
     Commit(Box<Entry>, oneshot::Sender<Result<(), StoreError>>),
@@ -149,7 +156,7 @@ enum Job {
     Find { revision: u64, answer: oneshot::Sender<Result<Option<(Change, String)>, StoreError>> },
     Recall { key: String, answer: oneshot::Sender<Result<Option<Receipt>, StoreError>> },
     Close(oneshot::Sender<Result<(), StoreError>>),
-    Reopen(Arc<Config>, oneshot::Sender<Result<State, StoreError>>),
+    Reopen { config: Arc<Config>, revision: u64, answer: oneshot::Sender<Result<Begun, StoreError>> },
 }
 
 impl Store {
@@ -191,9 +198,10 @@ impl Store {
         self.ask(Job::Close).await
     }
 
-    /// Takes over again, and answers the state to go on from, as the file changes it.
-    pub(super) async fn reopen(&self, config: Arc<Config>) -> Result<State, StoreError> {
-        self.ask(|answer| Job::Reopen(config, answer)).await
+    /// Takes over again. If another revision than this one is the newest, answers the state to go on from and the file in
+    /// force, as the file given changes them.
+    pub(super) async fn reopen(&self, config: Arc<Config>, revision: u64) -> Result<Begun, StoreError> {
+        self.ask(|answer| Job::Reopen { config, revision, answer }).await
     }
 
     async fn ask<T>(
@@ -206,6 +214,14 @@ impl Store {
     }
 }
 
+fn reopened(backend: &mut impl Backend, config: &Arc<Config>, revision: u64) -> Result<Begun, StoreError> {
+    backend.reopen()?;
+    if backend.load()?.is_none_or(|kept| kept.revision == revision) {
+        return Ok(None);
+    }
+    start::state(backend, config, SystemTime::now()).map(Some)
+}
+
 impl Job {
     /// Does it. Whoever asked may have gone.
     fn done(self, backend: &mut impl Backend) {
@@ -215,9 +231,8 @@ impl Job {
             Self::Find { revision, answer } => drop(answer.send(backend.find(revision))),
             Self::Recall { key, answer } => drop(answer.send(backend.recall(&key))),
             Self::Close(answer) => drop(answer.send(backend.close())),
-            Self::Reopen(config, answer) => {
-                let reopened = backend.reopen();
-                drop(answer.send(reopened.and_then(|()| start::state(backend, &config, SystemTime::now()))));
+            Self::Reopen { config, revision, answer } => {
+                drop(answer.send(reopened(backend, &config, revision)));
             }
         }
     }

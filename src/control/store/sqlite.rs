@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS revisions (
     number INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, at TEXT NOT NULL, origin TEXT NOT NULL, who TEXT,
     kind TEXT NOT NULL, reason TEXT, change TEXT NOT NULL, state TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS applied (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS receipts (
     number INTEGER PRIMARY KEY AUTOINCREMENT, attempt INTEGER NOT NULL, key TEXT NOT NULL UNIQUE, asked BLOB NOT NULL,
     change TEXT NOT NULL
@@ -174,6 +175,9 @@ impl Sqlite {
             let oldest = change.revision.saturating_sub(MAX_REVISIONS);
             write.execute("DELETE FROM revisions WHERE number <= ?1 AND ?1 > 0", [number(oldest)])?;
         }
+        if let Some(text) = &entry.applied {
+            write.execute("INSERT OR REPLACE INTO applied VALUES (1, ?1)", [text])?;
+        }
         if let Some(receipt) = &entry.receipt {
             write.execute(
                 "INSERT INTO receipts (attempt, key, asked, change) VALUES (?1, ?2, ?3, ?4)",
@@ -229,7 +233,9 @@ impl Backend for Sqlite {
             i64::MAX,
             MAX_REVISIONS,
         )?;
-        Ok(Some(Kept { path: self.place.path(), revision: revision.unsigned_abs(), state, changes }))
+        let applied = self.connection.query_row("SELECT text FROM applied", [], |row| row.get(0)).optional();
+        let applied = applied.map_err(|error| self.fault(error))?;
+        Ok(Some(Kept { path: self.place.path(), revision: revision.unsigned_abs(), state, applied, changes }))
     }
 
     fn commit(&mut self, entry: &Entry) -> Result<(), StoreError> {

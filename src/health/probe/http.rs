@@ -5,11 +5,12 @@
 //! probe itself does. Invariant: what fails on a kept connection is asked once more on a new one before it counts, since
 //! the endpoint may have closed it meanwhile; and a kept connection has brought nothing since its last answer's end.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
 use super::ProbeFailure;
@@ -51,6 +52,8 @@ pub(super) struct Kept {
     probes: u32,
     /// Whether another probe can go over it.
     is_good: bool,
+    /// Its room among those that are kept; `None` before it has been.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// What has come of an answer.
@@ -72,22 +75,24 @@ impl Question {
         }
     }
 
-    /// Asks, on a kept connection if there is one.
+    /// Asks, on a kept connection if there is one, and keeps the connection if it is good and there is `room`.
     pub(super) async fn ask(
         &self,
         address: SocketAddr,
         kept: &mut Option<Kept>,
+        room: &Arc<Semaphore>,
     ) -> Result<String, ProbeFailure> {
         if let Some(mut connection) = kept.take().filter(Kept::is_quiet) {
             let answer = connection.exchange(self).await;
             if !matches!(answer, Err(ProbeFailure::Malformed(_))) {
-                *kept = Some(connection).filter(|connection| connection.is_good);
+                *kept = connection.keep(room);
                 return answer;
             }
         }
-        let mut connection = Kept { stream: TcpStream::connect(address).await?, probes: 0, is_good: false };
+        let stream = TcpStream::connect(address).await?;
+        let mut connection = Kept { stream, probes: 0, is_good: false, room: None };
         let answer = connection.exchange(self).await;
-        *kept = Some(connection).filter(|connection| connection.is_good);
+        *kept = connection.keep(room);
         answer
     }
 
@@ -100,6 +105,12 @@ impl Kept {
     /// Whether nothing has come on it since its last answer. Without an event the runtime knows that by itself.
     fn is_quiet(&self) -> bool {
         matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The connection, if another probe can go over it and it has room, or finds some, among those that are kept.
+    fn keep(mut self, room: &Arc<Semaphore>) -> Option<Self> {
+        self.room = self.room.or_else(|| Arc::clone(room).try_acquire_owned().ok());
+        (self.is_good && self.room.is_some()).then_some(self)
     }
 
     async fn exchange(&mut self, question: &Question) -> Result<String, ProbeFailure> {

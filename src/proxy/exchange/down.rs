@@ -100,7 +100,8 @@ impl Down {
     pub(super) fn begun(&self) -> Begun {
         let has_begun = match self.is_final() {
             true => self.outbox.total() > self.final_from,
-            false => !self.outbox.is_flushed() && self.outbox.total() > 0,
+            // Whole interim responses wait there, which may as well not come.
+            false => self.outbox.is_cut(),
         };
         match &self.state {
             _ if !has_begun => Begun::Nothing,
@@ -129,7 +130,7 @@ impl Down {
 
     /// From here on bytes of the final response go down; until the first of them has, another answer is possible.
     fn begin_final(&mut self) {
-        self.final_from = if self.outbox.is_flushed() { self.outbox.total() } else { 0 };
+        self.final_from = if self.outbox.is_cut() { 0 } else { self.outbox.total() };
     }
 }
 
@@ -257,7 +258,7 @@ impl Exchange<'_> {
             && self.request.body.is_done()
             && self.up_state != Up::Failed
             && (traits.is_http11 || !matches!(head.body, ResponseBody::Chunked | ResponseBody::UntilClose))
-            && !worker.is_leaving();
+            && !self.downstream.is_leaving();
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
         self.patience.head_came();
