@@ -30,7 +30,7 @@ use crate::{
         declaration::Source,
         drift,
         export::{self, ExportError},
-        file::{self, LoadError, Trouble, Warning},
+        file::{self, File, LoadError, OUTCOMES, Trouble, Warning},
         snapshot::Snapshot,
         state::Object,
     },
@@ -219,19 +219,21 @@ pub(super) fn view(admin: &Admin, snapshot: &Snapshot) -> FileView {
 
 /// What is counted of the file; nothing where there is none.
 pub(super) fn metrics(admin: &Admin, text: &mut Metrics) {
-    let Some(file) = &admin.file else { return };
+    // An instance without a file to follow has the same families, so that nobody asks for one in vain.
+    let file = admin.file.as_ref();
     let mut family =
         text.counter("switchback_file_reads_total", "Readings of the file, by what came of them.");
-    for (result, count) in file.outcomes() {
+    for (place, result) in OUTCOMES.into_iter().enumerate() {
+        let count = file.and_then(|file| file.outcomes().nth(place)).map_or(0, |(_, count)| count);
         family.sample(&[("result", result)], count);
     }
     text.gauge(
         "switchback_file_refused",
         "Whether what is on disk can't be loaded, so that something older is in force.",
     )
-    .sample(&[], u8::from(file.trouble().is_some()));
+    .sample(&[], u8::from(file.is_some_and(|file| file.trouble().is_some())));
     text.gauge("switchback_file_loaded_timestamp_seconds", "When what is on disk was last found to be good.")
-        .sample(&[], file.loaded_at());
+        .sample(&[], file.map_or(0, File::loaded_at));
 }
 
 impl TroubleView {

@@ -145,7 +145,7 @@ fn tags() -> Value {
 fn in_query(name: &str) -> Value {
     let number = json!({ "type": "integer", "minimum": 0 });
     let (what, schema) = match name {
-        "dry_run" => ("Say what would change, and change nothing.", json!({ "enum": ["true", "false"] })),
+        "dry_run" => ("Say what would change, and change nothing.", json!({ "enum": ["true", "false", ""] })),
         "wait" => ("Answer when nothing is in flight any more.", json!({ "enum": ["drained"] })),
         "timeout" => ("How long to wait at most.", json!({ "type": "string", "examples": ["30s"] })),
         "before" => ("Only those before this revision.", number),

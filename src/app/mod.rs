@@ -321,7 +321,7 @@ impl Instance {
         }
     }
 
-    /// Ends everything at once, but for the access log's last lines, which have [`LOG_LIMIT`].
+    /// Ends everything at once, but for the access log's last lines, which have [`surroundings::LOG_LIMIT`].
     pub fn end(self) {
         self.proxy.enter(Phase::Stopped);
         self.proxy.join();

@@ -46,7 +46,7 @@ pub enum Token {
 /// Which file, and how the result is shown.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The file that [admin] tokens names; `new` makes it if it is not there
+    /// The file that `[admin] tokens` names; `new` makes it if it is not there
     #[arg(long, value_name = "FILE", default_value = "tokens.toml")]
     pub file: PathBuf,
     #[command(flatten)]

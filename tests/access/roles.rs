@@ -84,6 +84,13 @@ const TABLE: &[(&str, &str, &str, &str, Least, u16)] = &[
     ("GET", "/v1/revisions/{n}", "/v1/revisions/1", "", Viewer, 200),
     ("POST", "/v1/revisions/{n}/restore", "/v1/revisions/1/restore", "", Admin, 200),
     ("GET", "/v1/events", "/v1/events", "", Viewer, 200),
+    ("GET", "/v1/config", "/v1/config", "", Viewer, 200),
+    ("GET", "/v1/config/export", "/v1/config/export", "", Viewer, 200),
+    ("GET", "/v1/drift", "/v1/drift", "", Viewer, 200),
+    // What is no file is refused, but only to those who may bring one.
+    ("PUT", "/v1/config", "/v1/config", "{\"text\": \"\"}", Admin, 422),
+    ("POST", "/v1/config/validate", "/v1/config/validate", "{\"text\": \"\"}", Admin, 422),
+    ("POST", "/v1/config/reload", "/v1/config/reload", "", Admin, 200),
     ("GET", "/v1/tokens", "/v1/tokens", "", Admin, 200),
     ("POST", "/v1/tokens", "/v1/tokens", "{\"role\": \"viewer\", \"name\": \"made\"}", Admin, 200),
     ("DELETE", "/v1/tokens/{name}", "/v1/tokens/made", "", Admin, 200),

@@ -46,6 +46,10 @@ fn endpoints_that_come_and_go_leave_nothing_behind_and_totals_do_not_go_back() {
         }
     };
     ask(1);
+    // A request is counted when its worker is done with it, which may be after the client is.
+    wait_until("the first request is counted", || {
+        switchback.metrics().contains("switchback_endpoint_request_duration_seconds_count")
+    });
     let before = samples(&switchback);
     let (mut asked, mut known) = (1, totals(&switchback));
     for round in 1..=ROUNDS {

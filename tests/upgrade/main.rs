@@ -14,7 +14,7 @@ mod load;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -76,7 +76,7 @@ impl Drop for Line {
 }
 
 /// The processes that have a file of the test's own among their arguments.
-fn running(file: &PathBuf) -> Vec<u32> {
+fn running(file: &Path) -> Vec<u32> {
     let wanted = file.to_str().expect("a path in UTF-8").as_bytes().to_vec();
     let entries = fs::read_dir("/proc").expect("procfs").map_while(Result::ok);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
