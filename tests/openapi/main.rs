@@ -98,8 +98,8 @@ fn schemathesis_finds_no_answer_that_the_description_does_not_allow() {
     assert!(output.status.success(), "schemathesis found something, or could not run: {}", output.status);
     let described = calls(&instance.get("/openapi.json").json()).len();
     let made = said.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
-    // It makes neither the endless call nor the one by which it has read the description.
-    assert!(made.is_some_and(|made| made + 2 >= described), "{made:?} of {described} calls were made");
+    // It makes neither the endless call, nor the one that replaces the process, nor that by which it has read the description.
+    assert!(made.is_some_and(|made| made + 3 >= described), "{made:?} of {described} calls were made");
     assert!(instance.get("/v1/status").json()["revision"].as_u64() > Some(0), "no call was a good one");
 }
 
