@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::net::UnixDatagram,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -17,6 +18,7 @@ fn a_socket_of_the_service_manager_is_served_and_handed_on() {
     let port = Reserved::any();
     let folder = std::env::temp_dir().join(format!("switchback-activation-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder of our own");
+    let _started = Started(folder.clone());
     let (file, admin) = (folder.join("switchback.toml"), folder.join("admin"));
     // The name decides: the address in the file is another one.
     let config = Setup::new().toml(&[&upstream]);
@@ -55,8 +57,16 @@ fn a_socket_of_the_service_manager_is_served_and_handed_on() {
     wait_until("the old process has ended", || activating.try_wait().expect("our own child").is_some());
     Client::connect(port.address).expect_alive("alone");
     assert!(admin.exists(), "the socket of the admin API was left to the successor");
-    running(&file).into_iter().for_each(kill);
-    fs::remove_dir_all(&folder).ok();
+}
+
+/// What was started from a file in a folder of its own. It is ended with this.
+struct Started(PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        running(&self.0.join("switchback.toml")).into_iter().for_each(kill);
+        fs::remove_dir_all(&self.0).ok();
+    }
 }
 
 #[test]
@@ -72,7 +82,7 @@ fn the_service_manager_is_told_of_each_step() {
     let upstream = Upstream::ok();
     let setup = Setup::new().tables("[shutdown]\ndelay = \"0s\"\ndeadline = \"2s\"\n");
     let notify = format!("NOTIFY_SOCKET={} exec \"$0\" run -c \"$1\"", path.display());
-    let line = Line { first: Switchback::run(&setup.toml(&[&upstream]), &notify) };
+    let line = Line { first: Switchback::run(&setup.toml(&[&upstream]), &notify), database: None };
     assert_eq!(told(), "READY=1");
     let pid = line.replace();
     let reloading = told();

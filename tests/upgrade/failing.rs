@@ -38,10 +38,8 @@ fn refused(line: &Line, arguments: &[&str]) -> String {
 
 fn start() -> (Line, Upstream) {
     let upstream = Upstream::ok();
-    let folder = std::env::temp_dir();
-    let database = folder.join(format!("switchback-failing-{}-{}.db", std::process::id(), fastrand::u32(..)));
     let config = blue_green(1, (1_000_000, 0), "", &upstream, &upstream);
-    (Line::start(&format!("state = {{ path = {database:?} }}\n{config}")), upstream)
+    (Line::keeping(&config), upstream)
 }
 
 #[test]

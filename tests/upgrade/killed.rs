@@ -66,12 +66,10 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
     let upstream = Upstream::ok();
     let ports = [Reserved::any(), Reserved::any()];
     let [web, admin] = [0, 1].map(|place| ports[place].address);
-    let database =
-        std::env::temp_dir().join(format!("switchback-relay-{}-{}.db", std::process::id(), web.port()));
     let config = blue_green(2, (1_000_000, 0), "", &upstream, &upstream)
         .replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""))
         .replace("name = \"web\"\nlisten = \"127.0.0.1:0\"", &format!("name = \"web\"\nlisten = \"{web}\""));
-    let line = Line::start(&format!("state = {{ path = {database:?} }}\n{config}"));
+    let line = Line::keeping(&config);
     let old = line.first.pid();
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
     let (took, relieved, asked) = thread::scope(|scope| {
@@ -106,10 +104,6 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
         );
         Client::connect(web).expect_alive("whoever serves");
         wait_until("one is left", || line.processes().len() == 1);
-    }
-    drop(line);
-    for suffix in ["", "-wal", "-shm", ".lock", ".copy"] {
-        fs::remove_file(format!("{}{suffix}", database.display())).ok();
     }
     (took, relieved)
 }

@@ -14,8 +14,9 @@ mod load;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use serde_json::Value;
@@ -24,11 +25,23 @@ use support::{Response, Switchback};
 /// An instance and its successors. Those that are left are killed when this is dropped.
 struct Line {
     first: Switchback,
+    /// Where the state is kept, if it is.
+    database: Option<PathBuf>,
 }
 
 impl Line {
     fn start(config: &str) -> Self {
-        Self { first: Switchback::start(config) }
+        Self { first: Switchback::start(config), database: None }
+    }
+
+    /// The same, with its state kept in a database of its own.
+    fn keeping(config: &str) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("switchback-upgrade-{}-{number}.db", std::process::id());
+        let database = std::env::temp_dir().join(name);
+        let first = Switchback::start(&format!("state = {{ path = {database:?} }}\n{config}"));
+        Self { first, database: Some(database) }
     }
 
     /// Runs `switchback upgrade --json` with these arguments.
@@ -71,6 +84,10 @@ impl Drop for Line {
     fn drop(&mut self) {
         for pid in self.processes().into_iter().filter(|pid| *pid != self.first.pid()) {
             kill(pid);
+        }
+        for suffix in ["", "-wal", "-shm", ".lock", ".copy"] {
+            let file = self.database.as_ref().map(|database| format!("{}{suffix}", database.display()));
+            file.map(fs::remove_file);
         }
     }
 }
