@@ -91,6 +91,8 @@ const TABLE: &[(&str, &str, &str, &str, Least, u16)] = &[
     ("PUT", "/v1/config", "/v1/config", "{\"text\": \"\"}", Admin, 422),
     ("POST", "/v1/config/validate", "/v1/config/validate", "{\"text\": \"\"}", Admin, 422),
     ("POST", "/v1/config/reload", "/v1/config/reload", "", Admin, 200),
+    // Nothing is started: there is no such binary.
+    ("POST", "/v1/upgrade", "/v1/upgrade", "{\"binary\": \"/nothing/there\"}", Admin, 422),
     ("GET", "/v1/tokens", "/v1/tokens", "", Admin, 200),
     ("POST", "/v1/tokens", "/v1/tokens", "{\"role\": \"viewer\", \"name\": \"made\"}", Admin, 200),
     ("DELETE", "/v1/tokens/{name}", "/v1/tokens/made", "", Admin, 200),
