@@ -49,11 +49,19 @@ fn describe(of: &clap::Command, name: &str, out: &mut String) {
         let positionals: Vec<_> = command.get_positionals().collect();
         let arguments: Vec<_> = positionals.iter().map(|argument| positional(argument)).collect();
         let line = [&[name.clone()][..], &arguments].concat().join(" ");
-        let _ = writeln!(out, "### `{line}`\n\n{about}.\n");
+        let takes =
+            |options: [&str; 4]| command.get_opts().any(|option| options.contains(&option.get_id().as_str()));
+        let also = match (takes(OF_CHANGES), command.get_opts().any(|option| option.get_id() == "admin")) {
+            (true, _) => " It is a [change](#changes).",
+            (false, true) => " It [calls an instance](#which-instance).",
+            (false, false) => "",
+        };
+        let _ = writeln!(out, "### `{line}`\n\n{about}.{also}\n");
         let options = command.get_opts().filter(|option| !option.is_hide_set());
         let told = options.filter(|option| {
             let id = option.get_id().as_str();
-            id != "help" && (name == "switchback check" || !OF_CALLS.contains(&id))
+            let is_elsewhere = OF_CALLS.contains(&id) || OF_CHANGES.contains(&id);
+            id != "help" && (name == "switchback check" || !is_elsewhere)
         });
         let rows: Vec<_> = positionals.into_iter().chain(told).map(row).collect();
         if !rows.is_empty() {
