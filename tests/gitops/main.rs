@@ -209,6 +209,20 @@ fn a_live_switch_stays_until_the_file_is_about_it() {
 }
 
 #[test]
+fn an_instance_that_demands_if_match_is_followed_too() {
+    let mut bench = Bench::start();
+    let demanding = |text: String| text.replace("[admin]\n", "[admin]\nrequire_if_match = true\n");
+    bench.switchback = Switchback::start(&demanding(file(1, "30s")));
+    let refused = bench.switchback.put_file(&demanding(file(2, "30s")));
+    assert_eq!(refused.status, 428, "{}", refused.text());
+    bench.push(&demanding(file(70, "30s")), "more");
+    for code in [4, 0] {
+        let run = bench.reconcile(&["--exit-code"]);
+        assert_eq!((run.code, bench.now()), (code, (70, 1)), "{run:?}");
+    }
+}
+
+#[test]
 fn two_runs_are_not_at_it_at_once_and_a_killed_one_does_not_stop_the_next() {
     let bench = Bench::start();
     assert_eq!(bench.reconcile(&[]).code, 0);
