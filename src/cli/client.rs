@@ -19,6 +19,9 @@ pub use stream::{Follower, StreamEvent};
 
 use super::{Failure, arguments::connection::Connection, output};
 
+/// How long something may take that is only looked at in passing: the answer to the call itself must not wait for it.
+const GLANCE_WITHIN: Duration = Duration::from_secs(2);
+
 /// An instance that is called, and how its answers are shown.
 #[derive(Clone)]
 pub struct Client {
@@ -59,6 +62,12 @@ impl Client {
     /// Reads something, and refuses whatever is no success.
     pub fn read(&self, path: &str) -> Result<Value, Failure> {
         self.success(self.get(path)?)
+    }
+
+    /// Reads something beside a call that is under way. What can't be had soon is not had.
+    pub fn glance(&self, path: &str) -> Option<Value> {
+        let answer = self.send(Call { within: GLANCE_WITHIN, ..Call::get(path) });
+        answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.body)
     }
 
     /// The body of a success; a refusal becomes a failure that says all of it.

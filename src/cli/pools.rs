@@ -84,7 +84,7 @@ fn watched(
     address: Option<&str>,
     waits: bool,
 ) -> Result<Value, Failure> {
-    let look = |_| Some(output::pool_progress(&client.read(&change.object).ok()?, address));
+    let look = |_| Some(output::pool_progress(&client.glance(&change.object)?, address));
     progress::of(client, waits, look, || client.change(change))
 }
 

@@ -34,9 +34,9 @@ pub fn switch(client: &Client, switch: &Switch) -> Result<(), Failure> {
     let change = Change { body: Some(body), within: within(wait), ..change };
     let look = |waited| {
         // What is waited for is what is in flight on those pools by whichever route it came.
-        let seen = client.read(&split).ok()?;
+        let seen = client.glance(&split)?;
         let others = seen["weights"].as_object()?.keys().filter(|other| *other != pool);
-        let pools = others.map(|other| client.read(&format!("/v1/pools/{}", encode(other))).ok());
+        let pools = others.map(|other| client.glance(&format!("/v1/pools/{}", encode(other))));
         Some(output::split_progress(&pools.collect::<Option<Vec<_>>>()?, waited))
     };
     let answer = progress::of(client, wait.is_some(), look, || client.change(&change))?;

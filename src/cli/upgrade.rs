@@ -1,12 +1,14 @@
 //! `upgrade`: replaces the binary of a running instance.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::{
     Failure,
     arguments::upgrade::Upgrade,
     client::{Call, Client, within},
-    output,
+    output, progress,
 };
 
 /// Has the instance replaced, and returns when the successor serves.
@@ -21,7 +23,10 @@ pub fn upgrade(client: &Client, upgrade: Upgrade) -> Result<(), Failure> {
         body.insert("binary".into(), json!(binary));
     }
     let call = Call::post("/v1/upgrade", Value::Object(body));
-    let successor = client.success(client.send(Call { within: within(Some(timeout)), ..call })?)?;
+    let call = Call { within: within(Some(timeout)), ..call };
+    let look =
+        |waited: Duration| Some(format!("the successor is being started, since {} s", waited.as_secs()));
+    let successor = progress::of(client, true, look, || client.success(client.send(call)?))?;
     client.expect(successor["pid"].is_u64() && successor["predecessor"]["pid"].is_u64())?;
     output::print(client.json, &successor, |successor| {
         format!(

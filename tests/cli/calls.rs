@@ -214,6 +214,32 @@ fn an_answer_that_can_t_be_written_is_1_and_one_that_nobody_reads_is_not() {
 }
 
 #[test]
+fn what_nobody_reads_is_printed_to_nobody() {
+    let instance = Instance::start();
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["status", "--watch"],
+        &["status", "--watch", "--json"],
+        &["weights", "shop", "blue=1"],
+        &["history"],
+        &["revision", "1"],
+        &["restore", "0"],
+        &["events", "--since", "0"],
+        &["events", "--since", "0", "--json"],
+        &["explain", "http://shop.example.com/"],
+        &["drift"],
+        &["config", "export"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let unread = command().args(arguments).args(["--admin", &instance.url()]).stdout(writer).output();
+        let unread = unread.expect("the binary starts");
+        assert_eq!((code(&unread), complained(&unread)), (0, String::new()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_demo_that_nobody_looks_at_ends_and_one_whose_address_is_taken_says_what_to_do() {
     let demo = |listen: &str, output: std::process::Stdio| {
         Command::new(env!("CARGO_BIN_EXE_switchback"))

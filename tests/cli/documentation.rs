@@ -49,23 +49,22 @@ fn describe(of: &clap::Command, name: &str, out: &mut String) {
         let positionals: Vec<_> = command.get_positionals().collect();
         let arguments: Vec<_> = positionals.iter().map(|argument| positional(argument)).collect();
         let line = [&[name.clone()][..], &arguments].concat().join(" ");
-        let takes =
-            |options: [&str; 4]| command.get_opts().any(|option| options.contains(&option.get_id().as_str()));
-        let also = match (takes(OF_CHANGES), command.get_opts().any(|option| option.get_id() == "admin")) {
+        let takes = |ids: [&str; 4]| options(command).any(|option| ids.contains(&option.get_id().as_str()));
+        let also = match (takes(OF_CHANGES), options(command).any(|option| option.get_id() == "admin")) {
             (true, _) => " It is a [change](#changes).",
             (false, true) => " It [calls an instance](#which-instance).",
             (false, false) => "",
         };
         let _ = writeln!(out, "### `{line}`\n\n{about}.{also}\n");
-        let options = command.get_opts().filter(|option| !option.is_hide_set());
+        let options = options(command);
         let told = options.filter(|option| {
             let id = option.get_id().as_str();
             let is_elsewhere = OF_CALLS.contains(&id) || OF_CHANGES.contains(&id);
-            id != "help" && (name == "switchback check" || !is_elsewhere)
+            !["help", "version"].contains(&id) && (name == "switchback check" || !is_elsewhere)
         });
         let rows: Vec<_> = positionals.into_iter().chain(told).map(row).collect();
         if !rows.is_empty() {
-            let _ = writeln!(out, "| | |\n|---|---|\n{}", rows.concat());
+            let _ = writeln!(out, "| argument | what |\n|---|---|\n{}", rows.concat());
         }
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let examples =
@@ -74,6 +73,11 @@ fn describe(of: &clap::Command, name: &str, out: &mut String) {
             let _ = writeln!(out, "```sh\n{examples}```\n");
         }
     }
+}
+
+/// What begins with a dash, with a value or without.
+fn options(command: &clap::Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|argument| !argument.is_positional() && !argument.is_hide_set())
 }
 
 fn positional(argument: &Arg) -> String {
