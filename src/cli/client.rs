@@ -11,10 +11,10 @@ use std::{path::PathBuf, time::Duration};
 
 use address::Address;
 pub use exchange::{ANSWER_WITHIN, Answer, Call, runtime};
-use file::ClientFileError;
+use file::{ClientFileError, Place};
 pub use guarded::Change;
 use serde_json::Value;
-use source::{Filed, Said};
+use source::{Filed, Said, Token};
 pub use stream::{Follower, StreamEvent};
 
 use super::{Failure, arguments::connection::Connection, output};
@@ -36,22 +36,27 @@ impl Client {
     /// Finds out who is called.
     pub fn of(connection: &Connection) -> Result<Self, Failure> {
         let Connection { admin, instance, token, form } = connection;
-        let flags = Said { admin: admin.clone(), token: token.clone() };
-        let environment = Said { admin: variable("SWITCHBACK_ADMIN")?, token: variable("SWITCHBACK_TOKEN")? };
+        let flags = Said { admin: admin.clone(), token: Token::of(token.clone()) };
+        let environment =
+            Said { admin: variable("SWITCHBACK_ADMIN")?, token: Token::of(variable("SWITCHBACK_TOKEN")?) };
         // Who says everything needs no file, and is not stopped by a wrong one.
         let file = if flags.admin.is_some() && flags.token.is_some() {
             Filed::default()
         } else {
-            let place = file::place(|name| {
-                std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
-            });
-            file::read(place, instance.as_deref()).map_err(|error| match error {
-                ClientFileError::NoInstance(_) => Failure::Usage(error.to_string()),
-                _ => Failure::Failed(error.to_string()),
-            })?
+            let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+            match (Place::find(path), instance) {
+                (Some(place), instance) => place.read(instance.as_deref())?,
+                (None, None) => Filed::default(),
+                (None, Some(_)) => return Err(ClientFileError::Missing.into()),
+            }
         };
         let target = source::decide(flags, environment, file).map_err(Failure::Usage)?;
-        Ok(Self { address: target.address, token: target.token, withheld: target.withheld, json: form.json })
+        let token = match target.token {
+            None => None,
+            Some(Token::Text(token)) => Some(token),
+            Some(Token::File(path)) => Some(file::token(&path)?),
+        };
+        Ok(Self { address: target.address, token, withheld: target.withheld, json: form.json })
     }
 
     /// Reads something.
@@ -105,6 +110,15 @@ impl Client {
             "no Switchback answers at {}: {why}\n(--admin or SWITCHBACK_ADMIN says where its admin API is)",
             self.address
         ))
+    }
+}
+
+impl From<ClientFileError> for Failure {
+    fn from(error: ClientFileError) -> Self {
+        match error {
+            ClientFileError::NoInstance { .. } | ClientFileError::Missing => Self::Usage(error.to_string()),
+            ClientFileError::Io { .. } | ClientFileError::Wrong { .. } => Self::Failed(error.to_string()),
+        }
     }
 }
 

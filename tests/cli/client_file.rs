@@ -153,11 +153,11 @@ fn what_is_wrong_with_the_file_is_said_and_nobody_is_called() {
             "open.token: it holds a token, and others can read it",
         ),
         (format!("{admin}token_file = \"none.token\"\n"), 0o600, "none.token can't be read"),
-        (format!("{admin}tokn = \"sb_secret\"\n"), 0o600, "no key \"tokn\": did you mean \"token\"?"),
+        (format!("{admin}tokn = \"sb_secret\"\n"), 0o600, "has no key \"tokn\": did you mean \"token\"?"),
         (
             format!("{admin}[instance.shop]\nadmn = \"x\"\n"),
             0o600,
-            "instance.shop.: there is no key \"admn\": did you mean \"admin\"?",
+            "[instance.shop] has no key \"admn\": did you mean \"admin\"?",
         ),
         (format!("{admin}colour = \"red\"\n"), 0o600, "known are admin, token, token_file, instance"),
         (format!("{admin}token = 7\n"), 0o600, "token is not a text"),
@@ -180,6 +180,9 @@ fn what_is_wrong_with_the_file_is_said_and_nobody_is_called() {
     let mut missing = command();
     missing.arg("health").env("SWITCHBACK_CLIENT_FILE", folder.path().join("none.toml"));
     assert_eq!(code(&run(missing)), 1, "a file that is named has to be there");
+    // What is not shown is not read.
+    folder.write("client.toml", &format!("{admin}token_file = \"none.token\"\n"), 0o600);
+    assert_eq!(code(&run(health(&folder, &["--token", "t"]))), 0);
     folder.write("client.toml", "tokn = 1", 0o600);
     let whole = run(health(&folder, &["--admin", &watched.url, "--token", "t"]));
     assert_eq!(code(&whole), 0, "who says everything needs no file: {whole:?}");

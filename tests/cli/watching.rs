@@ -30,13 +30,13 @@ fn the_status_is_shown_in_the_same_place_of_a_terminal() {
         .spawn()
         .expect("the binary starts");
     let first = read_until(&mut shown, "\x1b[J");
-    assert!(first.starts_with("\x1b[2J\x1b[HSwitchback "), "{first:?}");
+    assert!(first.starts_with("\x1b[2J\x1b[H\x1b[?7lSwitchback "), "{first:?}");
     assert!(first.contains("\x1b[32mavailable\x1b[0m"), "{first:?}");
     assert!(first.contains("revision 0"), "{first:?}");
     assert_eq!(instance.call("PUT", "/v1/splits/shop/weights", Some("{\"blue\": 1}")).status, 200);
     let mut next = read_until(&mut shown, "\x1b[J");
     while !next.contains("revision 1") {
-        assert!(next.starts_with("\x1b[HSwitchback ") && !next.contains("\x1b[2J"), "{next:?}");
+        assert!(next.starts_with("\x1b[H\x1b[?7lSwitchback ") && !next.contains("\x1b[2J"), "{next:?}");
         next = read_until(&mut shown, "\x1b[J");
     }
     interrupt(&child);

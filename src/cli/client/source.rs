@@ -4,19 +4,30 @@
 //! Invariant: a token goes nowhere but where its source said. A flag's and, where the environment names no instance, the
 //! environment's are for whatever is called; any other is for the address beside it alone.
 
+use std::path::PathBuf;
+
 use super::address::Address;
 
+/// A token, or where it is. A file is read when its token is to be shown, and not before.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    /// The token itself.
+    Text(String),
+    /// A file that holds it.
+    File(PathBuf),
+}
+
 /// What one place says: an address, a token, both or neither.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Said {
     /// The address.
     pub admin: Option<String>,
     /// The token.
-    pub token: Option<String>,
+    pub token: Option<Token>,
 }
 
 /// What the client file says: its first part, and the instance that `--instance` names.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Filed {
     /// The part without a name.
     pub unnamed: Said,
@@ -24,13 +35,28 @@ pub struct Filed {
     pub named: Option<Said>,
 }
 
+impl Token {
+    /// A token as it was given by a flag or a variable.
+    pub fn of(text: Option<String>) -> Option<Self> {
+        text.map(Self::Text)
+    }
+
+    /// The token without the line end that reading it from a file may have brought; an empty one is none.
+    fn trimmed(self) -> Option<Self> {
+        match self {
+            Self::Text(text) if text.trim().is_empty() => None,
+            Self::Text(text) => Some(Self::Text(text.trim().to_owned())),
+            file @ Self::File(_) => Some(file),
+        }
+    }
+}
+
 /// Who is called.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Target {
     /// Where.
     pub address: Address,
     /// The token to show.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Where a token was found that is for another address, and so is not shown.
     pub withheld: Option<&'static str>,
 }
@@ -61,9 +87,7 @@ pub fn decide(flags: Said, environment: Said, file: Filed) -> Result<Target, Str
     }
     let mut withheld = None;
     for (token, only_for, place) in tokens {
-        let Some(token) = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()) else {
-            continue;
-        };
+        let Some(token) = token.and_then(Token::trimmed) else { continue };
         if only_for.is_none_or(|only| only == address) {
             return Ok(Target { address, token: Some(token), withheld: None });
         }
@@ -82,7 +106,7 @@ mod tests {
 
     fn said(admin: &str, token: &str) -> Said {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Said { admin: some(admin), token: some(token) }
+        Said { admin: some(admin), token: Token::of(some(token)) }
     }
 
     fn decided(
@@ -94,7 +118,12 @@ mod tests {
         let of = |(admin, token)| said(admin, token);
         let file = Filed { unnamed: of(file), named: named.map(of) };
         let target = decide(of(flags), of(environment), file).unwrap();
-        (target.address.to_string(), target.token.unwrap_or_default())
+        let token = match target.token {
+            Some(Token::Text(token)) => token,
+            Some(Token::File(_)) => panic!("no file was named"),
+            None => String::new(),
+        };
+        (target.address.to_string(), token)
     }
 
     #[test]
