@@ -24,9 +24,10 @@ pub fn history(client: &Client, history: &History) -> Result<(), Failure> {
         let mut page = client.read(&format!("/v1/revisions?limit={}{before_this}", left.min(MAX_PAGE)))?;
         client.expect(page["revisions"].is_array())?;
         let Value::Array(of_page) = page["revisions"].take() else { break Value::Null };
+        let is_last = of_page.is_empty() || page["next"].is_null();
         revisions.extend(of_page);
         before = revisions.last().and_then(|last| last["revision"].as_u64());
-        if page["next"].is_null() || revisions.len() as u64 >= limit {
+        if is_last || revisions.len() as u64 >= limit {
             break page["next"].take();
         }
     };

@@ -26,7 +26,7 @@ use crate::config::Warning;
 
 /// Prints an answer as JSON or as `human` words it.
 pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) -> Result<(), Failure> {
-    if as_json { write_raw(&format!("{answer:#}\n")) } else { write(&worded(answer, human)) }
+    if as_json { write_raw(&plain_json(&format!("{answer:#}\n"))) } else { write(&worded(answer, human)) }
 }
 
 /// What an answer says, in words that can do nothing to a terminal but colour it.
@@ -36,7 +36,7 @@ pub fn worded(answer: &Value, human: impl Fn(&Value) -> String) -> String {
 
 /// Prints a line of JSON, for whoever reads line by line.
 pub fn print_line(answer: &Value) -> Result<(), Failure> {
-    write_raw(&format!("{answer}\n"))
+    write_raw(&plain_json(&format!("{answer}\n")))
 }
 
 /// Writes to the standard output, with colours if it is a terminal that shows them.
@@ -79,7 +79,7 @@ pub fn complain(failure: &Failure, as_json: bool) {
             Failure::File(errors) => json!({ "errors": errors.errors(), "omitted": errors.omitted() }),
             other => json!({ "detail": other.to_string() }),
         };
-        format!("{document:#}\n")
+        plain_json(&format!("{document:#}\n"))
     } else {
         format!("{}\n", harmless(failure.to_string().trim_end()))
     };
@@ -121,6 +121,18 @@ fn harmless_value(value: &Value) -> Value {
     }
 }
 
+/// JSON that can do nothing to a terminal and says the same: JSON itself leaves DEL and the C1 controls in texts as they are.
+fn plain_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => plain.push_str(&format!("\\u{:04x}", u32::from(character))),
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +140,10 @@ mod tests {
     #[test]
     fn control_characters_are_not_passed_on() {
         assert_eq!(harmless("a\x1b[2Jb\tc\n"), "a\u{fffd}[2Jb\tc\n");
+        let texts = json!("\u{9b}2J\u{7f}é");
+        let plain = plain_json(&texts.to_string());
+        assert_eq!(plain, "\"\\u009b2J\\u007fé\"");
+        assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), texts, "it says the same");
         let answer = json!({ "a\x07": ["\x1b[2J", { "b": 1 }] });
         assert_eq!(harmless_value(&answer), json!({ "a\u{fffd}": ["\u{fffd}[2J", { "b": 1 }] }));
     }

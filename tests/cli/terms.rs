@@ -71,6 +71,8 @@ fn who_was_there_first_is_named_and_nothing_is_overwritten() {
         );
         assert_eq!(problem["moved_by"]["reason"], json!("4711 is out"));
     }
+    let dry = on(&instance, &["rollback", "shop", "--dry-run", "--if-revision", "1"]);
+    assert_eq!(code(&dry), 1, "a dry run is refused in the same way: {dry:?}");
     assert_eq!(instance.plane.control.snapshot().state.revision(), 2);
 }
 

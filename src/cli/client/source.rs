@@ -98,6 +98,8 @@ pub fn decide(flags: Said, environment: Said, file: Filed) -> Result<Target, Str
 
 #[cfg(test)]
 mod tests {
+    use proptest::{bool, collection, option, prelude::*};
+
     use super::*;
 
     const A: &str = "http://10.0.0.1:9900";
@@ -168,5 +170,28 @@ mod tests {
         assert_eq!(decided(("", " \n"), ("", " env\n"), ("", ""), None).1, "env");
         assert!(decide(said("10.0.0.1:9900", ""), Said::default(), Filed::default()).is_err());
         assert!(decide(Said::default(), said("https://x", ""), Filed::default()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_a_token_goes_where_its_source_says(
+            places in collection::vec((option::of(0..2_usize), bool::ANY), 4),
+            is_named in bool::ANY,
+        ) {
+            let addresses = [A, B];
+            let admin = |place: usize| places[place].0.map_or("", |address| addresses[address]);
+            let token = |place: usize| if places[place].1 { ["flag", "env", "file", "named"][place] } else { "" };
+            let all: Vec<_> = (0..4).map(|place| (admin(place), token(place))).collect();
+            let (address, shown) = decided(all[0], all[1], all[2], is_named.then_some(all[3]));
+            // The parts of the file are for one address, even where they leave it out.
+            let only_for = match shown.as_str() {
+                "env" if !admin(1).is_empty() => Some(admin(1)),
+                "file" => Some(if admin(2).is_empty() { USUAL } else { admin(2) }),
+                "named" => Some(if admin(3).is_empty() { USUAL } else { admin(3) }),
+                _ => None,
+            };
+            prop_assert!(only_for.is_none_or(|only| only == address), "{shown} was shown to {address}");
+            prop_assert!(shown == "flag" || token(0).is_empty(), "a flag counts first");
+        }
     }
 }
