@@ -85,7 +85,7 @@ fn watched(
     waits: bool,
 ) -> Result<Value, Failure> {
     let look = |_| Some(output::pool_progress(&client.glance(&change.object)?, address));
-    progress::of(client, waits, look, || client.change(change))
+    progress::during(client, waits, look, || client.change(change))
 }
 
 /// Prints what a change did; one that was to drain and did not is a failure.

@@ -19,7 +19,7 @@ const IN_A_LOG: Duration = Duration::from_secs(5);
 
 /// Makes a call, and shows meanwhile what is left, if it waits and people are to read it. `look` says it in a line, after
 /// so long a wait; what can't be read now is told by the call itself.
-pub fn of(
+pub fn during(
     client: &Client,
     waits: bool,
     look: impl Fn(Duration) -> Option<String> + Send,

@@ -39,7 +39,7 @@ pub fn switch(client: &Client, switch: &Switch) -> Result<(), Failure> {
         let pools = others.map(|other| client.glance(&format!("/v1/pools/{}", encode(other))));
         Some(output::split_progress(&pools.collect::<Option<Vec<_>>>()?, waited))
     };
-    let answer = progress::of(client, wait.is_some(), look, || client.change(&change))?;
+    let answer = progress::during(client, wait.is_some(), look, || client.change(&change))?;
     print(client, &answer)
 }
 

@@ -26,7 +26,7 @@ pub fn upgrade(client: &Client, upgrade: Upgrade) -> Result<(), Failure> {
     let call = Call { within: within(Some(timeout)), ..call };
     let look =
         |waited: Duration| Some(format!("the successor is being started, since {} s", waited.as_secs()));
-    let successor = progress::of(client, true, look, || client.success(client.send(call)?))?;
+    let successor = progress::during(client, true, look, || client.success(client.send(call)?))?;
     client.expect(successor["pid"].is_u64() && successor["predecessor"]["pid"].is_u64())?;
     output::print(client.json, &successor, |successor| {
         format!(

@@ -29,14 +29,20 @@ pub fn watch(
     ending::end_well()?;
     let is_terminal = stdout().is_terminal();
     let mut shown = read()?;
-    let mut trouble: Option<String> = None;
+    let (mut trouble, mut is_said) = (None::<String>, false);
     if is_terminal && !json {
         output::write_raw("\x1b[2J")?;
     }
     loop {
         match &trouble {
             None if json => output::print_line(&shown)?,
-            Some(failure) if json || !is_terminal => output::note(failure),
+            // Said once, not with every try.
+            Some(failure) if json || !is_terminal => {
+                if !is_said {
+                    output::note(failure);
+                }
+                is_said = true;
+            }
             _ => {
                 let trouble = trouble.as_ref().map_or_else(String::new, |failure| format!("{failure}\n\n"));
                 let text = output::harmless(&trouble) + &output::worded(&shown, &human);
@@ -45,7 +51,7 @@ pub fn watch(
         }
         thread::sleep(every);
         match read() {
-            Ok(now) => (shown, trouble) = (now, None),
+            Ok(now) => (shown, trouble, is_said) = (now, None, false),
             Err(Failure::NotReachable(why)) => trouble = Some(why),
             Err(other) => return Err(other),
         }

@@ -113,10 +113,10 @@ impl Client {
                 Ok(Ok(answer)) if is_passing && position.has_begun => {
                     End::Lost(format!("status {}", answer.status))
                 }
-                Ok(Ok(answer)) => match self.success(answer).and_then(|_| self.expect(false)) {
-                    Err(failure) => End::Refused(failure),
-                    Ok(()) => unreachable!("what is expected to be false is a failure"),
-                },
+                Ok(Ok(answer)) => {
+                    let refused = self.success(answer).and_then(|_| self.expect(false));
+                    refused.map_or_else(End::Refused, |()| End::Enough)
+                }
                 _ => End::Lost("its answer is no admin API's".into()),
             };
         }
