@@ -16,7 +16,11 @@ use std::{
 
 use crate::{
     get,
-    support::{Client, Exchange, Setup, Switchback, Upstream, is_long, upstream::response},
+    support::{
+        Client, Exchange, Setup, Switchback, Upstream, is_long,
+        latency::{self, Round, Summary},
+        upstream::response,
+    },
 };
 
 /// Clients of the endpoint that misbehaves, and the time between two requests of each: 200 requests a second in all, but
@@ -25,13 +29,6 @@ const TROUBLED: u32 = 16;
 const APART: Duration = Duration::from_millis(80);
 /// Clients of the others, each with one request after the other on one connection.
 const SIBLINGS: usize = 2;
-
-/// The latencies of the siblings within one round.
-struct Round {
-    p50: Duration,
-    p99: Duration,
-    requests: usize,
-}
 
 /// One after the other: it hangs, resets, closes, sends garbage, and breaks off within a body.
 fn misbehave(exchange: &mut Exchange<'_>, nth: usize) {
@@ -61,35 +58,23 @@ fn trouble(switchback: &Switchback, over: &AtomicBool, failures: &AtomicUsize) {
 /// Requests to the others, as fast as they are answered, and how long each took.
 fn sibling(switchback: &Switchback, over: &AtomicBool) -> Vec<Duration> {
     let mut client = switchback.client();
-    let mut latencies = Vec::new();
-    while !over.load(SeqCst) || latencies.len() < 100 {
-        let began = Instant::now();
+    latency::measured(over, || {
         assert_eq!(client.exchange(get("/good", "")).whole().text(), "ok", "a sibling");
-        latencies.push(began.elapsed());
-    }
-    latencies
+    })
 }
 
 fn round(switchback: &Switchback, time: Duration, failures: &AtomicUsize) -> Round {
     let over = AtomicBool::new(false);
-    let mut latencies = thread::scope(|scope| {
+    let latencies = thread::scope(|scope| {
         for _ in 0..TROUBLED {
             scope.spawn(|| trouble(switchback, &over, failures));
         }
         let siblings: Vec<_> = (0..SIBLINGS).map(|_| scope.spawn(|| sibling(switchback, &over))).collect();
         thread::sleep(time);
         over.store(true, SeqCst);
-        siblings.into_iter().flat_map(|one| one.join().expect("no sibling fails")).collect::<Vec<_>>()
+        siblings.into_iter().flat_map(|one| one.join().expect("no sibling fails")).collect()
     });
-    latencies.sort_unstable();
-    let requests = latencies.len();
-    Round { p50: latencies[requests / 2], p99: latencies[requests * 99 / 100], requests }
-}
-
-fn median(values: impl Iterator<Item = Duration>) -> Duration {
-    let mut values: Vec<_> = values.collect();
-    values.sort_unstable();
-    values[values.len() / 2]
+    Round::of(latencies)
 }
 
 #[test]
@@ -129,10 +114,7 @@ fn siblings_of_an_endpoint_that_misbehaves() {
     assert_eq!(well, 0, "nothing fails while all are well");
     assert!(ill > rounds, "only {ill} requests failed: there was no trouble to speak of");
     for (of, rounds) in ["all are well", "one misbehaves"].iter().zip(&all) {
-        let requests: usize = rounds.iter().map(|round| round.requests).sum();
-        let (p50, p99) =
-            (median(rounds.iter().map(|round| round.p50)), median(rounds.iter().map(|round| round.p99)));
-        println!("{of}: p50 {p50:?}, p99 {p99:?} (medians of {} rounds, {requests} requests)", rounds.len());
+        println!("{of}: {}", Summary::of(rounds));
     }
     println!("requests that failed while one misbehaved: {ill}");
 }
