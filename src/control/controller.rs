@@ -35,9 +35,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    model::{live_state::LiveState, name::Name, resolved::Resolved},
+    model::{live_state::LiveState, resolved::Resolved},
     routing::{live::Live, table::Table},
-    telemetry::registry::{Key, Registry as Series},
+    telemetry::registry::Registry as Series,
     upstream,
 };
 
@@ -272,23 +272,16 @@ impl Controller {
     fn put_in_force(&mut self, prepared: Prepared) -> Change {
         let before = Arc::clone(&self.snapshot.borrow());
         let Prepared { config, state, table, change } = prepared;
-        let mut taken_then = before.taken.clone();
-        taken_then.retain(|split, _| state.live().weights.contains_key(split));
+        let mut taken = before.taken.clone();
+        taken.keep_those_of(&state);
         for effect in &change.effects {
             if let Effect::Weights { split, .. } | Effect::Split { split, weights: Some(_) } = effect {
-                taken_then.insert(split.clone(), taken(&state, split, &self.series));
+                taken.begin(&state, split, &self.series);
             }
         }
         announce(&change, table.generation);
         let resolved = Arc::clone(&before.resolved);
-        self.publish(Snapshot {
-            config,
-            state,
-            table,
-            resolved,
-            taken: taken_then,
-            draining: BTreeMap::new(),
-        });
+        self.publish(Snapshot { config, state, table, resolved, taken, draining: BTreeMap::new() });
         change
     }
 
@@ -324,12 +317,6 @@ impl Controller {
         self.drains.carry_out(plan);
         self.snapshot.send_replace(Arc::new(Snapshot { draining: self.drains.shown(), ..next }));
     }
-}
-
-/// The requests that each pool of a split has taken, in declared order.
-fn taken(state: &State, split: &Name, series: &Series) -> Arc<[u64]> {
-    let pools = state.live().weights[split].iter();
-    pools.map(|(pool, _)| series.counts(&Key::Split(split.clone(), pool.clone())).taken()).collect()
 }
 
 fn outcome(result: &Result<Answered, ControlError>) -> Outcome {

@@ -38,6 +38,7 @@ pub mod state;
 pub mod store;
 pub mod succession;
 pub mod surroundings;
+pub mod taken;
 pub mod tally;
 pub mod tokens;
 mod weights;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Compile, Controller, MAX_WAITING, custody::Custody, taken};
+use super::{Compile, Controller, MAX_WAITING, custody::Custody};
 use crate::{
     config::Config,
     control::{
@@ -20,6 +20,7 @@ use crate::{
             sqlite::{Place, Sqlite},
         },
         surroundings::Port,
+        taken::{Passed, Taken},
         tally::Tally,
     },
     model::resolved::Resolved,
@@ -73,8 +74,7 @@ impl Controller {
         plan.welcome();
         drains.carry_out(plan);
         let live = Live::new(Arc::clone(&table));
-        let taken =
-            state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
+        let taken = Taken::begun(&state, &series);
         let draining = drains.shown();
         let snapshot = Snapshot { config, state, table, resolved, taken, draining };
         let snapshot = watch::Sender::new(Arc::new(snapshot));
@@ -111,5 +111,11 @@ impl Controller {
             custody: Custody::Ours,
         };
         Ok((controller, control, live_too))
+    }
+    /// Goes on from what a predecessor's splits had taken.
+    pub fn recall(&mut self, passed: &Passed) {
+        let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
+        snapshot.taken.recall(passed, &snapshot.state);
+        self.snapshot.send_replace(Arc::new(snapshot));
     }
 }
