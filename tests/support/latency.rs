@@ -56,7 +56,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { p50, p99, rounds, requests } = self;
-        write!(f, "p50 {p50:.0?}, p99 {p99:.0?} (medians of {rounds} rounds, {requests} requests)")
+        write!(f, "p50 {p50:.1?}, p99 {p99:.1?} (medians of {rounds} rounds, {requests} requests)")
     }
 }
 
