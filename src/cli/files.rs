@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, IsTerminal as _, Read as _},
     path::Path,
 };
 
@@ -30,8 +30,16 @@ pub fn config(client: &Client, config: Config) -> Result<(), Failure> {
         Config::Export { connection: _ } => {
             let answer = client.read("/v1/config/export")?;
             client.expect(answer.is_string())?;
-            let json = json!({ "text": answer });
-            output::print(client.json, &json, |json| output::text(&json["text"]))
+            let text = output::text(&answer);
+            if client.json {
+                return output::print(true, &json!({ "text": text }), |_| String::new());
+            }
+            // A file gets every byte of it.
+            if io::stdout().is_terminal() {
+                output::write(&output::harmless(&text.replace("\r\n", "\n")))
+            } else {
+                output::write_raw(&text)
+            }
         }
         Config::Validate { file, connection: _ } => {
             let body = json!({ "text": read(&file)? });

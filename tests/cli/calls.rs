@@ -202,6 +202,30 @@ fn what_answers_json_of_another_shape_is_1() {
 }
 
 #[test]
+fn an_exported_file_is_what_the_instance_wrote() {
+    use std::io::{Read, Write};
+    let text = "# é\r\n[pool.blue]\r\n\tendpoints = []\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("the client comes");
+            let _ = stream.read(&mut [0; 4096]);
+            let length = text.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/toml\r\nContent-Length: {length}\r\n\r\n"
+            );
+            stream.write_all((head + text).as_bytes()).expect("it reads");
+        }
+    });
+    let exported = switchback(&["config", "export", "--admin", &url]);
+    assert_eq!((code(&exported), said(&exported).as_str()), (0, text));
+    let exported = switchback(&["config", "export", "--json", "--admin", &url]);
+    assert_eq!(parsed(&exported), json!({ "text": text }));
+    server.join().expect("the server ends");
+}
+
+#[test]
 fn an_answer_that_can_t_be_written_is_1_and_one_that_nobody_reads_is_not() {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut schema = Command::new(env!("CARGO_BIN_EXE_switchback"));
