@@ -202,7 +202,7 @@ impl Control {
         let Request { command, author, expected, .. } = request;
         let snapshot = self.snapshot();
         expected.iter().try_for_each(|expected| expected.check(&snapshot.state))?;
-        self.own.check(&snapshot.config, command)?;
+        self.own.check(&snapshot.config, snapshot.state.live(), command)?;
         let (_, change) = snapshot.state.apply(&snapshot.config, command, author, SystemTime::now())?;
         Ok(change)
     }

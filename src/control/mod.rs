@@ -41,4 +41,5 @@ pub mod surroundings;
 pub mod taken;
 pub mod tally;
 pub mod tokens;
+mod turns;
 mod weights;

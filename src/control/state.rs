@@ -150,7 +150,7 @@ impl State {
                 return Ok(state.advanced(change(effects)));
             }
             Command::Restore { live: then, .. } => {
-                let live = merge::restored(then, &self.live);
+                let live = merge::restored(then, &self.live, at);
                 let effects = difference::of_live(&self.live, &live);
                 return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
             }
@@ -278,6 +278,17 @@ impl State {
         (self, change)
     }
 
+    /// The object that shows a setting of the file, beside the file itself: `pool.blue.balance` is one of pool blue.
+    fn shows(&self, effect: &Effect) -> Option<Object> {
+        let Effect::Setting { key, .. } = effect else { return None };
+        let (table, path) = key.split_once('.')?;
+        match table {
+            "pool" => first_of(self.live.pools.keys(), path).map(Object::Pool),
+            "split" => first_of(self.live.weights.keys(), path).map(Object::Split),
+            _ => None,
+        }
+    }
+
     /// Takes down what a change was about.
     fn remember(&mut self, change: &Change) {
         let Change { revision: number, at, kind, author, effects } = change;
@@ -304,8 +315,19 @@ impl State {
                 Effect::Endpoint { .. } | Effect::Pool { .. } | Effect::Setting { .. } => {}
             }
             self.touched.insert(Object::of(effect), number);
+            if let Some(object) = self.shows(effect) {
+                self.touched.insert(object, number);
+            }
         }
     }
+}
+
+/// The name that a path of keys begins with; names may have dots themselves.
+fn first_of<'a>(mut names: impl Iterator<Item = &'a Name>, path: &str) -> Option<Name> {
+    let begins = |name: &&Name| {
+        path.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    names.find(begins).cloned()
 }
 
 impl Object {
