@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{file_arguments, pool_arguments, token_arguments, upgrade};
+use super::{file_arguments, pool_arguments, sidecar, token_arguments, upgrade};
 use crate::{admin, model::weights::Weights};
 
 const EXAMPLES: &str = "\
@@ -14,6 +14,7 @@ Try it:
 Serve:
   switchback check -c switchback.toml            say everything that is wrong with a file
   switchback run -c switchback.toml              serve
+  switchback sidecar --app 127.0.0.1:3000        serve one app, with no file
 
 Release:
   switchback status                              what is in force, and what came of it
@@ -68,7 +69,7 @@ impl Arguments {
             }
             Command::Check { form, .. } => form.json |= early.json,
             Command::Token(token) => token.form_mut().json |= early.json,
-            Command::Run { .. } | Command::Schema | Command::Demo { .. } => {}
+            Command::Run { .. } | Command::Schema | Command::Demo { .. } | Command::Sidecar(_) => {}
         }
         command
     }
@@ -131,6 +132,8 @@ pub enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
         rate: u32,
     },
+    /// Serve one app instance on this host, with no file
+    Sidecar(Box<sidecar::Sidecar>),
     /// Make, list and revoke the tokens of the admin API, in their file
     #[command(subcommand)]
     Token(token_arguments::Token),
@@ -276,7 +279,7 @@ impl Command {
             Self::Check { form, .. } => form.json,
             Self::Token(token) => token.is_json(),
             Self::Call(call) => call.connection().form.json,
-            Self::Run { .. } | Self::Schema | Self::Demo { .. } => false,
+            Self::Run { .. } | Self::Schema | Self::Demo { .. } | Self::Sidecar(_) => false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod output;
 mod pool_arguments;
 mod pool_output;
 mod pools;
+mod sidecar;
 mod start;
 mod token_arguments;
 mod tokens;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Demo { listen, admin_listen, rate } => {
             start::demo(&app::demo::Options { listen, admin: admin_listen, rate })
         }
+        Command::Sidecar(sidecar) => sidecar::run(*sidecar),
         Command::Token(token) => tokens::run(token),
         Command::Call(call) => calls::call(call),
     };

@@ -15,7 +15,11 @@ use crate::config::Warning;
 
 /// Prints an answer as JSON or as `human` words it.
 pub fn print(as_json: bool, answer: &Value, human: impl Fn(&Value) -> String) -> Result<(), Failure> {
-    let text = if as_json { format!("{answer:#}\n") } else { harmless(&human(answer)) };
+    text_as_it_is(&if as_json { format!("{answer:#}\n") } else { harmless(&human(answer)) })
+}
+
+/// Prints a text that this process has made.
+pub fn text_as_it_is(text: &str) -> Result<(), Failure> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // A reader that went away (`| head`) has seen what it wanted.
