@@ -96,8 +96,9 @@ pub(super) fn begin(
     Some(Ok(Waiting { patience, table: Rc::clone(table), route, arm, _place: place }))
 }
 
-/// Waits until it is worth to decide the request anew: an endpoint has come, another table has, or the time is over.
-pub(super) async fn endpoint(downstream: &Downstream, waiting: Waiting) {
+/// Waits until it is worth to decide the request anew: an endpoint has come, another table has, or the time is over. `false`
+/// if its client has gone meanwhile.
+pub(super) async fn endpoint(downstream: &Downstream, waiting: Waiting) -> bool {
     let generation = waiting.table.generation;
     let is_worth_it = || {
         let is_another = downstream.worker.routing.borrow_mut().reader.current().generation != generation;
@@ -108,18 +109,22 @@ pub(super) async fn endpoint(downstream: &Downstream, waiting: Waiting) {
     poll_fn(|cx| {
         loop {
             if downstream.is_leaving() {
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             if !downstream.deadline.poll_at(cx, waiting.patience.until.min(look_at)) {
                 return Poll::Pending;
             }
-            if waiting.patience.until <= clock::now() || downstream.is_reset() || is_worth_it() {
-                return Poll::Ready(());
+            // Asked once, as a socket tells its error once.
+            if downstream.is_reset() {
+                return Poll::Ready(false);
+            }
+            if waiting.patience.until <= clock::now() || is_worth_it() {
+                return Poll::Ready(true);
             }
             look_at = clock::now() + SWEEP;
         }
     })
-    .await;
+    .await
 }
 
 /// Waits after a failure to connect that nothing else follows, until the request may go to an endpoint; `None` if it may

@@ -59,8 +59,10 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
         if let Arrival::Request(Begin::Await(waiting), _) = arrival {
             downstream.waited = Some(waiting.patience);
             // In a box, so that only a request that waits pays for its room.
-            Box::pin(awaiting::endpoint(&downstream, *waiting)).await;
-            continue;
+            if Box::pin(awaiting::endpoint(&downstream, *waiting)).await {
+                continue;
+            }
+            return;
         }
         downstream.waited = None;
         let after = match arrival {
