@@ -52,7 +52,7 @@ pub enum OptionsError {
     Values(#[from] ConfigErrors),
     /// What the parser accepts with a warning makes no sense in a file that nobody has written by hand.
     #[error("{}", .0.0.message)]
-    Doubtful(Warning),
+    Doubtful(Box<Warning>),
     /// Requests would come back to the sidecar until they are cut off.
     #[error("the app can't be at an address of the sidecar itself")]
     AppIsOurs,
@@ -81,7 +81,7 @@ impl Options {
             return Err(OptionsError::AppIsOurs);
         }
         match warnings.pop() {
-            Some(warning) => Err(OptionsError::Doubtful(warning)),
+            Some(warning) => Err(OptionsError::Doubtful(Box::new(warning))),
             None => Ok(config),
         }
     }
