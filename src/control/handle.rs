@@ -203,7 +203,12 @@ impl Control {
         let snapshot = self.snapshot();
         expected.iter().try_for_each(|expected| expected.check(&snapshot.state))?;
         self.own.check(&snapshot.config, command)?;
-        let (_, change) = snapshot.state.apply(&snapshot.config, command, author, SystemTime::now())?;
+        let (_, change) = snapshot.state.apply(
+            &snapshot.config,
+            command,
+            author,
+            snapshot.state.moment(SystemTime::now()),
+        )?;
         Ok(change)
     }
 
