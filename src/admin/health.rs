@@ -35,11 +35,15 @@ pub async fn livez(State(admin): State<Admin>) -> (StatusCode, Json<Alive>) {
 /// 200 while new traffic should come: the process serves and is not about to end, and every pool that the file requires
 /// has an available endpoint in this very moment.
 pub async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Ready>) {
-    let phase = admin.lifecycle.phase();
-    let unavailable = unavailable(&admin);
+    let (phase, unavailable) = (admin.lifecycle.phase(), unavailable(&admin));
     let ready = phase == Phase::Ready && unavailable.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, phase, unavailable }))
+}
+
+/// Whether new traffic should come.
+pub(super) fn is_ready(admin: &Admin) -> bool {
+    admin.lifecycle.phase() == Phase::Ready && unavailable(admin).is_empty()
 }
 
 /// The pools that readiness needs and has not. The endpoints are looked at themselves, by the same question that a request

@@ -1,9 +1,12 @@
 //! Who may call the admin API: tokens and roles, tries in vain, hostile calls, and the address for probes; over real
 //! sockets, with the real binary.
 
+#[path = "../admin_support/mod.rs"]
+mod admin_support;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod author;
 mod command;
 mod hostile;
 mod live;

@@ -29,6 +29,10 @@ fn what_comes_before_the_app_waits_for_it_and_readiness_follows() {
     clients[1].send(post);
     clients[2].send(get("/first").as_bytes()).send(get("/second"));
     wait_until("three requests wait", || pending(&switchback) == 3.0);
+    assert_eq!(switchback.metric("switchback_ready"), 0.0);
+    let body = r#"{"method": "GET", "scheme": "http", "host": "a.example", "path": "/", "headers": {}}"#;
+    let explained = switchback.json("POST", "/v1/explain", body).to_string();
+    assert!(explained.contains("waits for one, and is answered with 503 after 60s"), "{explained}");
     let _app = Application::start(&port);
     assert_eq!(clients[0].response("GET").whole().text(), "/early ");
     assert_eq!(clients[1].response("POST").whole().text(), "/form hello");
@@ -36,7 +40,7 @@ fn what_comes_before_the_app_waits_for_it_and_readiness_follows() {
         assert_eq!(clients[2].response("GET").whole().text(), expected);
     }
     wait_until("it is ready", || is_ready(&switchback));
-    assert_eq!(pending(&switchback), 0.0);
+    assert_eq!((pending(&switchback), switchback.metric("switchback_ready")), (0.0, 1.0));
 }
 
 #[test]
