@@ -5,7 +5,7 @@
 //! that each may take are bounded: see [`server::Limits`].
 
 pub mod access;
-mod author;
+pub mod author;
 mod bodies;
 mod body;
 mod call;

@@ -121,6 +121,8 @@ fn request(host: &str, token: Option<&str>, call: Call<'_>) -> Result<Request<Fu
         .uri(call.path)
         .header(header::HOST, host)
         .header(header::ACCEPT, "application/json")
+        // The history says by which way a change came.
+        .header(admin::author::CLIENT, "cli")
         .header(header::USER_AGENT, concat!("switchback/", env!("CARGO_PKG_VERSION")));
     // A token that was read from a file may have brought the end of its line.
     if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
