@@ -1,21 +1,16 @@
 //! Which metrics there are. Each is described in `docs/metrics.md`, and `tests/admin_api.rs` keeps the two alike.
 
-use std::collections::BTreeMap;
-
 use super::{
     files, health, health_metrics, limits, names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
-use crate::{
-    model::name::Name,
-    telemetry::{
-        causes::{RetryReason, TimeoutKind},
-        process::ProcessFigures,
-        prometheus::{Labels, Text},
-        registry::{CUT_KINDS, Key, Registry, WorkerCounts},
-        traffic::{ConnectionCounts, TrafficCounts},
-    },
+use crate::telemetry::{
+    causes::{RetryReason, TimeoutKind},
+    process::ProcessFigures,
+    prometheus::{Labels, Text},
+    registry::{CUT_KINDS, Key, Registry, WorkerCounts},
+    traffic::{ConnectionCounts, TrafficCounts},
 };
 
 /// The most series of one scope that are rendered, those with most requests first. A scraper would choke on more,
@@ -209,14 +204,8 @@ fn split_shares(admin: &Admin, splits: &Scope, text: &mut Text) {
     let mut set = Vec::new();
     let mut realised = Vec::new();
     for (split, weights) in snapshot.state.live().weights.iter().take(MAX_SERIES) {
-        let at_change = snapshot.taken_at_change(split.as_str());
-        let mut taken: BTreeMap<Name, u64> = BTreeMap::new();
-        for (place, (pool, weight)) in weights.iter().enumerate() {
-            let counts = admin.control.series().counts(&Key::Split(split.clone(), pool.clone()));
-            let before = at_change.get(place).copied().unwrap_or(0);
-            taken.insert(pool.clone(), counts.taken().saturating_sub(before));
-            set.push((split, pool, weight));
-        }
+        let taken = snapshot.taken_since_change(split.as_str(), admin.control.series());
+        set.extend(weights.iter().map(|(pool, weight)| (split, pool, weight)));
         realised.extend(shares(&taken).into_iter().map(|(pool, share)| (split, pool, share)));
     }
     let mut family = text.gauge("switchback_split_weight", "The weight in force of a pool in a split.");
@@ -380,6 +369,7 @@ fn process(text: &mut Text) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::name::Name;
 
     #[test]
     fn of_too_many_series_the_busiest_are_kept() {

@@ -315,14 +315,10 @@ fn split_view(split: &Split, snapshot: &Snapshot, series: &Registry) -> SplitVie
     let name = &split.settings.name;
     let history = snapshot.state.history(name.as_str()).expect("a table's splits are those of its state");
     let revision = history.current();
-    let at_change = snapshot.taken_at_change(name.as_str());
-    let (mut since_start, mut since_change, mut in_flight) =
-        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for (place, (pool, _)) in revision.weights.iter().enumerate() {
+    let since_change = snapshot.taken_since_change(name.as_str(), series);
+    let (mut since_start, mut in_flight) = (BTreeMap::new(), BTreeMap::new());
+    for (pool, _) in revision.weights.iter() {
         let counts = series.counts(&Key::Split(name.clone(), pool.clone()));
-        let before = at_change.get(place).copied().unwrap_or(0);
-        // Workers go on counting while this reads, so a sum may be a little behind one that was read earlier.
-        since_change.insert(pool.clone(), counts.taken().saturating_sub(before));
         since_start.insert(pool.clone(), counts.taken());
         in_flight.insert(pool.clone(), counts.in_flight);
     }

@@ -111,7 +111,9 @@ impl ControlPlane {
             .build()
             .context("the control plane's runtime could not be started")?;
         let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
-        let (controller, control, live) = Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
+        let (mut controller, control, live) =
+            Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
+        controller.recall(&heritage.memory.taken);
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);

@@ -3,57 +3,49 @@
 //! Invariant: only [`Controller`] publishes tables, one command at a time: apply (pure), compile, make durable, publish,
 //! answer. A command that fails at any step, by a bug even, leaves the state and the table as they were.
 
+mod custody;
+mod departures;
+mod opening;
+
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
+use custody::Custody;
 use tokio::sync::{mpsc, watch};
 
 use super::{
     announcement::announce,
-    change::{Author, Change, Effect, Origin},
+    change::{Author, Change, Effect},
     command::Command,
     drains::{self, Drains},
-    events::Events,
-    handle::{Answered, Control, ControlError, Order, Request},
+    handle::{Answered, ControlError, Order, Request},
     names::{self, Findings},
     own_addresses::OwnAddresses,
     refusal::Refusal,
     situation::Situation,
     snapshot::Snapshot,
-    start,
     state::State,
-    store::{
-        Backend, Entry, Receipt, Store, StoreError,
-        document::Document,
-        sqlite::{Place, Sqlite},
-    },
+    store::{Entry, Receipt, Store, document::Document},
     surroundings::{Port, Ready},
     tally::{Outcome, Tally},
 };
 use crate::{
     config::Config,
-    model::{endpoint_address::EndpointAddress, live_state::LiveState, name::Name, resolved::Resolved},
-    routing::{self, live::Live, table::Table},
-    telemetry::registry::{Key, Registry as Series},
-    upstream::{
-        self,
-        endpoint::{Endpoint, EndpointId},
-    },
+    model::{live_state::LiveState, resolved::Resolved},
+    routing::{live::Live, table::Table},
+    telemetry::registry::Registry as Series,
+    upstream,
 };
 
-/// How long a removal that could not be written is left alone.
-const FORGETS_AFTER: Duration = Duration::from_secs(5);
-/// Endpoints that are removed in one revision: a record of so many effects is below a megabyte.
-const MAX_FORGOTTEN: usize = 1_000;
 /// Commands that may wait. Each takes well under a millisecond, so a longer queue would only hide that something
 /// sends them in a loop.
 const MAX_WAITING: usize = 64;
 
-/// Compiles a table; [`routing::build::build`] but in tests.
+/// Compiles a table; [`crate::routing::build::build`] but in tests.
 pub type Compile = fn(
     u64,
     &Config,
@@ -83,17 +75,6 @@ pub struct Controller {
     custody: Custody,
 }
 
-/// Who has the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Custody {
-    /// This process.
-    Ours,
-    /// A successor, or nobody yet: changes are refused.
-    HandedOver,
-    /// It is to be ours again, and could not be had yet.
-    Wanted,
-}
-
 /// What a change makes, before anybody sees it.
 struct Prepared {
     config: Arc<Config>,
@@ -103,90 +84,6 @@ struct Prepared {
 }
 
 impl Controller {
-    /// A control plane that keeps nothing. Serve it with [`Self::run`].
-    pub fn new(config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
-        let store = Sqlite::open(Place::Memory).expect("an empty database in memory can be made");
-        let opened = Self::open(config, series, store);
-        opened.expect("what was never written can't be damaged")
-    }
-
-    /// Goes on from what the store has kept, as the file now changes it; compiles and publishes the first table, of
-    /// generation 1. Serve it with [`Self::run`].
-    pub fn open(
-        config: Arc<Config>,
-        series: Arc<Series>,
-        store: impl Backend,
-    ) -> Result<(Self, Control, Live), StoreError> {
-        Self::compiling_with(routing::build::build, config, series, store)
-    }
-
-    fn compiling_with(
-        compile: Compile,
-        config: Arc<Config>,
-        series: Arc<Series>,
-        mut store: impl Backend,
-    ) -> Result<(Self, Control, Live), StoreError> {
-        let at = SystemTime::now();
-        let (state, config) = start::state(&mut store, &config, at)?;
-        let (store, _) = Store::start(store);
-        let mut endpoints = upstream::registry::Registry::default();
-        let resolved = Arc::<Resolved>::default();
-        let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
-        let mut drains = Drains::default();
-        let situation = Situation {
-            config: &config,
-            state: state.live(),
-            resolved: &resolved,
-            table: &table,
-            previous: None,
-            is_resolved_anew: false,
-            at,
-        };
-        let plan = drains.plan(&situation);
-        table.come_into_force(None);
-        plan.welcome();
-        drains.carry_out(plan);
-        let live = Live::new(Arc::clone(&table));
-        let taken =
-            state.live().weights.keys().map(|split| (split.clone(), taken(&state, split, &series))).collect();
-        let draining = drains.shown();
-        let snapshot = Snapshot { config, state, table, resolved, taken, draining };
-        let snapshot = watch::Sender::new(Arc::new(snapshot));
-        let (sender, orders) = mpsc::channel(MAX_WAITING);
-        let (tally, own, surroundings) =
-            (Arc::new(Tally::default()), OwnAddresses::default(), Port::default());
-        let control = Control {
-            orders: sender,
-            snapshot: snapshot.subscribe(),
-            series: Arc::clone(&series),
-            tally: Arc::clone(&tally),
-            alarm: endpoints.alarm(),
-            names: Arc::default(),
-            own: own.clone(),
-            surroundings: surroundings.clone(),
-            store: store.clone(),
-            events: Events::default(),
-        };
-        let live_too = live.clone();
-        let forgets_again = None;
-        let controller = Self {
-            endpoints,
-            series,
-            live,
-            compile,
-            orders,
-            snapshot,
-            tally,
-            own,
-            surroundings,
-            drains,
-            store,
-            forgets_again,
-            custody: Custody::Ours,
-        };
-        Ok((controller, control, live_too))
-    }
-
     /// Serves commands, and drives the drains, until no handle is left.
     pub async fn run(mut self) {
         let mut ticks = tokio::time::interval(drains::TICK);
@@ -256,56 +153,6 @@ impl Controller {
         }
     }
 
-    /// Removes the endpoints whose drain was to end so: all of a tick in one revision, so that thousands that end at once
-    /// are one build and one commit, and calls are heard before the next.
-    async fn forget(&mut self) {
-        if self.custody == Custody::HandedOver || self.forgets_again.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        let all = self.ended();
-        if !all.is_empty() {
-            let request = Request::new(Command::Forget { all }, Origin::Switchback.into());
-            // What can't be removed now is tried again.
-            let failed = self.obey(request).await.is_err();
-            self.forgets_again = failed.then(|| Instant::now() + FORGETS_AFTER);
-        }
-    }
-
-    /// Lets go of the endpoints that have left for good. Never while a change is being made durable: the table that is to
-    /// come has endpoints that no table in force has yet.
-    fn retire(&mut self) {
-        if self.is_any_to_retire() {
-            let table = Arc::clone(&self.snapshot.borrow().table);
-            let in_table: HashSet<EndpointId> =
-                endpoints_of(&table).map(|(endpoint, _)| endpoint.id).collect();
-            let is_needed =
-                |endpoint: &Endpoint| in_table.contains(&endpoint.id) || self.drains.has(endpoint);
-            self.endpoints.retire(is_needed, &self.series);
-        }
-    }
-
-    /// Whether there are endpoints that are neither in the table nor drain: their connections are being closed.
-    fn is_any_to_retire(&self) -> bool {
-        let in_table = endpoints_of(&self.snapshot.borrow().table).count();
-        self.endpoints.len() > in_table + self.drains.gone()
-    }
-
-    /// The endpoints that are to be removed and whose drain has ended, at most [`MAX_FORGOTTEN`] of them.
-    fn ended(&self) -> BTreeMap<Name, HashSet<EndpointAddress>> {
-        let snapshot = Arc::clone(&self.snapshot.borrow());
-        let unended = self.drains.unended();
-        let mut ended: BTreeMap<Name, HashSet<EndpointAddress>> = BTreeMap::new();
-        let leaving = leaving(&snapshot).filter(|leaving| !unended.contains(leaving));
-        for (pool, address) in leaving.take(MAX_FORGOTTEN) {
-            ended.entry(pool.clone()).or_default().insert(address.clone());
-        }
-        ended
-    }
-
-    fn is_anyone_leaving(&self) -> bool {
-        leaving(&self.snapshot.borrow()).next().is_some()
-    }
-
     /// Applies a command to the state, makes what comes of it durable, and puts it in force.
     async fn change(&mut self, request: Request) -> Result<Answered, ControlError> {
         match self.custody {
@@ -359,31 +206,6 @@ impl Controller {
         let (before, next) = (Arc::clone(&self.snapshot.borrow()), &prepared.state);
         let is_new = next.declaration().is_applied() && next.declaration() != before.state.declaration();
         is_new.then(|| prepared.config.text.to_string())
-    }
-
-    /// Gives the store up, so that a successor can begin with all that was answered.
-    async fn hand_over(&mut self) -> Result<(), ControlError> {
-        self.store.close().await?;
-        self.custody = Custody::HandedOver;
-        Ok(())
-    }
-
-    /// Takes the store again. A successor that has begun may have changed the state; that comes into force here.
-    async fn take_back(&mut self) -> Result<(), ControlError> {
-        let (config, revision) = {
-            let before = self.snapshot.borrow();
-            (Arc::clone(&before.config), before.state.revision())
-        };
-        let begun = self.store.reopen(config, revision).await?;
-        self.custody = Custody::Ours;
-        let Some((state, config)) = begun else { return Ok(()) };
-        self.guarded(|controller| {
-            let before = Arc::clone(&controller.snapshot.borrow());
-            let table = controller.compiled(&config, &state, &before.resolved, &before.table);
-            tracing::info!(revision = state.revision(), "what the successor has changed is in force");
-            controller.publish(Snapshot { config, state, table, ..Snapshot::clone(&before) });
-            Ok(())
-        })
     }
 
     /// What was answered to this call before, if it is a repeated one.
@@ -450,23 +272,16 @@ impl Controller {
     fn put_in_force(&mut self, prepared: Prepared) -> Change {
         let before = Arc::clone(&self.snapshot.borrow());
         let Prepared { config, state, table, change } = prepared;
-        let mut taken_then = before.taken.clone();
-        taken_then.retain(|split, _| state.live().weights.contains_key(split));
+        let mut taken = before.taken.clone();
+        taken.keep_those_of(&state);
         for effect in &change.effects {
             if let Effect::Weights { split, .. } | Effect::Split { split, weights: Some(_) } = effect {
-                taken_then.insert(split.clone(), taken(&state, split, &self.series));
+                taken.begin(&state, split, &self.series);
             }
         }
         announce(&change, table.generation);
         let resolved = Arc::clone(&before.resolved);
-        self.publish(Snapshot {
-            config,
-            state,
-            table,
-            resolved,
-            taken: taken_then,
-            draining: BTreeMap::new(),
-        });
+        self.publish(Snapshot { config, state, table, resolved, taken, draining: BTreeMap::new() });
         change
     }
 
@@ -504,25 +319,6 @@ impl Controller {
     }
 }
 
-fn endpoints_of(table: &Table) -> impl Iterator<Item = &(Arc<Endpoint>, u32)> {
-    table.pools.iter().flat_map(|pool| &pool.endpoints)
-}
-
-/// The endpoints that are to be removed when their drain has ended.
-fn leaving(snapshot: &Snapshot) -> impl Iterator<Item = (&Name, &EndpointAddress)> {
-    let pools = snapshot.state.live().pools.iter();
-    pools.flat_map(|(name, pool)| {
-        let leaving = pool.endpoints.iter().filter(|endpoint| endpoint.is_leaving);
-        leaving.map(move |endpoint| (name, &endpoint.address))
-    })
-}
-
-/// The requests that each pool of a split has taken, in declared order.
-fn taken(state: &State, split: &Name, series: &Series) -> Arc<[u64]> {
-    let pools = state.live().weights[split].iter();
-    pools.map(|(pool, _)| series.counts(&Key::Split(split.clone(), pool.clone())).taken()).collect()
-}
-
 fn outcome(result: &Result<Answered, ControlError>) -> Outcome {
     match result {
         Ok(Answered { change, is_replayed: false }) if change.changed() => Outcome::Applied,
@@ -534,145 +330,4 @@ fn outcome(result: &Result<Answered, ControlError>) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        control::state::tests::config,
-        model::live_state::{Drain, LiveEndpoint, PinsOnDrain},
-        upstream::occupancy::Claim,
-    };
-
-    /// Compiles as ever, but for one set of weights.
-    fn broken(
-        generation: u64,
-        config: &Config,
-        state: &LiveState,
-        resolved: &Resolved,
-        endpoints: &mut upstream::registry::Registry,
-        series: &Series,
-        previous: Option<&Table>,
-    ) -> Table {
-        let bug = state.weights["shop"].of("green") == Some(13);
-        assert!(!bug, "the bug that the test is about");
-        routing::build::build(generation, config, state, resolved, endpoints, series, previous)
-    }
-
-    fn start() -> (Controller, Control, Live) {
-        let store = Sqlite::open(Place::Memory).unwrap();
-        Controller::compiling_with(broken, Arc::new(config(&[95, 5])), Arc::default(), store).unwrap()
-    }
-
-    fn put(green: u64) -> Command {
-        let weights = vec![("blue".to_owned(), 50), ("green".to_owned(), green)];
-        Command::SetWeights { split: "shop".into(), weights, pins: None }
-    }
-
-    fn counted(control: &Control, outcome: &str) -> u64 {
-        control.tally().all().filter(|(_, of, _)| *of == outcome).map(|(_, _, count)| count).sum()
-    }
-
-    #[tokio::test]
-    async fn an_answered_change_is_in_force_and_a_repeated_one_builds_nothing() {
-        let (controller, control, live) = start();
-        let task = tokio::spawn(controller.run());
-        for (generation, changed) in [(2, true), (2, false)] {
-            let change = control.change(Request::new(put(50), Origin::Api.into())).await.unwrap();
-            assert_eq!((change.revision, change.changed()), (1, changed));
-            assert_eq!(
-                (live.table().generation, control.snapshot().table.generation),
-                (generation, generation)
-            );
-        }
-        assert!(control.preview(&Request::new(put(60), Origin::Api.into())).unwrap().changed());
-        assert_eq!((live.table().generation, control.snapshot().state.revision()), (2, 1));
-        drop(control);
-        task.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_bug_in_one_command_changes_nothing_and_the_next_is_served() {
-        let (controller, control, live) = start();
-        tokio::spawn(controller.run());
-        assert_eq!(
-            control.change(Request::new(put(13), Origin::Api.into())).await,
-            Err(ControlError::Failed)
-        );
-        assert_eq!((live.table().generation, control.snapshot().state.revision()), (1, 0));
-        assert!(control.is_alive());
-        assert_eq!(control.change(Request::new(put(14), Origin::Api.into())).await.unwrap().revision, 1);
-        assert_eq!((counted(&control, "failed"), counted(&control, "applied")), (1, 1));
-    }
-
-    #[tokio::test]
-    async fn more_than_may_wait_are_turned_away_at_once() {
-        let (controller, control, _live) = start();
-        let waiting: Vec<_> = (0..MAX_WAITING as u64)
-            .map(|green| {
-                let control = control.clone();
-                tokio::spawn(async move {
-                    control.change(Request::new(put(100 + green), Origin::Api.into())).await
-                })
-            })
-            .collect();
-        while control.orders.capacity() > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(control.change(Request::new(put(1), Origin::Api.into())).await, Err(ControlError::Busy));
-        tokio::spawn(controller.run());
-        for change in waiting {
-            assert!(change.await.unwrap().is_ok());
-        }
-        assert_eq!((counted(&control, "busy"), counted(&control, "applied")), (1, MAX_WAITING as u64));
-    }
-
-    #[tokio::test]
-    async fn a_thousand_endpoints_whose_drains_end_together_are_removed_in_few_revisions() {
-        const MANY: u16 = 1_000;
-        let (controller, control, live) = start();
-        tokio::spawn(controller.run());
-        let restore = async |state: &LiveState| {
-            let command = Command::Restore { revision: 0, live: Arc::new(state.clone()) };
-            control.change(Request::new(command, Origin::Api.into())).await.expect("it is taken").revision
-        };
-        let endpoint = |port| LiveEndpoint {
-            address: std::net::SocketAddr::from(([10, 9, 0, 1], port)).into(),
-            weight: 1,
-            drain: None,
-            is_leaving: false,
-        };
-        let mut state = control.snapshot().state.live().clone();
-        let blue = state.pools.get_mut("blue").expect("it is declared");
-        blue.endpoints = (1..=MANY).map(endpoint).collect();
-        restore(&state).await;
-        // Each has a request in flight, so that none ends before all do.
-        let held: Vec<_> = endpoints_of(&live.table()).map(|(endpoint, _)| Arc::clone(endpoint)).collect();
-        assert_eq!(held.len(), usize::from(MANY));
-        assert!(held.iter().all(|endpoint| endpoint.occupancy.claim(u64::MAX) == Claim::Granted));
-        let drain = Drain {
-            since: SystemTime::now(),
-            deadline: None,
-            stream_deadline: None,
-            pins: PinsOnDrain::Move,
-        };
-        for endpoint in &mut state.pools.get_mut("blue").expect("it is declared").endpoints {
-            (endpoint.drain, endpoint.is_leaving) = (Some(drain), true);
-        }
-        let deleted = restore(&state).await;
-        held.iter().for_each(|endpoint| endpoint.occupancy.release());
-        let is_empty = |snapshot: &Arc<Snapshot>| snapshot.state.live().pools["blue"].endpoints.is_empty();
-        control.changes().wait_for(is_empty).await.expect("the controller lives");
-        let revisions = control.snapshot().state.revision() - deleted;
-        assert!((1..=2).contains(&revisions), "{revisions} revisions for {MANY} endpoints");
-    }
-
-    #[tokio::test]
-    async fn without_its_controller_a_change_is_refused_and_not_awaited() {
-        let (controller, control, _live) = start();
-        drop(controller);
-        assert!(!control.is_alive());
-        assert_eq!(
-            control.change(Request::new(put(1), Origin::Api.into())).await,
-            Err(ControlError::Stopped)
-        );
-    }
-}
+mod tests;

@@ -29,6 +29,8 @@ pub mod pin_keys;
 mod pools;
 pub mod refusal;
 pub mod reload;
+#[cfg(test)]
+mod samples;
 pub mod schedule;
 mod situation;
 pub mod snapshot;
@@ -37,5 +39,7 @@ pub mod state;
 pub mod store;
 pub mod succession;
 pub mod surroundings;
+pub mod taken;
 pub mod tally;
 pub mod tokens;
+mod weights;

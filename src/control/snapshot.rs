@@ -4,11 +4,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{drains::Draining, state::State};
+use super::{
+    drains::Draining,
+    state::State,
+    taken::{Passed, Taken},
+};
 use crate::{
     config::{Config, StatePlace},
     model::{name::Name, resolved::Resolved},
     routing::table::Table,
+    telemetry::registry::Registry,
     upstream::endpoint::EndpointId,
 };
 
@@ -23,8 +28,7 @@ pub struct Snapshot {
     pub table: Arc<Table>,
     /// What names of endpoints stand for, as the table was compiled with it.
     pub resolved: Arc<Resolved>,
-    /// For each split, the requests that each of its pools had taken when its weights last changed.
-    pub(super) taken: BTreeMap<Name, Arc<[u64]>>,
+    pub(super) taken: Taken,
     /// The endpoints that drain.
     pub draining: BTreeMap<EndpointId, Draining>,
 }
@@ -35,8 +39,13 @@ impl Snapshot {
         matches!(self.config.state, Some(StatePlace::File(_)))
     }
 
-    /// The requests that each pool of a split had taken when the split's weights last changed, in declared order.
-    pub fn taken_at_change(&self, split: &str) -> &[u64] {
-        self.taken.get(split).map(Arc::as_ref).unwrap_or_default()
+    /// The requests that each pool of a split has taken since the split's weights last changed.
+    pub fn taken_since_change(&self, split: &str, series: &Registry) -> BTreeMap<Name, u64> {
+        self.taken.since_change(&self.state, split, series)
+    }
+
+    /// The same of every split, for a successor.
+    pub fn passed_taken(&self, series: &Registry) -> Passed {
+        self.taken.passed(&self.state, series)
     }
 }

@@ -21,7 +21,7 @@ use super::{
     awaiting, clock,
     downstream::{After, Downstream},
     forward,
-    handler::{self, Begin},
+    handler::{self, Begin, OwnAnswer},
     linger::linger,
     listener::Standing,
     response_head::Afterwards,
@@ -69,7 +69,8 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
             // What waits is decided anew, above.
             Arrival::Closed | Arrival::Request(Begin::Await(_), _) => After::Close,
             Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
-            Arrival::Request(Begin::Answer(answer, mut account, routed), end) => {
+            Arrival::Request(Begin::Answer(own), end) => {
+                let OwnAnswer { answer, mut account, routed } = *own;
                 let closes = answer.close || !end.keeps_alive || downstream.is_leaving();
                 let afterwards = Afterwards::of(!closes, end.is_http11);
                 let (account, routed) = (account.as_mut(), routed.as_ref());
@@ -214,6 +215,6 @@ impl Downstream {
     fn refuse(&self, answer: Answer) -> Arrival {
         view::count_refused(self, answer.status);
         let end = RequestEnd { is_head: false, is_http11: true, keeps_alive: false };
-        Arrival::Request(Begin::Answer(answer, None, None), end)
+        Arrival::Request(Begin::answer(answer, None, None), end)
     }
 }

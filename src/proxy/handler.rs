@@ -44,12 +44,22 @@ use crate::{
 /// What is done about a request.
 #[derive(Debug)]
 pub(super) enum Begin {
-    /// Switchback answers it itself.
-    Answer(Answer, Option<Account>, Option<Routed>),
+    /// Switchback answers it itself. In a box, since that is rarer, and much larger than what is moved otherwise.
+    Answer(Box<OwnAnswer>),
     /// It is forwarded.
     Forward(KeptRequest),
     /// It waits, unread, for an endpoint, and is then decided anew.
     Await(Box<Waiting>),
+}
+
+/// An answer of Switchback's own, and what is known of its request.
+#[derive(Debug)]
+pub(super) struct OwnAnswer {
+    pub(super) answer: Answer,
+    /// None before a table is asked.
+    pub(super) account: Option<Account>,
+    /// None if no route takes it.
+    pub(super) routed: Option<Routed>,
 }
 
 /// A request on its way to an upstream.
@@ -101,6 +111,13 @@ pub(super) struct Traits {
     pub(super) told_attempts: u32,
 }
 
+impl Begin {
+    /// An answer of Switchback's own.
+    pub(super) fn answer(answer: Answer, account: Option<Account>, routed: Option<Routed>) -> Self {
+        Self::Answer(Box::new(OwnAnswer { answer, account, routed }))
+    }
+}
+
 impl Request {
     /// Says how much of the body that is still to come is kept for another attempt: none where there will be none, or
     /// where the body is known to be too long. And says in the head what a layer in front has done.
@@ -145,7 +162,7 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
     let settings = &*downstream.listener;
     let refuse = |answer: Answer| {
         view::count_refused(downstream, answer.status);
-        (Begin::Answer(answer, None, None), buffer.len())
+        (Begin::answer(answer, None, None), buffer.len())
     };
     if !settings.allow_underscores
         && let Err(error) = head.refuse_underscores()
@@ -167,7 +184,7 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
     if downstream.standing.in_flight.get() >= settings.max_requests {
         view::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
-        return (Begin::Answer(answer, None, None), read);
+        return (Begin::answer(answer, None, None), read);
     }
     decide(downstream, &view)
 }
@@ -218,7 +235,7 @@ fn act(
             worker.counts.unrouted.add(1);
             let account = open(downstream, view, &table, None);
             let (answer, read) = unread(Answer::problem(404, "no route takes this request"), view);
-            return (Begin::Answer(answer, Some(account), None), read);
+            return (Begin::answer(answer, Some(account), None), read);
         }
         Selection::Redirect { route } => (route, Err(None)),
         Selection::Unavailable { route, arm } => match awaiting::begin(downstream, &table, (route, arm)) {
@@ -248,7 +265,7 @@ fn act(
         (Err(why), _) => Answer::problem(503, why.unwrap_or_default()),
     };
     let (answer, read) = unread(answer, view);
-    (Begin::Answer(answer, Some(account), Some(routed)), read)
+    (Begin::answer(answer, Some(account), Some(routed)), read)
 }
 
 /// Turns a request away whose pool is at a limit: it counts as one of the pool's.
@@ -265,7 +282,7 @@ fn shed(
     let (answer, read) = unread(admission::shed(&table, pool, limit), view);
     let rng = &mut downstream.worker.routing.borrow_mut().rng;
     let routed = Routed::new(table, route, view, downstream.peer.is_trusted, rng);
-    (Begin::Answer(answer, Some(account), Some(routed)), read)
+    (Begin::answer(answer, Some(account), Some(routed)), read)
 }
 
 /// Opens the account of a request.
@@ -325,7 +342,7 @@ fn forward(
         Ok(passed) => passed,
         Err(refusal) => {
             worker.buffers.give(message);
-            return (Begin::Answer(refusal, Some(account), Some(routed)), buffer.len());
+            return (Begin::answer(refusal, Some(account), Some(routed)), buffer.len());
         }
     };
     let traits = Traits::of(head, buffer, upgrade, downstream.peer.is_trusted);
@@ -333,11 +350,13 @@ fn forward(
     let key = copied_key(downstream, view, &routed.table, arm);
     let attempts = Attempts::new(lease.id, settings.timeout.map(|timeout| account.started + timeout));
     let up = Replay::new(message, head_end);
-    let mut request = Request { routed, arm, pool, session, lease, up, body, attempts, key, traits, account };
+    let request = Request { routed, arm, pool, session, lease, up, body, attempts, key, traits, account };
+    // It is moved into its box before anything is asked of it, and so but once.
+    let mut request = worker.requests.keep(request, &downstream.standing.in_flight);
     if !request.body.is_done() || traits.told_attempts > 0 {
         request.prepare();
     }
-    (Begin::Forward(worker.requests.keep(request, &downstream.standing.in_flight)), head.length + passed)
+    (Begin::Forward(request), head.length + passed)
 }
 
 /// What a split with a key buckets a request by, for its further attempts: its head will be gone by then.

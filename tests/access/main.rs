@@ -6,6 +6,7 @@ mod admin_support;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attack;
 mod author;
 mod command;
 mod hostile;
@@ -102,10 +103,15 @@ fn switchback() -> Command {
 
 impl Guarded {
     fn start(folder: Folder) -> Self {
+        Self::before(([127, 0, 0, 1], 9).into(), folder)
+    }
+
+    /// Starts one that forwards to an upstream.
+    fn before(blue: SocketAddr, folder: Folder) -> Self {
         let text = format!(
             "workers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\ntokens = {:?}\n[health]\nlisten = \"127.0.0.1:0\"\n\
              [[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n\
-             [pool.blue]\nendpoints = [\"127.0.0.1:9\"]\n[pool.green]\nendpoints = [\"127.0.0.1:19\"]\n\
+             [pool.blue]\nendpoints = [\"{blue}\"]\n[pool.green]\nendpoints = [\"127.0.0.1:19\"]\n\
              [split.main]\nweights = {{ blue = 90, green = 10 }}\n\
              [[route]]\nname = \"all\"\nsplit = \"main\"\n",
             folder.tokens()
@@ -114,6 +120,11 @@ impl Guarded {
     }
 
     fn ask(&self, method: &str, path: &str, ask: Ask<'_>) -> Answer {
+        self.try_ask(method, path, ask).unwrap_or_else(|said| panic!("{method} {path}: {said}"))
+    }
+
+    /// The same, where the connection may be closed before there is a whole answer; what came is said.
+    fn try_ask(&self, method: &str, path: &str, ask: Ask<'_>) -> Result<Answer, String> {
         let address = self.switchback.admin;
         let Ask { from, token, fields, body } = ask;
         let token = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
@@ -130,7 +141,7 @@ impl Guarded {
         let mut stream = connect(from, address);
         // The instance may answer and close before it has read everything.
         let _ = stream.write_all(request.as_bytes());
-        Answer::read(stream)
+        Answer::try_read(stream)
     }
 
     fn get(&self, path: &str, token: Option<&str>) -> Answer {
@@ -151,7 +162,11 @@ fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
 
 impl Answer {
     /// Reads to the end, or, of an answer that goes on and on, its head.
-    fn read(mut stream: TcpStream) -> Self {
+    fn read(stream: TcpStream) -> Self {
+        Self::try_read(stream).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    fn try_read(mut stream: TcpStream) -> Result<Self, String> {
         let mut bytes = Vec::new();
         let mut part = [0; 16_384];
         loop {
@@ -159,7 +174,7 @@ impl Answer {
                 Ok(0) => break,
                 Ok(count) => bytes.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-                Err(error) => panic!("{error} after {}", bytes.escape_ascii()),
+                Err(error) => return Err(format!("{error} after {}", bytes.escape_ascii())),
             }
             let text = String::from_utf8_lossy(&bytes);
             if text.split_once("\r\n\r\n").is_some_and(|(head, _)| head.contains("text/event-stream")) {
@@ -167,9 +182,11 @@ impl Answer {
             }
         }
         let text = String::from_utf8(bytes).expect("answers are UTF-8");
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole head: {text:?}"));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            return Err(format!("no whole head: {text:?}"));
+        };
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        Self { status, head: head.to_owned(), body: body.to_owned() }
+        Ok(Self { status, head: head.to_owned(), body: body.to_owned() })
     }
 
     fn json(&self) -> Value {

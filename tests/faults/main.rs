@@ -12,6 +12,7 @@ mod keepalive;
 mod killed;
 mod layers;
 mod repeats;
+mod siblings;
 mod timeouts;
 mod upstreams;
 

@@ -45,6 +45,29 @@ fn the_live_state_its_history_and_pins_go_along_even_where_no_file_keeps_them() 
 }
 
 #[test]
+fn the_requests_that_weights_are_judged_by_go_along() {
+    let (blue, other) = (named("blue"), named("green"));
+    let line = Line::start(&blue_green(1, (3, 1), "", &blue, &other));
+    let counted = || line.status()["splits"][0]["requests"].clone();
+    let ask = |times| (0..times).for_each(|_| line.first.client().expect_alive("it is served"));
+    ask(20);
+    let before = counted();
+    assert_eq!(
+        before["blue"].as_u64().zip(before["green"].as_u64()).map(|(a, b)| a + b),
+        Some(20),
+        "{before}"
+    );
+    line.replace();
+    assert_eq!(counted(), before);
+    ask(20);
+    line.replace();
+    let after = counted();
+    assert_eq!(after["blue"].as_u64().zip(after["green"].as_u64()).map(|(a, b)| a + b), Some(40), "{after}");
+    line.first.weigh(1, 1);
+    assert_eq!(counted()["blue"], 0, "other weights are judged by requests to come");
+}
+
+#[test]
 fn an_ejection_goes_along() {
     let failing = Upstream::answering(response(500, b"x"));
     let good = Upstream::ok();

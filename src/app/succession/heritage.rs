@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    control::{change::Change, pin_keys::PassingKey},
+    control::{change::Change, pin_keys::PassingKey, taken::Passed},
     health,
     proxy::{Inherited, Offer},
 };
@@ -49,6 +49,8 @@ pub struct Memory {
     pub(in crate::app) health: health::memory::Memory,
     /// The key of its pins, if no file names any.
     pub(in crate::app) pin_key: Option<PassingKey>,
+    /// What the pools of its splits had taken.
+    pub(in crate::app) taken: Passed,
     /// What its store held, if that was in memory alone.
     pub(in crate::app) unkept: Unkept,
 }
@@ -144,6 +146,7 @@ impl Memory {
         json!({
             "health": self.health,
             "pin_key": self.pin_key.as_ref().map(PassingKey::to_text),
+            "taken": self.taken,
             "unkept": self.unkept,
         })
     }
@@ -167,6 +170,7 @@ impl Memory {
         Self {
             health: part(&mut value, "health"),
             pin_key: PassingKey::from_text(&pin_key),
+            taken: part(&mut value, "taken"),
             unkept: part(&mut value, "unkept"),
         }
     }

@@ -131,9 +131,11 @@ impl Instance {
 
     /// What is known here and in no store.
     async fn memory(&self) -> Memory {
+        let control = &self.control.control;
         Memory {
             health: self.control.health.memory(Instant::now()),
             pin_key: Some(self.control.own_key.clone()),
+            taken: control.snapshot().passed_taken(control.series()),
             unkept: self.control.unkept().await,
         }
     }

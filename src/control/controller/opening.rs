@@ -1,0 +1,121 @@
+//! How a controller begins: from what was kept, as the file now changes it, with a first table in force.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Compile, Controller, MAX_WAITING, custody::Custody};
+use crate::{
+    config::Config,
+    control::{
+        drains::Drains,
+        events::Events,
+        handle::Control,
+        own_addresses::OwnAddresses,
+        situation::Situation,
+        snapshot::Snapshot,
+        start,
+        store::{
+            Backend, Store, StoreError,
+            sqlite::{Place, Sqlite},
+        },
+        surroundings::Port,
+        taken::{Passed, Taken},
+        tally::Tally,
+    },
+    model::resolved::Resolved,
+    routing::{self, live::Live},
+    telemetry::registry::Registry as Series,
+    upstream,
+};
+
+impl Controller {
+    /// A control plane that keeps nothing. Serve it with [`Self::run`].
+    pub fn new(config: Arc<Config>, series: Arc<Series>) -> (Self, Control, Live) {
+        let store = Sqlite::open(Place::Memory).expect("an empty database in memory can be made");
+        let opened = Self::open(config, series, store);
+        opened.expect("what was never written can't be damaged")
+    }
+
+    /// Goes on from what the store has kept, as the file now changes it; compiles and publishes the first table, of
+    /// generation 1. Serve it with [`Self::run`].
+    pub fn open(
+        config: Arc<Config>,
+        series: Arc<Series>,
+        store: impl Backend,
+    ) -> Result<(Self, Control, Live), StoreError> {
+        Self::compiling_with(routing::build::build, config, series, store)
+    }
+
+    pub(super) fn compiling_with(
+        compile: Compile,
+        config: Arc<Config>,
+        series: Arc<Series>,
+        mut store: impl Backend,
+    ) -> Result<(Self, Control, Live), StoreError> {
+        let at = SystemTime::now();
+        let (state, config) = start::state(&mut store, &config, at)?;
+        let (store, _) = Store::start(store);
+        let mut endpoints = upstream::registry::Registry::default();
+        let resolved = Arc::<Resolved>::default();
+        let table = Arc::new(compile(1, &config, state.live(), &resolved, &mut endpoints, &series, None));
+        let mut drains = Drains::default();
+        let situation = Situation {
+            config: &config,
+            state: state.live(),
+            resolved: &resolved,
+            table: &table,
+            previous: None,
+            is_resolved_anew: false,
+            at,
+        };
+        let plan = drains.plan(&situation);
+        table.come_into_force(None);
+        plan.welcome();
+        drains.carry_out(plan);
+        let live = Live::new(Arc::clone(&table));
+        let taken = Taken::begun(&state, &series);
+        let draining = drains.shown();
+        let snapshot = Snapshot { config, state, table, resolved, taken, draining };
+        let snapshot = watch::Sender::new(Arc::new(snapshot));
+        let (sender, orders) = mpsc::channel(MAX_WAITING);
+        let (tally, own, surroundings) =
+            (Arc::new(Tally::default()), OwnAddresses::default(), Port::default());
+        let control = Control {
+            orders: sender,
+            snapshot: snapshot.subscribe(),
+            series: Arc::clone(&series),
+            tally: Arc::clone(&tally),
+            alarm: endpoints.alarm(),
+            names: Arc::default(),
+            own: own.clone(),
+            surroundings: surroundings.clone(),
+            store: store.clone(),
+            events: Events::default(),
+        };
+        let live_too = live.clone();
+        let forgets_again = None;
+        let controller = Self {
+            endpoints,
+            series,
+            live,
+            compile,
+            orders,
+            snapshot,
+            tally,
+            own,
+            surroundings,
+            drains,
+            store,
+            forgets_again,
+            custody: Custody::Ours,
+        };
+        Ok((controller, control, live_too))
+    }
+    /// Goes on from what a predecessor's splits had taken.
+    pub fn recall(&mut self, passed: &Passed) {
+        let mut snapshot = Snapshot::clone(&self.snapshot.borrow());
+        snapshot.taken.recall(passed, &snapshot.state);
+        self.snapshot.send_replace(Arc::new(snapshot));
+    }
+}

@@ -1,0 +1,140 @@
+//! The controller as its handle sees it: one command after the other, whatever goes wrong.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{departures::endpoints_of, *};
+use crate::{
+    config::Config,
+    control::{
+        change::Origin,
+        command::Command,
+        handle::{Control, ControlError, Request},
+        samples::config,
+        snapshot::Snapshot,
+        store::sqlite::{Place, Sqlite},
+    },
+    model::live_state::{Drain, LiveEndpoint, PinsOnDrain},
+    routing,
+    upstream::occupancy::Claim,
+};
+
+/// Compiles as ever, but for one set of weights.
+fn broken(
+    generation: u64,
+    config: &Config,
+    state: &LiveState,
+    resolved: &Resolved,
+    endpoints: &mut upstream::registry::Registry,
+    series: &Series,
+    previous: Option<&Table>,
+) -> Table {
+    let bug = state.weights["shop"].of("green") == Some(13);
+    assert!(!bug, "the bug that the test is about");
+    routing::build::build(generation, config, state, resolved, endpoints, series, previous)
+}
+
+fn start() -> (Controller, Control, Live) {
+    let store = Sqlite::open(Place::Memory).unwrap();
+    Controller::compiling_with(broken, Arc::new(config(&[95, 5])), Arc::default(), store).unwrap()
+}
+
+fn put(green: u64) -> Command {
+    let weights = vec![("blue".to_owned(), 50), ("green".to_owned(), green)];
+    Command::SetWeights { split: "shop".into(), weights, pins: None }
+}
+
+fn counted(control: &Control, outcome: &str) -> u64 {
+    control.tally().all().filter(|(_, of, _)| *of == outcome).map(|(_, _, count)| count).sum()
+}
+
+#[tokio::test]
+async fn an_answered_change_is_in_force_and_a_repeated_one_builds_nothing() {
+    let (controller, control, live) = start();
+    let task = tokio::spawn(controller.run());
+    for (generation, changed) in [(2, true), (2, false)] {
+        let change = control.change(Request::new(put(50), Origin::Api.into())).await.unwrap();
+        assert_eq!((change.revision, change.changed()), (1, changed));
+        assert_eq!((live.table().generation, control.snapshot().table.generation), (generation, generation));
+    }
+    assert!(control.preview(&Request::new(put(60), Origin::Api.into())).unwrap().changed());
+    assert_eq!((live.table().generation, control.snapshot().state.revision()), (2, 1));
+    drop(control);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bug_in_one_command_changes_nothing_and_the_next_is_served() {
+    let (controller, control, live) = start();
+    tokio::spawn(controller.run());
+    assert_eq!(control.change(Request::new(put(13), Origin::Api.into())).await, Err(ControlError::Failed));
+    assert_eq!((live.table().generation, control.snapshot().state.revision()), (1, 0));
+    assert!(control.is_alive());
+    assert_eq!(control.change(Request::new(put(14), Origin::Api.into())).await.unwrap().revision, 1);
+    assert_eq!((counted(&control, "failed"), counted(&control, "applied")), (1, 1));
+}
+
+#[tokio::test]
+async fn more_than_may_wait_are_turned_away_at_once() {
+    let (controller, control, _live) = start();
+    let waiting: Vec<_> = (0..MAX_WAITING as u64)
+        .map(|green| {
+            let control = control.clone();
+            tokio::spawn(
+                async move { control.change(Request::new(put(100 + green), Origin::Api.into())).await },
+            )
+        })
+        .collect();
+    while control.orders.capacity() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(control.change(Request::new(put(1), Origin::Api.into())).await, Err(ControlError::Busy));
+    tokio::spawn(controller.run());
+    for change in waiting {
+        assert!(change.await.unwrap().is_ok());
+    }
+    assert_eq!((counted(&control, "busy"), counted(&control, "applied")), (1, MAX_WAITING as u64));
+}
+
+#[tokio::test]
+async fn a_thousand_endpoints_whose_drains_end_together_are_removed_in_few_revisions() {
+    const MANY: u16 = 1_000;
+    let (controller, control, live) = start();
+    tokio::spawn(controller.run());
+    let restore = async |state: &LiveState| {
+        let command = Command::Restore { revision: 0, live: Arc::new(state.clone()) };
+        control.change(Request::new(command, Origin::Api.into())).await.expect("it is taken").revision
+    };
+    let endpoint = |port| LiveEndpoint {
+        address: std::net::SocketAddr::from(([10, 9, 0, 1], port)).into(),
+        weight: 1,
+        drain: None,
+        is_leaving: false,
+    };
+    let mut state = control.snapshot().state.live().clone();
+    let blue = state.pools.get_mut("blue").expect("it is declared");
+    blue.endpoints = (1..=MANY).map(endpoint).collect();
+    restore(&state).await;
+    // Each has a request in flight, so that none ends before all do.
+    let held: Vec<_> = endpoints_of(&live.table()).map(|(endpoint, _)| Arc::clone(endpoint)).collect();
+    assert_eq!(held.len(), usize::from(MANY));
+    assert!(held.iter().all(|endpoint| endpoint.occupancy.claim(u64::MAX) == Claim::Granted));
+    let drain =
+        Drain { since: SystemTime::now(), deadline: None, stream_deadline: None, pins: PinsOnDrain::Move };
+    for endpoint in &mut state.pools.get_mut("blue").expect("it is declared").endpoints {
+        (endpoint.drain, endpoint.is_leaving) = (Some(drain), true);
+    }
+    let deleted = restore(&state).await;
+    held.iter().for_each(|endpoint| endpoint.occupancy.release());
+    let is_empty = |snapshot: &Arc<Snapshot>| snapshot.state.live().pools["blue"].endpoints.is_empty();
+    control.changes().wait_for(is_empty).await.expect("the controller lives");
+    let revisions = control.snapshot().state.revision() - deleted;
+    assert!((1..=2).contains(&revisions), "{revisions} revisions for {MANY} endpoints");
+}
+
+#[tokio::test]
+async fn without_its_controller_a_change_is_refused_and_not_awaited() {
+    let (controller, control, _live) = start();
+    drop(controller);
+    assert!(!control.is_alive());
+    assert_eq!(control.change(Request::new(put(1), Origin::Api.into())).await, Err(ControlError::Stopped));
+}
