@@ -7,6 +7,7 @@ mod application;
 mod arguments;
 mod examples;
 mod life;
+mod replaced;
 mod stopping;
 mod waiting;
 
