@@ -5,7 +5,7 @@
 //! that each may take are bounded: see [`server::Limits`].
 
 pub mod access;
-pub mod author;
+mod author;
 mod bodies;
 mod body;
 mod call;
@@ -41,5 +41,7 @@ mod strict;
 pub mod tag;
 mod upgrade;
 
+pub use author::{CLIENT, MAX_REASON};
 pub use body::TOML;
 pub use query::MAX_WAIT;
+pub use revisions::MAX_PAGE;

@@ -11,10 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   switchback sidecar --app 127.0.0.1:3000 --listen 0.0.0.0:8080
   switchback sidecar --app 127.0.0.1:3000 --health-path /healthz --access-log -
-  switchback sidecar --app 127.0.0.1:3000 --print-config > switchback.toml
-
-Each option can be a variable of the environment instead. SIGTERM: readiness fails at once, the listener closes after the
-delay, what is in flight ends or is cut at the deadline, and the exit code is 0.";
+  switchback sidecar --app 127.0.0.1:3000 --print-config > switchback.toml";
 
 /// What may be said to `sidecar`. Values are texts here: the parser of the file judges them.
 #[derive(Debug, Args)]
@@ -73,7 +70,7 @@ pub fn run(sidecar: Sidecar) -> Result<(), Failure> {
     let options = sidecar.options();
     let config = options.config().map_err(|error| Failure::Usage(words(&error)))?;
     if print_config {
-        return output::text_as_it_is(&options.file());
+        return output::write_raw(&options.file());
     }
     start::serve(config, None, "--listen, --health-listen and --admin-listen set other addresses")
 }

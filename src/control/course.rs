@@ -92,3 +92,40 @@ impl Course {
         self.end().is_some_and(|end| end <= now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::live_state::{Drain, PinsOnDrain};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn course(since: SystemTime, wall: SystemTime, now: Instant) -> Course {
+        let (deadline, stream_deadline) = (Some(MINUTE), Some(2 * MINUTE));
+        let drain = Drain { since, deadline, stream_deadline, pins: PinsOnDrain::Move };
+        Course::of(&Schedule::of(&drain, false, MINUTE), Beginnings::default().of(since, wall, now))
+    }
+
+    #[test]
+    fn a_drain_of_before_the_start_goes_on_by_what_the_wall_clock_says() {
+        let (wall, now) = (SystemTime::UNIX_EPOCH + 100_000 * MINUTE, Instant::now());
+        let begun = course(wall - MINUTE / 2, wall, now);
+        assert_eq!((begun.cuts, begun.end()), (Some(now + MINUTE / 2), Some(now + 3 * MINUTE / 2)));
+        // The clock was set back in between.
+        let later = course(wall + 1_000 * MINUTE, wall, now);
+        assert_eq!((later.cuts, later.end()), (Some(now + MINUTE), Some(now + 2 * MINUTE)));
+        // It began before the machine did.
+        let long_ago = course(SystemTime::UNIX_EPOCH, wall, now);
+        assert!(long_ago.cuts.is_some_and(|at| at <= now));
+    }
+
+    #[test]
+    fn a_beginning_that_is_known_stays_whatever_the_clock_shows() {
+        let (wall, now) = (SystemTime::UNIX_EPOCH + 100_000 * MINUTE, Instant::now());
+        let mut beginnings = Beginnings::default();
+        let first = beginnings.of(wall, wall, now);
+        for shown in [wall - 1_440 * MINUTE, wall + 1_440 * MINUTE] {
+            assert_eq!(beginnings.of(wall, shown, now + MINUTE).plus(MINUTE), first.plus(MINUTE));
+        }
+    }
+}

@@ -25,8 +25,8 @@ use super::{
     command::Command,
     declaration::Source,
     events::Event,
-    file::{File, LoadError},
-    handle::{Control, ControlError, Request},
+    file::{self, File, LoadError},
+    handle::{Control, ControlError, Expected, Request},
 };
 
 /// How often the file is looked at, whatever the system tells.
@@ -69,11 +69,13 @@ pub async fn follow(file: File, control: Control) {
         if let Err(LoadError::Control(ControlError::Stopped)) = result {
             return;
         }
-        let is_passing =
-            matches!(result, Err(LoadError::Control(ControlError::NotKept(_) | ControlError::Busy)));
+        let is_passing = matches!(&result, Err(LoadError::Control(error)) if may_pass(error));
         again_at = is_passing.then(|| Instant::now() + AGAIN_AFTER);
+        // A successor reads the file itself; if it never serves, the file is read again here.
+        let is_ours = !matches!(result, Err(LoadError::Control(ControlError::HandedOver)));
         // At the start it is what is in force already.
-        if seen.is_some() || !matches!(&result, Ok(change) if !change.changed()) {
+        let is_news = seen.is_some() || !matches!(&result, Ok(change) if !change.changed());
+        if is_ours && is_news {
             let before = file.trouble();
             file.note(result.as_ref());
             let now = file.trouble();
@@ -85,7 +87,13 @@ pub async fn follow(file: File, control: Control) {
     }
 }
 
-/// Reads the file, and puts it in force if it says anything new.
+/// Whether an attempt that failed so may succeed with the same file.
+fn may_pass(error: &ControlError) -> bool {
+    use ControlError::{Busy, HandedOver, Moved, NotKept};
+    matches!(error, NotKept(_) | Busy | HandedOver | Moved(_))
+}
+
+/// Reads the file, and puts it in force if it says anything new; or else what a file that was applied refers to.
 async fn load(file: &File, control: &Control) -> Result<Change, LoadError> {
     let (config, warnings) = file.read().await?;
     let command = Command::Load { config, source: Source::Disk };
@@ -94,8 +102,22 @@ async fn load(file: &File, control: &Control) -> Result<Change, LoadError> {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
+        return Ok(change);
     }
-    Ok(change)
+    Ok(load_applied(control).await?.unwrap_or(change))
+}
+
+/// Has a file that was applied, if one is in force, follow what it refers to.
+async fn load_applied(control: &Control) -> Result<Option<Change>, LoadError> {
+    let in_force = control.snapshot();
+    if !in_force.state.declaration().is_applied() || in_force.config.references.is_empty() {
+        return Ok(None);
+    }
+    let (config, _) = file::checked(in_force.config.text.to_string(), &in_force).await?;
+    let mut request = Request::new(Command::Load { config, source: Source::Applied }, Origin::File.into());
+    // Whatever was applied meanwhile is newer than this text.
+    request.expected = Some(Expected { object: None, revisions: vec![in_force.state.revision()] });
+    Ok(Some(control.change(request).await?))
 }
 
 /// Waits until the file stands still, and answers its signs then.

@@ -3,9 +3,8 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
-    Machines, answered_by,
-    dns::{Mood, NameServer},
-    known, start,
+    Machines, answered_by, known, start,
+    support::dns::{Mood, NameServer},
     support::{Switchback, wait_until},
     wait_in_pool,
 };

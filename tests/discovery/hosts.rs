@@ -1,10 +1,9 @@
 //! Names that no name server is asked for.
 
 use crate::{
-    answered_by,
-    dns::{Mood, NameServer},
-    known, start,
+    answered_by, known, start,
     support::Upstream,
+    support::dns::{Mood, NameServer},
 };
 
 #[test]

@@ -1,7 +1,5 @@
 //! Endpoints by name over real sockets: a real name server whose zone changes, and real traffic behind it.
 
-#[path = "../support/dns.rs"]
-mod dns;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,10 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use self::{
-    dns::NameServer,
-    support::{Reserved, Setup, Switchback, Upstream, wait_for, wait_until},
-};
+use self::support::{Reserved, Setup, Switchback, Upstream, dns::NameServer, wait_for, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 

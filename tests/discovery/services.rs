@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use crate::{GET, Machines, dns::NameServer, start, support::Switchback, wait_in_pool};
+use crate::{
+    GET, Machines, start,
+    support::{Switchback, dns::NameServer},
+    wait_in_pool,
+};
 
 /// How many of this many requests each address answered.
 fn counts(switchback: &Switchback, requests: usize) -> BTreeMap<IpAddr, usize> {

@@ -56,3 +56,20 @@ fn what_a_failing_disk_refused_does_not_come_back_after_a_kill() {
         assert_eq!(in_force(&home.start(&blue, &green)), (1, 1), "{calls} {error}");
     }
 }
+
+#[test]
+fn an_edit_that_can_t_be_kept_is_in_force_as_soon_as_the_disk_takes_it() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let switchback = home.start(&blue, &green);
+    let fault = Fault::inject(&switchback, "pwrite64", "ENOSPC");
+    switchback.write(&home.file(&blue, &green).replace("green = 0", "green = 7"));
+    let error = || json(&switchback.admin("GET", "/v1/status", ""))["file"]["error"].clone();
+    wait_until("it is told that the edit was not kept", || !error().is_null());
+    let said = error().to_string();
+    assert!(said.contains(home.database().to_str().unwrap()), "{said}");
+    assert_eq!(in_force(&switchback), (0, 0));
+    assert_eq!(switchback.client().exchange("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").status, 200);
+    drop(fault);
+    wait_until("the edit is in force", || in_force(&switchback) == (1, 7));
+    assert!(error().is_null());
+}

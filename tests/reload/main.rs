@@ -8,6 +8,7 @@ mod support;
 
 mod api;
 mod edits;
+mod elsewhere;
 mod listeners;
 mod load;
 mod references;

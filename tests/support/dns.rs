@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use super::{wait_for, wait_until};
+
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const SOA: u16 = 6;
@@ -70,7 +72,7 @@ enum Record {
 impl NameServer {
     pub fn start() -> Self {
         // The same port for both protocols: another is tried if the second is taken.
-        let (udp, tcp) = super::wait_for("a port is free for UDP and TCP", || {
+        let (udp, tcp) = wait_for("a port is free for UDP and TCP", || {
             let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
             let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
             Some((udp, tcp))
@@ -139,7 +141,7 @@ impl NameServer {
     /// Waits until this many more questions have come.
     pub fn wait_asked(&self, more: usize) {
         let wanted = self.asked() + more;
-        super::wait_until("the name server is asked again", || self.asked() >= wanted);
+        wait_until("the name server is asked again", || self.asked() >= wanted);
     }
 
     fn set(&self, name: &str, records: Vec<Record>) {

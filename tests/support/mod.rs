@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod latency;
 pub mod message;
 pub mod port;
