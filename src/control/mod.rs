@@ -8,6 +8,7 @@ mod announcement;
 pub mod change;
 pub mod command;
 pub mod controller;
+mod course;
 pub mod declaration;
 pub mod difference;
 pub mod drains;

@@ -94,8 +94,7 @@ impl OwnAddresses {
         if let Some(bound) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             return bound.clone();
         }
-        let listeners = config.listeners.iter().map(|listener| listener.address);
-        listeners.chain(fixed::admin_address(config)).chain(config.health).collect()
+        declared(config)
     }
 }
 
@@ -117,9 +116,15 @@ pub(super) fn is_link_local(address: &EndpointAddress) -> bool {
     address.socket().is_some_and(|address| screen::is_link_local(address.ip()))
 }
 
+/// Those that a file declares.
+pub fn declared(config: &Config) -> Vec<SocketAddr> {
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    listeners.chain(fixed::admin_address(config)).chain(config.health).collect()
+}
+
 /// Whether a connection to an endpoint would come to one of our sockets. Of names only `localhost` is known to be this
 /// machine; what the others stand for is looked at when they are resolved.
-fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
+pub fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
     let address = match endpoint {
         EndpointAddress::Socket(address) => *address,
         EndpointAddress::Host { name, port } if matches!(&**name, "localhost" | "localhost.") => {
