@@ -69,7 +69,7 @@ fn send_on(
     answered
 }
 
-/// A WebSocket that speaks until it is closed; answers for how long that was after `since` was told.
+/// A WebSocket that speaks until it is closed; answers for how long that was after the replacement was asked for.
 fn speak(mut client: Client, replaced: &Mutex<Option<Instant>>) -> Duration {
     let echoes = |client: &mut Client| {
         client.send("ping");
@@ -117,8 +117,9 @@ fn replacements_under_load_refuse_reset_and_cut_no_connection() {
             let replaced = Arc::new(Mutex::new(None));
             let replaced_too = Arc::clone(&replaced);
             let speaking = scope.spawn(move || speak(socket, &replaced_too));
-            let pid = line.replace();
+            // The time that it has begins no earlier, so a slow machine can only lengthen what is measured.
             *replaced.lock().expect("no panic holds it") = Some(Instant::now());
+            let pid = line.replace();
             assert!(!pids.contains(&pid), "{pid} is another process");
             pids.push(pid);
             assert_eq!(line.serving(), pid, "the successor answers, in round {round}");
@@ -136,7 +137,7 @@ fn replacements_under_load_refuse_reset_and_cut_no_connection() {
         (answered, lives)
     });
     for lived in lives {
-        assert!(lived >= DEADLINE - Duration::from_millis(300), "a WebSocket was cut after {lived:?}");
+        assert!(lived >= DEADLINE, "a WebSocket was cut after {lived:?}");
     }
     let came = arrivals.0.lock().expect("no panic holds it");
     assert!(came.values().all(|count| *count == 1), "a request came twice");
