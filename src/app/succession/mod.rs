@@ -9,8 +9,11 @@
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write as _},
-    os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -21,6 +24,7 @@ use self::{
     channel::Channel,
     heritage::{Memory, offered},
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
+    program::Program,
 };
 use super::{Instance, service};
 use crate::control::succession::{SuccessionError, Successor};
@@ -66,9 +70,9 @@ impl Instance {
             return Err(SuccessionError::First);
         }
         let program = program::chosen(binary)?;
-        tracing::info!(program = %program.display(), "a successor is started");
+        tracing::info!(program = %program.path.display(), "a successor is started");
         service::reloading();
-        let outcome = self.hand_over(&program, timeout).await;
+        let outcome = self.hand_over(program, timeout).await;
         match &outcome {
             Ok(relieved) => service::replaced_by(relieved.successor.pid),
             Err(error) => {
@@ -79,14 +83,14 @@ impl Instance {
         outcome
     }
 
-    async fn hand_over(&self, program: &Path, timeout: Duration) -> Result<Relieved, SuccessionError> {
+    async fn hand_over(&self, program: Program, timeout: Duration) -> Result<Relieved, SuccessionError> {
         let failed = |why: String| SuccessionError::Failed { why, said: String::new() };
-        let (started, channel) = Started::new(program).map_err(|error| failed(error.to_string()))?;
+        let (started, channel) = Started::new(&program).map_err(|error| failed(error.to_string()))?;
         let mut is_handed_over = false;
         match self.converse(channel, timeout, &mut is_handed_over).await {
             Ok((channel, hello)) => {
                 let pid = started.release();
-                let successor = Successor { pid, version: hello.version, binary: program.to_owned() };
+                let successor = Successor { pid, version: hello.version, binary: program.path };
                 Ok(Relieved { successor, channel })
             }
             Err(error) => {
@@ -193,9 +197,10 @@ struct Started {
 
 impl Started {
     /// Starts it with the arguments of this process, and the channel as its standard input.
-    fn new(program: &Path) -> io::Result<(Self, Channel)> {
+    fn new(program: &Program) -> io::Result<(Self, Channel)> {
         let (channel, theirs) = Channel::pair()?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(&program.file)
+            .arg0(&program.path)
             .args(std::env::args_os().skip(1))
             .env(PREDECESSOR, std::process::id().to_string())
             .env_remove("LISTEN_FDS")
