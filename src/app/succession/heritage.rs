@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
+    admin::socket::Giver,
     control::{change::Change, pin_keys::PassingKey, taken::Passed},
     health,
     proxy::{Inherited, Offer},
@@ -27,6 +28,8 @@ pub struct Door {
     pub(in crate::app) role: &'static str,
     /// The address that the file of the other process had for it; `None` if that was no Switchback.
     pub(in crate::app) declared: Option<String>,
+    /// Who has opened it first.
+    pub(in crate::app) giver: Giver,
     /// The socket, listening.
     pub(in crate::app) socket: OwnedFd,
 }
@@ -75,6 +78,9 @@ pub(super) struct Entry {
     declared: String,
     /// How many there are.
     count: usize,
+    /// Whether a service manager has opened them, and keeps them when no process serves.
+    #[serde(default)]
+    is_of_service_manager: bool,
 }
 
 impl Heritage {
@@ -82,7 +88,7 @@ impl Heritage {
     pub(super) fn read(entries: Vec<Entry>, sockets: Vec<OwnedFd>, memory: Value) -> io::Result<Self> {
         let mut heritage = Self { memory: Memory::from_value(memory), ..Self::default() };
         let mut sockets = sockets.into_iter();
-        for Entry { role, name, declared, count } in entries {
+        for Entry { role, name, declared, count, is_of_service_manager } in entries {
             let own: Vec<OwnedFd> = sockets.by_ref().take(count).collect();
             if own.len() < count || own.is_empty() {
                 return Err(io::Error::other("the predecessor gave fewer sockets than it said"));
@@ -95,7 +101,11 @@ impl Heritage {
                 }),
                 ADMIN | HEALTH => {
                     let role = if role == ADMIN { ADMIN } else { HEALTH };
-                    let door = |socket| Door { role, declared: Some(declared.clone()), socket };
+                    let giver = match is_of_service_manager {
+                        true => Giver::ServiceManager,
+                        false => Giver::Predecessor,
+                    };
+                    let door = |socket| Door { role, declared: Some(declared.clone()), giver, socket };
                     heritage.doors.extend(own.into_iter().map(door));
                 }
                 role => tracing::warn!(role, "sockets of an unknown role were handed over, and are closed"),
@@ -105,12 +115,12 @@ impl Heritage {
     }
 
     /// The socket of a role, if it is the one that the file names.
-    pub(in crate::app) fn take_door(&mut self, role: &str, declared: &str) -> Option<OwnedFd> {
+    pub(in crate::app) fn take_door(&mut self, role: &str, declared: &str) -> Option<Door> {
         let is_it = |door: &Door| {
             door.role == role && door.declared.as_deref().is_none_or(|address| address == declared)
         };
         let place = self.doors.iter().position(is_it)?;
-        Some(self.doors.swap_remove(place).socket)
+        Some(self.doors.swap_remove(place))
     }
 }
 
@@ -124,12 +134,14 @@ pub(super) fn offered(listeners: Vec<Offer>, doors: Vec<Door>) -> (Vec<Entry>, V
             name,
             declared: declared.to_string(),
             count: own.len(),
+            is_of_service_manager: false,
         });
         sockets.extend(own);
     }
-    for Door { role, declared, socket } in doors {
+    for Door { role, declared, giver, socket } in doors {
+        let is_of_service_manager = giver == Giver::ServiceManager;
         let (role, declared) = (role.to_owned(), declared.unwrap_or_default());
-        entries.push(Entry { role, name: String::new(), declared, count: 1 });
+        entries.push(Entry { role, name: String::new(), declared, count: 1, is_of_service_manager });
         sockets.push(socket);
     }
     (entries, sockets)
@@ -203,6 +215,7 @@ mod tests {
             name: "web".into(),
             declared: "127.0.0.1:80".into(),
             count,
+            is_of_service_manager: false,
         };
         let read = |entries, sockets| Heritage::read(entries, sockets, Value::Null);
         let mut heritage = read(
