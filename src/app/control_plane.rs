@@ -112,7 +112,7 @@ impl ControlPlane {
             .context("the control plane's runtime could not be started")?;
         let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
         let (mut controller, control, live) =
-            Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
+            Controller::stand_by(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
@@ -174,6 +174,7 @@ impl ControlPlane {
     /// Prepares a control plane that inherits nothing, and serves its sockets.
     pub fn start(config: Arc<Config>, series: Arc<Registry>, file: Option<File>) -> anyhow::Result<Self> {
         let mut plane = Self::prepare(config, series, file, &mut Heritage::default(), Succession::default())?;
+        plane.control.begin()?;
         plane.open();
         Ok(plane)
     }

@@ -335,6 +335,10 @@ impl Prepared {
     /// Serves from now on.
     fn serve(self) -> anyhow::Result<Instance> {
         let Self { mut control, proxy, listeners, series, log, file } = self;
+        // What can fail because of others comes before anything is written, and that before anything is served: what a
+        // process that does not come to serve has left behind would outlive it.
+        listeners.listen()?;
+        control.control.begin().context("what this process begins with can't be kept")?;
         listeners.put_in_force(control.control.snapshot().config.shutdown.deadline)?;
         let log = Log::new(log);
         let around = Around {

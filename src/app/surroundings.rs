@@ -108,6 +108,7 @@ impl Surroundings for Around {
         let pins = taken(keys(&now.pins, &next.pins, &self.own_key), &mut faults);
         match (shares, listeners, log, pins) {
             (Some(shares), Some(listeners), Some(log), Some(pins)) => {
+                listeners.listen().map_err(|error| vec![unbound(next, &error)])?;
                 let (drain, around) = (next.shutdown.deadline, self.shown());
                 Ok(Box::new(Prepared { listeners, shares, drain, log, pins, around }))
             }
@@ -128,6 +129,18 @@ fn shares(next: &Config) -> Result<Shares, FileFault> {
     })
 }
 
+fn unbound(next: &Config, error: &ProxyError) -> FileFault {
+    let place = match error {
+        ProxyError::Bind { name, .. } => {
+            next.listeners.iter().position(|listener| listener.name.as_str() == name)
+        }
+        ProxyError::Worker(_) => None,
+    };
+    let pointer = place.map_or("/listener".into(), |place| format!("/listener/{place}/listen"));
+    let help = "take an address of this machine that nobody else listens on".into();
+    FileFault { pointer, message: error.to_string(), help }
+}
+
 fn keys(now: &Pins, next: &Pins, own: &PassingKey) -> Result<Option<pin_keys::Prepared>, FileFault> {
     if now == next {
         return Ok(None);
@@ -141,17 +154,7 @@ fn keys(now: &Pins, next: &Pins, own: &PassingKey) -> Result<Option<pin_keys::Pr
 
 impl Around {
     fn bound(&self, next: &Config) -> Result<proxy::Prepared, FileFault> {
-        self.listeners.prepare(next).map_err(|error| {
-            let place = match &error {
-                ProxyError::Bind { name, .. } => {
-                    next.listeners.iter().position(|listener| listener.name.as_str() == name)
-                }
-                ProxyError::Worker(_) => None,
-            };
-            let pointer = place.map_or("/listener".into(), |place| format!("/listener/{place}/listen"));
-            let help = "take an address of this machine that nobody else listens on".into();
-            FileFault { pointer, message: error.to_string(), help }
-        })
+        self.listeners.prepare(next).map_err(|error| unbound(next, &error))
     }
 
     fn log(&self, now: &Config, next: &Config) -> Result<NextLog, FileFault> {
@@ -202,7 +205,7 @@ impl Ready for Prepared {
         let Self { listeners, shares, drain, log, pins, around } = *self;
         around.listeners.allow(shares.proxy);
         if let Err(error) = listeners.put_in_force(drain) {
-            // The socket is bound, so nobody else can have the address: there is no known way to come here.
+            // It listens already, or has the port of a listener of ours: there is no known way to come here.
             tracing::error!(%error, "the listeners stay as they were");
         }
         around.show();

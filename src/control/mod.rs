@@ -39,6 +39,7 @@ pub mod store;
 pub mod succession;
 pub mod surroundings;
 pub mod taken;
+mod taken_back;
 pub mod tally;
 pub mod tokens;
 mod weights;
