@@ -350,3 +350,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
