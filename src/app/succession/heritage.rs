@@ -7,6 +7,7 @@ use std::{io, os::fd::OwnedFd};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use super::channel::MAX_MESSAGE;
 use crate::{
     admin::socket::Giver,
     control::{change::Change, pin_keys::PassingKey, taken::Passed},
@@ -64,6 +65,9 @@ pub struct Memory {
 pub struct Unkept {
     /// The newest revisions with the state after each, oldest first.
     pub(in crate::app) revisions: Vec<(Change, String)>,
+    /// What they take of a message.
+    #[serde(skip)]
+    bytes: usize,
     /// The text of the file that was applied, if one is in force.
     pub(in crate::app) applied: Option<String>,
 }
@@ -81,6 +85,22 @@ pub(super) struct Entry {
     /// Whether a service manager has opened them, and keeps them when no process serves.
     #[serde(default)]
     is_of_service_manager: bool,
+}
+
+/// What the revisions of [`Unkept`] may take of a message: half of the largest.
+const UNKEPT_BYTES: usize = MAX_MESSAGE / 2;
+
+impl Unkept {
+    /// Takes the revision before the oldest; false if there is no room for it. There is for the first.
+    pub(in crate::app) fn take_older(&mut self, revision: (Change, String)) -> bool {
+        let bytes = serde_json::to_vec(&revision).map_or(UNKEPT_BYTES, |text| text.len());
+        let fits = self.revisions.is_empty() || self.bytes + bytes <= UNKEPT_BYTES;
+        if fits {
+            self.bytes += bytes;
+            self.revisions.insert(0, revision);
+        }
+        fits
+    }
 }
 
 impl Heritage {
@@ -205,6 +225,26 @@ mod tests {
         for nonsense in [json!(null), json!([1]), json!("x")] {
             assert!(Memory::from_value(nonsense).health.is_empty());
         }
+    }
+
+    #[test]
+    fn as_many_revisions_go_along_as_fit_a_message() {
+        let change = |revision| -> Change {
+            let text = json!({ "revision": revision, "kind": "load", "origin": "file", "at": "2026-01-01T00:00:00Z", "effects": [] });
+            serde_json::from_value(text).expect("it is as it is written")
+        };
+        // Each quote takes two bytes in the message, so that two of these are too much.
+        let state = "\"".repeat(UNKEPT_BYTES / 4 + 1);
+        let mut unkept = Unkept::default();
+        assert!(unkept.take_older((change(3), "x".repeat(UNKEPT_BYTES))), "the newest is needed");
+        assert!(!unkept.take_older((change(2), String::new())));
+        let mut unkept = Unkept::default();
+        assert!(
+            unkept.take_older((change(3), String::new())) && unkept.take_older((change(2), state.clone()))
+        );
+        assert!(!unkept.take_older((change(1), state)));
+        let numbers: Vec<_> = unkept.revisions.iter().map(|(change, _)| change.revision).collect();
+        assert_eq!(numbers, [2, 3], "oldest first");
     }
 
     #[test]
