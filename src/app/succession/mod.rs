@@ -27,7 +27,10 @@ use self::{
     program::Program,
 };
 use super::{Instance, service};
-use crate::control::succession::{SuccessionError, Successor};
+use crate::control::{
+    file::File,
+    succession::{SuccessionError, Successor},
+};
 
 mod channel;
 pub mod heritage;
@@ -97,8 +100,12 @@ impl Instance {
                 let why = words(&error, timeout);
                 let is_ending = has_ended(&error);
                 let ended = blocking(move || Ok(started.end(is_ending))).await;
-                if is_handed_over && let Err(error) = self.control.control.take_back().await {
-                    tracing::error!(%error, "changes can't be taken yet: the state can't be had again");
+                if is_handed_over {
+                    if let Err(error) = self.control.control.take_back().await {
+                        tracing::error!(%error, "changes can't be taken yet: the state can't be had again");
+                    }
+                    // An edit of the hand-over was left to the successor.
+                    self.file.iter().for_each(File::ask);
                 }
                 let said = ended.unwrap_or_default();
                 Err(SuccessionError::Failed { why, said })
