@@ -22,7 +22,7 @@ use crate::{
     proxy::{self, Listeners, ProxyError},
     routing::pins::SharedKeys,
     telemetry::{
-        access_log::{self, AccessLog},
+        access_log::{self, AccessLog, Trial},
         counter::Counter,
     },
 };
@@ -77,7 +77,7 @@ enum NextLog {
     Same,
     /// The same one, with another share of the requests.
     Sample(f64),
-    Other(Option<(AccessLog, f64)>),
+    Other(Option<(Trial, f64)>),
 }
 
 impl Log {
@@ -166,7 +166,7 @@ impl Around {
         if now.as_ref().is_some_and(|now| (&now.path, &now.format) == (&next.path, &next.format)) {
             return Ok(NextLog::Sample(next.sample));
         }
-        let started = AccessLog::start(next, Arc::clone(&self.lost));
+        let started = Trial::start(next, Arc::clone(&self.lost));
         started.map(|log| NextLog::Other(Some((log, next.sample)))).map_err(|error| FileFault {
             pointer: "/access_log/path".into(),
             message: format!("the access log {} can't be opened: {error}", next.path.display()),
@@ -233,6 +233,7 @@ impl NextLog {
                 log.take()
             }
             Self::Other(Some((next, sample))) => {
+                let next = next.accepted();
                 around.listeners.log_to(Some((&next, sample)));
                 log.replace(next)
             }

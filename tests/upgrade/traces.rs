@@ -38,18 +38,40 @@ fn what_a_failed_successor_has_loaded_is_in_force_nowhere_and_in_no_history() {
     let (taken, listener) = taken();
     let edited = good.replace("blue = 95, green = 5", "blue = 50, green = 50");
     assert_ne!(edited, good, "the weights are declared as this test thinks");
-    let edited = edited.replace("workers = 1", "workers = 2") + &listener;
+    let log = line.first.file().with_file_name("access.log");
+    let logged = format!("\n[access_log]\npath = {log:?}\n");
+    let edited = edited.replace("workers = 1", "workers = 2") + &listener + &logged;
     // A process can't take this file over while it runs; a successor can.
     line.first.write(&edited);
     let failed = line.upgrade(&[]);
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert_eq!(known(), before);
+    assert!(!log.exists(), "an access log was left behind");
     drop(taken);
     line.replace();
+    assert!(log.exists(), "it is in force now");
     assert_eq!(green(&line.status()), 50, "what the file says by now comes with the process that serves");
     let newest = json(&line.first.admin("GET", "/v1/revisions?limit=1", ""));
     let before = before.1["revisions"][0]["revision"].as_u64().expect("a number");
     assert_eq!(newest["revisions"][0]["revision"], before + 1, "{newest}");
+}
+
+#[test]
+fn a_reload_that_is_refused_leaves_no_access_log_behind() {
+    let upstream = Upstream::ok();
+    let line = Line::start(&Setup::new().toml(&[&upstream]));
+    let good = fs::read_to_string(line.first.file()).expect("the test's file");
+    let log = line.first.file().with_file_name("access.log");
+    let edited = format!("{good}\n[access_log]\npath = {log:?}\n");
+    let (taken, listener) = taken();
+    fs::write(line.first.file(), edited.clone() + &listener).expect("a writable folder");
+    let refused = line.first.admin("POST", "/v1/config/reload", "");
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(!log.exists(), "it was made for a file that is not in force");
+    drop(taken);
+    let loaded = line.first.admin("POST", "/v1/config/reload", "");
+    assert_eq!(loaded.status, 200, "{}", loaded.text());
+    assert!(log.exists(), "it is in force");
 }
 
 /// An instance and its successors, with the admin API on a unix socket. Those that are left are killed with this.
