@@ -35,7 +35,7 @@ pub(super) fn state(
         return Ok(None);
     };
     let newest = start::resumed(&kept)?;
-    let live = live(store, &kept, &newest, &held.state)?;
+    let live = live(store, &kept, &newest, &held.state, at)?;
     let author = Author { reason: Some(REASON.to_owned()), ..Origin::Switchback.into() };
     let (state, change) = newest.led_back(&held.state, live, author, at);
     if change.changed() {
@@ -53,6 +53,7 @@ fn live(
     kept: &Kept,
     newest: &State,
     held: &State,
+    at: SystemTime,
 ) -> Result<LiveState, StoreError> {
     let is_asked = |change: &Change| matches!(change.author.origin, Origin::Api | Origin::Cli);
     let mut later = kept.changes.iter().filter(|change| change.revision > held.revision()).peekable();
@@ -67,16 +68,16 @@ fn live(
         Some(revision) => read(store, kept, revision)?,
         None => held.live().clone(),
     };
-    Ok(with_answered(held.live(), &base, newest.live()))
+    Ok(with_answered(held.live(), &base, newest.live(), at))
 }
 
 /// `held` with every difference between `base` and `newest`, as far as what they are about is declared here.
-fn with_answered(held: &LiveState, base: &LiveState, newest: &LiveState) -> LiveState {
-    let mut live = merge::restored(&merge::merged(base, newest, held), held);
-    for ((split, pool), at) in &newest.released {
+fn with_answered(held: &LiveState, base: &LiveState, newest: &LiveState, at: SystemTime) -> LiveState {
+    let mut live = merge::restored(&merge::merged(base, newest, held), held, at);
+    for ((split, pool), released) in &newest.released {
         if live.weights.contains_key(split) {
-            let moment = live.released.entry((split.clone(), pool.clone())).or_insert(*at);
-            *moment = (*moment).max(*at);
+            let moment = live.released.entry((split.clone(), pool.clone())).or_insert(*released);
+            *moment = (*moment).max(*released);
         }
     }
     live
