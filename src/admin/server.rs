@@ -116,6 +116,7 @@ pub async fn serve(
         // The successor listens on it.
         file.take().into_iter().for_each(SocketFile::leave);
     }
+    let is_in_order = lifecycle.phase() == Phase::Draining;
     let mut end_all = std::pin::pin!(async { while connections.join_next().await.is_some() {} });
     let cut = async {
         stopped(&mut stop).await;
@@ -125,6 +126,8 @@ pub async fn serve(
         () = &mut end_all => {}
         () = cut => tracing::warn!("admin calls were cut because they outlasted the stop"),
     }
+    // A process that ends otherwise has perhaps never served: then its predecessor goes on to.
+    file.filter(|_| is_in_order).into_iter().for_each(SocketFile::remove);
     Ok(())
 }
 

@@ -41,11 +41,32 @@ impl std::fmt::Display for Bound {
     }
 }
 
-/// The file of a unix socket; it is removed with this, unless another process has put its own in its place.
+/// The file of a unix socket; if it is ours it is removed with this, unless another process has put its own in its place.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+    owner: Owner,
+}
+
+/// Who removes the file of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// This process.
+    Us,
+    /// The process that has made it, unless this one comes to serve in its place.
+    Predecessor,
+    /// Nobody here: a service manager, or a successor.
+    Another,
+}
+
+/// Who has opened a socket that this process has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Giver {
+    /// The process that is to be replaced by this one.
+    Predecessor,
+    /// A service manager, whose socket outlives every process that serves it.
+    ServiceManager,
 }
 
 /// Why the admin API can't listen.
@@ -73,6 +94,20 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Why a socket that another process has opened can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InheritError {
+    /// It is a unix socket where the file names an address, or the other way round.
+    #[error("it is of another kind than the file says")]
+    Kind,
+    /// The one that is to be in its place can't be made.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system fails.
+    #[error(transparent)]
+    System(#[from] io::Error),
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -107,12 +142,12 @@ impl Socket {
             Err(error) => return Err(failed(error)),
         }
         let (listener, inode) = bind_privately(path).map_err(failed)?;
-        Ok(Self::Unix(listener, SocketFile { path: path.to_owned(), inode }))
+        Ok(Self::Unix(listener, SocketFile { path: path.to_owned(), inode, owner: Owner::Us }))
     }
 
     /// A listening socket that another process has opened, at `path` if it is a unix socket. The kernel knows it by the
-    /// path at which it was made.
-    pub fn inherited(socket: OwnedFd, path: Option<&Path>) -> io::Result<Self> {
+    /// path at which it was made. A predecessor's whose file is gone can't be reached by anybody: another one is made.
+    pub fn inherited(socket: OwnedFd, path: Option<&Path>, giver: Giver) -> Result<Self, InheritError> {
         match (SockRef::from(&socket).domain()? == Domain::UNIX, path) {
             (false, None) => {
                 let listener = TcpListener::from(socket);
@@ -122,9 +157,16 @@ impl Socket {
             (true, Some(path)) => {
                 let listener = UnixListener::from(socket);
                 listener.set_nonblocking(true)?;
-                Ok(Self::Unix(listener, SocketFile::at(path.to_owned())?))
+                match (SocketFile::of(path, giver), giver) {
+                    (Ok(file), _) => Ok(Self::Unix(listener, file)),
+                    (Err(error), Giver::Predecessor) if error.kind() == io::ErrorKind::NotFound => {
+                        tracing::warn!(path = %path.display(), "the admin API's socket was removed; it is made anew");
+                        Ok(Self::unix(path)?)
+                    }
+                    (Err(error), _) => Err(error.into()),
+                }
             }
-            _ => Err(io::Error::other("it is of another kind than the file says")),
+            _ => Err(InheritError::Kind),
         }
     }
 
@@ -134,6 +176,18 @@ impl Socket {
             Self::Tcp(listener) => Ok(listener.try_clone()?.into()),
             Self::Unix(listener, _) => Ok(listener.try_clone()?.into()),
         }
+    }
+
+    /// Who has opened it, if a service manager has.
+    pub fn is_of_service_manager(&self) -> bool {
+        matches!(self, Self::Unix(_, SocketFile { owner: Owner::Another, .. }))
+    }
+
+    /// The path, if any user of the machine may connect there.
+    pub fn open_to_all(&self) -> Option<&Path> {
+        let Self::Unix(_, file) = self else { return None };
+        let is_open = |there: fs::Metadata| there.mode() & 0o002 != 0;
+        fs::symlink_metadata(&file.path).is_ok_and(is_open).then_some(&file.path)
     }
 
     /// Where it is reached.
@@ -168,21 +222,32 @@ fn bind_privately(path: &Path) -> io::Result<(UnixListener, u64)> {
 }
 
 impl SocketFile {
-    fn at(path: PathBuf) -> io::Result<Self> {
-        let inode = fs::symlink_metadata(&path)?.ino();
-        Ok(Self { path, inode })
+    fn of(path: &Path, giver: Giver) -> io::Result<Self> {
+        let inode = fs::symlink_metadata(path)?.ino();
+        let owner = match giver {
+            Giver::Predecessor => Owner::Predecessor,
+            Giver::ServiceManager => Owner::Another,
+        };
+        Ok(Self { path: path.to_owned(), inode, owner })
     }
 
     /// Leaves the file to a successor.
     pub fn leave(mut self) {
-        // No file has this number, so that none is removed.
-        self.inode = 0;
+        self.owner = Owner::Another;
+    }
+
+    /// Removes the file: this process has served, and ends in order. What a service manager has made stays.
+    pub fn remove(mut self) {
+        if self.owner == Owner::Predecessor {
+            self.owner = Owner::Us;
+        }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+        let is_there = || fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode);
+        if self.owner == Owner::Us && is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

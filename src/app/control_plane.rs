@@ -58,7 +58,7 @@ use crate::{
 
 /// How often a start looks whether the first probes have ended.
 const LOOK: Duration = Duration::from_millis(5);
-/// The revisions of a store in memory that a successor is told.
+/// The revisions of a store in memory that a successor is told, as far as they fit a message.
 const UNKEPT: usize = 100;
 
 /// The running control plane. It ends when it is stopped or dropped.
@@ -112,7 +112,7 @@ impl ControlPlane {
             .context("the control plane's runtime could not be started")?;
         let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
         let (mut controller, control, live) =
-            Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
+            Controller::stand_by(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
@@ -174,6 +174,7 @@ impl ControlPlane {
     /// Prepares a control plane that inherits nothing, and serves its sockets.
     pub fn start(config: Arc<Config>, series: Arc<Registry>, file: Option<File>) -> anyhow::Result<Self> {
         let mut plane = Self::prepare(config, series, file, &mut Heritage::default(), Succession::default())?;
+        plane.control.begin()?;
         plane.open();
         Ok(plane)
     }
@@ -216,8 +217,13 @@ impl ControlPlane {
         let store = self.control.store();
         // What can't be read is left out: the newest state alone decides how the successor begins.
         for change in store.page(None, UNKEPT).await.unwrap_or_default() {
-            if let Ok(Some(revision)) = store.find(change.revision).await {
-                unkept.revisions.insert(0, revision);
+            let Ok(Some(revision)) = store.find(change.revision).await else { continue };
+            if !unkept.take_older(revision) {
+                tracing::info!(
+                    revisions = unkept.revisions.len(),
+                    "older revisions are too long to be handed over"
+                );
+                break;
             }
         }
         unkept.applied = snapshot.state.declaration().is_applied().then(|| snapshot.config.text.to_string());
@@ -278,7 +284,7 @@ fn store(config: &Config, unkept: Unkept) -> anyhow::Result<Sqlite> {
     };
     let is_kept = place != Place::Memory;
     let mut store = Sqlite::open(place)?;
-    let Unkept { revisions, applied } = unkept;
+    let Unkept { revisions, applied, .. } = unkept;
     for (change, state) in revisions.into_iter().filter(|_| !is_kept) {
         store.commit(&Entry { change, state: Some(state), applied: applied.clone(), receipt: None })?;
     }

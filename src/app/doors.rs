@@ -14,7 +14,7 @@ use anyhow::Context;
 
 use super::succession::heritage::{ADMIN, Door, HEALTH, Heritage};
 use crate::{
-    admin::socket::{Bound, Socket},
+    admin::socket::{Bound, Giver, Socket},
     config::{AdminAddress, Config},
 };
 
@@ -34,6 +34,15 @@ impl Doors {
     pub(super) fn open(config: &Config, heritage: &mut Heritage) -> anyhow::Result<Self> {
         let admin = config.admin.as_ref().map(|address| admin(address, heritage)).transpose()?;
         let probes = config.health.map(|address| probes(address, heritage)).transpose()?;
+        if let Some(path) = admin.as_ref().and_then(Socket::open_to_all)
+            && config.tokens.is_none()
+        {
+            tracing::warn!(
+                path = %path.display(),
+                "every user of this machine may call the admin API by this socket, and run programs by it: give it the \
+                 mode 0600 (SocketMode= of its unit), or name [admin] tokens"
+            );
+        }
         Ok(Self { admin, probes })
     }
 
@@ -47,11 +56,16 @@ impl Doors {
     pub(super) fn hold(&self, config: &Config) -> io::Result<Held> {
         let mut held = Vec::new();
         if let (Some(address), Some(socket)) = (&config.admin, &self.admin) {
-            held.push(Door { role: ADMIN, declared: Some(declared(address)), socket: socket.hold()? });
+            let giver = match socket.is_of_service_manager() {
+                true => Giver::ServiceManager,
+                false => Giver::Predecessor,
+            };
+            held.push(Door { role: ADMIN, declared: Some(declared(address)), giver, socket: socket.hold()? });
         }
         if let (Some(address), Some(socket)) = (&config.health, &self.probes) {
             let socket = socket.try_clone()?.into();
-            held.push(Door { role: HEALTH, declared: Some(address.to_string()), socket });
+            let (declared, giver) = (Some(address.to_string()), Giver::Predecessor);
+            held.push(Door { role: HEALTH, declared, giver, socket });
         }
         Ok(Held(Mutex::new(held)))
     }
@@ -62,8 +76,8 @@ impl Held {
     pub(super) fn offer(&self) -> io::Result<Vec<Door>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let offer = |door: &Door| {
-            let (role, declared) = (door.role, door.declared.clone());
-            Ok(Door { role, declared, socket: door.socket.try_clone()? })
+            let Door { role, declared, giver, socket } = door;
+            Ok(Door { role, declared: declared.clone(), giver: *giver, socket: socket.try_clone()? })
         };
         held.iter().map(offer).collect()
     }
@@ -75,12 +89,13 @@ impl Held {
 }
 
 fn admin(address: &AdminAddress, heritage: &mut Heritage) -> anyhow::Result<Socket> {
-    if let Some(socket) = heritage.take_door(ADMIN, &declared(address)) {
+    if let Some(Door { socket, giver, .. }) = heritage.take_door(ADMIN, &declared(address)) {
         let path = match address {
             AdminAddress::Loopback(_) => None,
             AdminAddress::Unix(path) => Some(path.as_path()),
         };
-        return Socket::inherited(socket, path).context("the admin API's socket that was handed over");
+        return Socket::inherited(socket, path, giver)
+            .with_context(|| format!("the admin API's socket that was handed over ({})", declared(address)));
     }
     Ok(match address {
         AdminAddress::Loopback(address) => Socket::tcp(*address)?,
@@ -90,7 +105,7 @@ fn admin(address: &AdminAddress, heritage: &mut Heritage) -> anyhow::Result<Sock
 
 /// Listens for probes and scrapers.
 fn probes(address: SocketAddr, heritage: &mut Heritage) -> anyhow::Result<TcpListener> {
-    let inherited: Option<OwnedFd> = heritage.take_door(HEALTH, &address.to_string());
+    let inherited: Option<OwnedFd> = heritage.take_door(HEALTH, &address.to_string()).map(|door| door.socket);
     let listen = || {
         let listener = match inherited {
             Some(socket) => TcpListener::from(socket),

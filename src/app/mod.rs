@@ -33,7 +33,10 @@ use crate::{
         succession::{Order, Succession, SuccessionError},
     },
     proxy::{self, Phase, Proxy},
-    telemetry::{access_log::AccessLog, registry::Registry},
+    telemetry::{
+        access_log::{AccessLog, Trial},
+        registry::Registry,
+    },
 };
 
 pub mod control_plane;
@@ -73,7 +76,7 @@ struct Prepared {
     proxy: Proxy,
     listeners: proxy::Prepared,
     series: Arc<Registry>,
-    log: Option<AccessLog>,
+    log: Option<Trial>,
     file: Option<File>,
 }
 
@@ -170,13 +173,19 @@ impl Instance {
         let shares = Shares::of(descriptors, &config)?;
         shares.announce(descriptors, &config);
         let log = config.access_log.as_ref().map(|settings| {
-            AccessLog::start(settings, Arc::clone(&series.log_lost))
+            Trial::start(settings, Arc::clone(&series.log_lost))
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
         let inherited = heritage.listeners;
-        let (proxy, listeners) =
-            Proxy::start(&config, inherited, &control.live, &series, log.as_ref(), shares.proxy)?;
+        let (proxy, listeners) = Proxy::start(
+            &config,
+            inherited,
+            &control.live,
+            &series,
+            log.as_ref().map(Trial::log),
+            shares.proxy,
+        )?;
         Ok(Prepared { control, proxy, listeners, series, log, file })
     }
 
@@ -337,8 +346,12 @@ impl Prepared {
     /// Serves from now on.
     fn serve(self) -> anyhow::Result<Instance> {
         let Self { mut control, proxy, listeners, series, log, file } = self;
+        // What can fail because of others comes before anything is written, and that before anything is served: what a
+        // process that does not come to serve has left behind would outlive it.
+        listeners.listen()?;
+        control.control.begin().context("what this process begins with can't be kept")?;
         listeners.put_in_force(control.control.snapshot().config.shutdown.deadline)?;
-        let log = Log::new(log);
+        let log = Log::new(log.map(Trial::accepted));
         let around = Around {
             listeners: proxy.listeners.clone(),
             log: log.clone(),

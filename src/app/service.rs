@@ -17,7 +17,7 @@ use listenfd::ListenFd;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::succession::heritage::{ADMIN, Door, HEALTH, Heritage};
-use crate::{config::Config, proxy::Inherited};
+use crate::{admin::socket::Giver, config::Config, proxy::Inherited};
 
 /// It serves.
 pub(super) fn ready() {
@@ -73,7 +73,8 @@ pub(super) fn sockets() -> io::Result<Heritage> {
                 Ok(socket) => socket,
                 Err(_) => given.take_unix_listener(number)?.map(OwnedFd::from),
             };
-            heritage.doors.extend(socket.map(|socket| Door { role, declared: None, socket }));
+            let giver = Giver::ServiceManager;
+            heritage.doors.extend(socket.map(|socket| Door { role, declared: None, giver, socket }));
         } else if let Some(socket) = given.take_tcp_listener(number)? {
             add(&mut heritage.listeners, name, socket);
         }

@@ -22,7 +22,7 @@ use crate::{
     proxy::{self, Listeners, ProxyError},
     routing::pins::SharedKeys,
     telemetry::{
-        access_log::{self, AccessLog},
+        access_log::{self, AccessLog, Trial},
         counter::Counter,
     },
 };
@@ -77,7 +77,7 @@ enum NextLog {
     Same,
     /// The same one, with another share of the requests.
     Sample(f64),
-    Other(Option<(AccessLog, f64)>),
+    Other(Option<(Trial, f64)>),
 }
 
 impl Log {
@@ -108,6 +108,7 @@ impl Surroundings for Around {
         let pins = taken(keys(&now.pins, &next.pins, &self.own_key), &mut faults);
         match (shares, listeners, log, pins) {
             (Some(shares), Some(listeners), Some(log), Some(pins)) => {
+                listeners.listen().map_err(|error| vec![unbound(next, &error)])?;
                 let (drain, around) = (next.shutdown.deadline, self.shown());
                 Ok(Box::new(Prepared { listeners, shares, drain, log, pins, around }))
             }
@@ -128,6 +129,18 @@ fn shares(next: &Config) -> Result<Shares, FileFault> {
     })
 }
 
+fn unbound(next: &Config, error: &ProxyError) -> FileFault {
+    let place = match error {
+        ProxyError::Bind { name, .. } => {
+            next.listeners.iter().position(|listener| listener.name.as_str() == name)
+        }
+        ProxyError::Worker(_) => None,
+    };
+    let pointer = place.map_or("/listener".into(), |place| format!("/listener/{place}/listen"));
+    let help = "take an address of this machine that nobody else listens on".into();
+    FileFault { pointer, message: error.to_string(), help }
+}
+
 fn keys(now: &Pins, next: &Pins, own: &PassingKey) -> Result<Option<pin_keys::Prepared>, FileFault> {
     if now == next {
         return Ok(None);
@@ -141,17 +154,7 @@ fn keys(now: &Pins, next: &Pins, own: &PassingKey) -> Result<Option<pin_keys::Pr
 
 impl Around {
     fn bound(&self, next: &Config) -> Result<proxy::Prepared, FileFault> {
-        self.listeners.prepare(next).map_err(|error| {
-            let place = match &error {
-                ProxyError::Bind { name, .. } => {
-                    next.listeners.iter().position(|listener| listener.name.as_str() == name)
-                }
-                ProxyError::Worker(_) => None,
-            };
-            let pointer = place.map_or("/listener".into(), |place| format!("/listener/{place}/listen"));
-            let help = "take an address of this machine that nobody else listens on".into();
-            FileFault { pointer, message: error.to_string(), help }
-        })
+        self.listeners.prepare(next).map_err(|error| unbound(next, &error))
     }
 
     fn log(&self, now: &Config, next: &Config) -> Result<NextLog, FileFault> {
@@ -163,7 +166,7 @@ impl Around {
         if now.as_ref().is_some_and(|now| (&now.path, &now.format) == (&next.path, &next.format)) {
             return Ok(NextLog::Sample(next.sample));
         }
-        let started = AccessLog::start(next, Arc::clone(&self.lost));
+        let started = Trial::start(next, Arc::clone(&self.lost));
         started.map(|log| NextLog::Other(Some((log, next.sample)))).map_err(|error| FileFault {
             pointer: "/access_log/path".into(),
             message: format!("the access log {} can't be opened: {error}", next.path.display()),
@@ -202,7 +205,7 @@ impl Ready for Prepared {
         let Self { listeners, shares, drain, log, pins, around } = *self;
         around.listeners.allow(shares.proxy);
         if let Err(error) = listeners.put_in_force(drain) {
-            // The socket is bound, so nobody else can have the address: there is no known way to come here.
+            // It listens already, or has the port of a listener of ours: there is no known way to come here.
             tracing::error!(%error, "the listeners stay as they were");
         }
         around.show();
@@ -230,6 +233,7 @@ impl NextLog {
                 log.take()
             }
             Self::Other(Some((next, sample))) => {
+                let next = next.accepted();
                 around.listeners.log_to(Some((&next, sample)));
                 log.replace(next)
             }

@@ -73,6 +73,8 @@ pub struct Controller {
     /// Until when endpoints whose drain has ended are left where they are: the last attempt to write that failed.
     forgets_again: Option<Instant>,
     custody: Custody,
+    /// What is to be made durable when the process begins to serve.
+    first: Option<Entry>,
 }
 
 /// What a change makes, before anybody sees it.
@@ -112,6 +114,9 @@ impl Controller {
             }
             Order::Resolve { findings, answer } => {
                 let _ = answer.send(self.guarded(|controller| controller.resolve(findings)));
+            }
+            Order::Begin { answer } => {
+                let _ = answer.send(self.begin().await);
             }
             Order::HandOver { answer } => {
                 let _ = answer.send(self.hand_over().await);
@@ -157,6 +162,7 @@ impl Controller {
     async fn change(&mut self, request: Request) -> Result<Answered, ControlError> {
         match self.custody {
             Custody::Ours => {}
+            Custody::Awaited => return Err(ControlError::Busy),
             Custody::HandedOver => return Err(ControlError::HandedOver),
             Custody::Wanted => self.take_back().await?,
         }

@@ -3,7 +3,13 @@
 //! Invariant: whoever holds it changes nothing; the controller does, one order at a time, and an order that was taken
 //! is carried out whether or not anybody waits for the answer.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
+    time::SystemTime,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -147,6 +153,7 @@ impl Expected {
 pub(super) enum Order {
     Change { request: Box<Request>, answer: oneshot::Sender<Result<Answered, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
+    Begin { answer: SyncSender<Result<(), ControlError>> },
     HandOver { answer: oneshot::Sender<Result<(), ControlError>> },
     TakeBack { answer: oneshot::Sender<Result<(), ControlError>> },
 }
@@ -175,6 +182,17 @@ impl Control {
     /// is nobody who would try again.
     pub async fn resolve(&self, findings: Findings) -> Result<(), ControlError> {
         self.order(|answer| Order::Resolve { findings, answer }).await
+    }
+
+    /// Makes durable what a controller that was prepared begins with, and takes changes from now on. It waits for that, for a
+    /// start that has nothing else to do.
+    pub fn begin(&self) -> Result<(), ControlError> {
+        let (answer, answered) = sync_channel(1);
+        self.orders.try_send(Order::Begin { answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ControlError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ControlError::Stopped,
+        })?;
+        answered.recv().unwrap_or(Err(ControlError::Stopped))
     }
 
     /// Refuses changes from now on, and gives the store up. What was answered before is in it.

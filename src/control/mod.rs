@@ -40,6 +40,7 @@ pub mod store;
 pub mod succession;
 pub mod surroundings;
 pub mod taken;
+mod taken_back;
 pub mod tally;
 pub mod tokens;
 mod turns;

@@ -1,4 +1,6 @@
 //! With which state the control plane begins: what was kept, as the file that is there now changes it.
+//!
+//! Invariant: nothing is written here, so that a process that does not come to serve has changed nothing.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -11,20 +13,27 @@ use super::{
 };
 use crate::config::{self, Config};
 
-/// The state to begin with, and the file that is in force: the one on disk, or one that was applied since that was last
-/// changed. It is durable when this returns.
+/// What to begin with.
+pub(super) struct Beginning {
+    pub(super) state: State,
+    /// The file that is in force: the one on disk, or one that was applied since that was last changed.
+    pub(super) config: Arc<Config>,
+    /// What has to be kept before the state is in force, if it is another one than was kept.
+    pub(super) entry: Option<Entry>,
+}
+
+/// The state to begin with.
 pub(super) fn state(
     store: &mut impl Backend,
     disk: &Arc<Config>,
     at: SystemTime,
-) -> Result<(State, Arc<Config>), StoreError> {
+) -> Result<Beginning, StoreError> {
     let Some(kept) = store.load()? else {
         let (state, change) = State::declared(disk, at);
-        keep(store, &state, change)?;
-        return Ok((state, Arc::clone(disk)));
+        let entry = Some(entry(&state, change));
+        return Ok(Beginning { state, config: Arc::clone(disk), entry });
     };
-    let state =
-        resumed(&kept).map_err(|why| StoreError::Damaged { path: kept.path.clone(), why, copy: None })?;
+    let state = resumed(&kept)?;
     let (config, source) = in_force(&state, &kept, disk);
     let author = Author::from(Origin::File);
     let at = state.moment(at);
@@ -33,10 +42,8 @@ pub(super) fn state(
     let (next, change) =
         applied.unwrap_or_else(|refusal| unreachable!("a checked file is not refused: {refusal}"));
     tracing::info!(revision = state.revision(), "the live state goes on from where it was left");
-    if change.changed() {
-        keep(store, &next, Change { kind: Kind::Load, ..change })?;
-    }
-    Ok((next, config))
+    let entry = change.changed().then(|| entry(&next, Change { kind: Kind::Load, ..change }));
+    Ok(Beginning { state: next, config, entry })
 }
 
 /// Which declaration is the newest.
@@ -62,12 +69,16 @@ fn in_force(state: &State, kept: &Kept, disk: &Arc<Config>) -> (Arc<Config>, Sou
     }
 }
 
-fn resumed(kept: &Kept) -> Result<State, String> {
-    let (live, file) = Document::read(&kept.state).map_err(|error| error.to_string())?;
+/// The newest state that is kept.
+pub(super) fn resumed(kept: &Kept) -> Result<State, StoreError> {
+    let (live, file) = Document::read(&kept.state).map_err(|error| StoreError::Damaged {
+        path: kept.path.clone(),
+        why: error.to_string(),
+        copy: None,
+    })?;
     Ok(State::resumed(kept.revision, live, file, &kept.changes))
 }
 
-fn keep(store: &mut impl Backend, state: &State, change: Change) -> Result<(), StoreError> {
-    let state = Some(Document::of(state).to_text());
-    store.commit(&Entry { change, state, applied: None, receipt: None })
+fn entry(state: &State, change: Change) -> Entry {
+    Entry { change, state: Some(Document::of(state).to_text()), applied: None, receipt: None }
 }

@@ -228,6 +228,21 @@ impl State {
         Ok((state, effects))
     }
 
+    /// The state after this one that leads back to one that was in force before, whose live part may have moved since.
+    pub(super) fn led_back(
+        &self,
+        held: &State,
+        live: LiveState,
+        author: Author,
+        at: SystemTime,
+    ) -> (State, Change) {
+        let mut effects = difference::of_live(&self.live, &live);
+        effects.push(of_text(&self.declaration, &held.declaration));
+        let change = Change { revision: self.revision, kind: Kind::Restore, author, at, effects };
+        let (declared, declaration) = (Arc::clone(&held.declared), held.declaration.clone());
+        Self { live, declared, declaration, ..self.clone() }.advanced(change)
+    }
+
     /// The effect of a change of a split's weights: to which, what was said of pins, and what holds if nothing was.
     fn weighted(
         &self,

@@ -1,8 +1,9 @@
 //! The port by which a load of a file reaches what the control plane does not know: listeners, the access log, keys of pins.
 //! The composition fills it.
 //!
-//! Invariant: what is made ready is not in force, and dropping it leaves no trace. Putting it in force can't fail, so the file
-//! is refused before anything has moved, or in force whole.
+//! Invariant: what is made ready is not in force, and dropping it leaves no trace, but for connections that a new address has
+//! taken meanwhile: they are reset. Putting it in force can't fail, so the file is refused before anything has moved, or in
+//! force whole.
 
 use std::{fmt, pin::Pin, sync::Arc};
 

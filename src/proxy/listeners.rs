@@ -1,7 +1,9 @@
 //! Which listeners there are, and how others come and go while requests are served.
 //!
-//! Invariant: sockets are bound before anything moves and listen only when it has, so a change of listeners that is refused or
-//! given up was never seen from outside. A worker is told by its own channel; nothing is shared with its requests.
+//! Invariant: sockets are bound, and listen, before anything moves, so that a change of listeners can't fail half-way. Only
+//! what would take connections from a listener that is in force listens when that has been told to close: a change that is
+//! given up was seen by nobody whom this process had served. A worker is told by its own channel; nothing is shared with its
+//! requests.
 
 use std::{
     cell::RefCell,
@@ -199,21 +201,37 @@ impl Entry {
         self.settings.address == settings.address
             && (settings.address.port() != 0 || self.settings.name == settings.name)
     }
+
+    /// Whether a connection could be for either of them.
+    fn overlaps(&self, other: &Self) -> bool {
+        let (one, two) = (self.address, other.address);
+        one.port() == two.port()
+            && (one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified())
+    }
+}
+
+fn listen((entry, sockets): &(Entry, Option<Sockets>)) -> Result<(), ProxyError> {
+    let Entry { settings, address, .. } = entry;
+    let failed = |error| ProxyError::Bind { name: settings.name.to_string(), address: *address, error };
+    let mut sockets = sockets.iter().flat_map(|sockets| sockets.sockets.iter().flatten());
+    sockets.try_for_each(|socket| listener::listen(socket).map_err(failed))
 }
 
 impl Prepared {
-    /// Puts it in force: new sockets listen, those that are left out accept no more. What is in flight on these has until
-    /// `deadline`.
+    /// Has the kernel queue connections at the new addresses. Two that bind an address find out only here who has it, if both
+    /// allow its reuse. Connections that come before the change is given up are reset; nobody had served that address before.
+    pub fn listen(&self) -> Result<(), ProxyError> {
+        let known = self.of.known();
+        let is_free = |entry: &Entry| !known.listeners.iter().any(|other| other.overlaps(entry));
+        self.next.iter().filter(|(entry, _)| is_free(entry)).try_for_each(listen)
+    }
+
+    /// Puts it in force: new sockets accept, those that are left out accept no more. What is in flight on these has until
+    /// `deadline`. After [`Self::listen`] it does not fail: what is left to listen has an address that nobody else can have,
+    /// as a listener of this process is on it.
     pub fn put_in_force(self, deadline: Duration) -> Result<(), ProxyError> {
         let Self { of, next, next_id } = self;
-        for (entry, sockets) in &next {
-            for socket in sockets.iter().flat_map(|sockets| sockets.sockets.iter().flatten()) {
-                let Entry { settings, address, .. } = entry;
-                let failed =
-                    |error| ProxyError::Bind { name: settings.name.to_string(), address: *address, error };
-                listener::listen(socket).map_err(failed)?;
-            }
-        }
+        next.iter().try_for_each(listen)?;
         let mut known = of.known();
         let stays = |entry: &Entry| next.iter().any(|(other, _)| other.id == entry.id);
         let (before, gone): (Vec<_>, Vec<_>) =
@@ -332,3 +350,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 
 mod line;
 mod record;
+mod trial;
 mod writer;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 };
 
 pub use record::Record;
+pub use trial::Trial;
 
 use super::counter::Counter;
 use crate::model::access_log::AccessLogSettings;

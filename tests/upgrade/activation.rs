@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -57,6 +57,47 @@ fn a_socket_of_the_service_manager_is_served_and_handed_on() {
     wait_until("the old process has ended", || activating.try_wait().expect("our own child").is_some());
     Client::connect(port.address).expect_alive("alone");
     assert!(admin.exists(), "the socket of the admin API was left to the successor");
+}
+
+#[test]
+fn the_admin_socket_of_the_service_manager_stays_when_the_last_process_ends() {
+    let upstream = Upstream::ok();
+    let folder = std::env::temp_dir().join(format!("switchback-given-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder of our own");
+    let _started = Started(folder.clone());
+    let (file, admin, said) =
+        (folder.join("switchback.toml"), folder.join("admin"), folder.join("standard error"));
+    let config = Setup::new().toml(&[&upstream]);
+    let config =
+        config.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"unix:{}\"", admin.display()), 1);
+    fs::write(&file, config).expect("a writable folder");
+    let mut activating = Command::new("systemd-socket-activate")
+        .args(["--fdname=admin", "-l"])
+        .arg(&admin)
+        .args([env!("CARGO_BIN_EXE_switchback"), "run", "-c"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&said).expect("a writable folder"))
+        .spawn()
+        .expect("systemd-socket-activate is installed");
+    wait_until("it listens", || admin.exists());
+    fs::set_permissions(&admin, fs::Permissions::from_mode(0o666)).expect("our own");
+    let call = |arguments: &[&str]| {
+        let admin = format!("unix:{}", admin.display());
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_switchback")).args(arguments).args(["--admin", &admin]).output();
+        output.expect("the binary that cargo built").status.success()
+    };
+    assert!(call(&["status"]) && call(&["upgrade"]));
+    let said = || fs::read_to_string(&said).expect("it is there");
+    assert!(said().contains("every user of this machine may call the admin API"), "{}", said());
+    wait_until("the first has ended", || activating.try_wait().expect("our own child").is_some());
+    let sent =
+        Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &running(&file)[0].to_string()]).status();
+    assert!(sent.expect("a shell").success());
+    wait_until("the successor has ended", || running(&file).is_empty());
+    assert!(admin.exists(), "the next connection could not wait in it");
 }
 
 /// What was started from a file in a folder of its own. It is ended with this.

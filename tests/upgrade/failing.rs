@@ -1,6 +1,11 @@
 //! A successor that does not come to serve, in each way: the old process goes on, takes changes, and says why.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::PathBuf,
+};
 
 use crate::{
     Line, green,
@@ -60,6 +65,21 @@ fn a_program_that_fails_hangs_or_is_no_switchback_leaves_the_old_process() {
     {
         let words = refused(&line, &["--binary", path]);
         assert!(words.contains(said), "{path}: {words}");
+    }
+}
+
+#[test]
+fn a_link_is_run_as_what_it_leads_to_and_only_where_nobody_else_could_have_it_lead_elsewhere() {
+    let (line, _upstream) = start();
+    let program = program(&line, "echo \"run as $0\" >&2; exit 3");
+    let folder = line.first.file().with_file_name("links");
+    let link = folder.join("switchback");
+    fs::create_dir(&folder).expect("a writable folder");
+    symlink("../successor", &link).expect("a new link");
+    for (mode, said) in [(0o755, format!("run as {}", program.display())), (0o777, "may write".to_owned())] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).expect("our own");
+        let words = refused(&line, &["--binary", link.to_str().expect("UTF-8")]);
+        assert!(words.contains(&said), "{mode:o}: {words}");
     }
 }
 

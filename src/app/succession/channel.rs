@@ -20,7 +20,7 @@ use rustix::net::{
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The largest message. What a thousand pools with a hundred endpoints each have to tell is smaller.
-const MAX_MESSAGE: usize = 64 << 20;
+pub(super) const MAX_MESSAGE: usize = 64 << 20;
 /// Descriptors that go at once; the kernel takes 253 at most (unix(7)).
 const AT_ONCE: usize = 64;
 /// The most descriptors: far more listeners and workers than a machine has use for.

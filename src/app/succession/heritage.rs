@@ -7,7 +7,9 @@ use std::{io, os::fd::OwnedFd};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use super::channel::MAX_MESSAGE;
 use crate::{
+    admin::socket::Giver,
     control::{change::Change, pin_keys::PassingKey, taken::Passed},
     health,
     proxy::{Inherited, Offer},
@@ -27,6 +29,8 @@ pub struct Door {
     pub(in crate::app) role: &'static str,
     /// The address that the file of the other process had for it; `None` if that was no Switchback.
     pub(in crate::app) declared: Option<String>,
+    /// Who has opened it first.
+    pub(in crate::app) giver: Giver,
     /// The socket, listening.
     pub(in crate::app) socket: OwnedFd,
 }
@@ -61,6 +65,9 @@ pub struct Memory {
 pub struct Unkept {
     /// The newest revisions with the state after each, oldest first.
     pub(in crate::app) revisions: Vec<(Change, String)>,
+    /// What they take of a message.
+    #[serde(skip)]
+    bytes: usize,
     /// The text of the file that was applied, if one is in force.
     pub(in crate::app) applied: Option<String>,
 }
@@ -75,6 +82,25 @@ pub(super) struct Entry {
     declared: String,
     /// How many there are.
     count: usize,
+    /// Whether a service manager has opened them, and keeps them when no process serves.
+    #[serde(default)]
+    is_of_service_manager: bool,
+}
+
+/// What the revisions of [`Unkept`] may take of a message: half of the largest.
+const UNKEPT_BYTES: usize = MAX_MESSAGE / 2;
+
+impl Unkept {
+    /// Takes the revision before the oldest; false if there is no room for it. There is for the first.
+    pub(in crate::app) fn take_older(&mut self, revision: (Change, String)) -> bool {
+        let bytes = serde_json::to_vec(&revision).map_or(UNKEPT_BYTES, |text| text.len());
+        let fits = self.revisions.is_empty() || self.bytes + bytes <= UNKEPT_BYTES;
+        if fits {
+            self.bytes += bytes;
+            self.revisions.insert(0, revision);
+        }
+        fits
+    }
 }
 
 impl Heritage {
@@ -82,7 +108,7 @@ impl Heritage {
     pub(super) fn read(entries: Vec<Entry>, sockets: Vec<OwnedFd>, memory: Value) -> io::Result<Self> {
         let mut heritage = Self { memory: Memory::from_value(memory), ..Self::default() };
         let mut sockets = sockets.into_iter();
-        for Entry { role, name, declared, count } in entries {
+        for Entry { role, name, declared, count, is_of_service_manager } in entries {
             let own: Vec<OwnedFd> = sockets.by_ref().take(count).collect();
             if own.len() < count || own.is_empty() {
                 return Err(io::Error::other("the predecessor gave fewer sockets than it said"));
@@ -95,7 +121,11 @@ impl Heritage {
                 }),
                 ADMIN | HEALTH => {
                     let role = if role == ADMIN { ADMIN } else { HEALTH };
-                    let door = |socket| Door { role, declared: Some(declared.clone()), socket };
+                    let giver = match is_of_service_manager {
+                        true => Giver::ServiceManager,
+                        false => Giver::Predecessor,
+                    };
+                    let door = |socket| Door { role, declared: Some(declared.clone()), giver, socket };
                     heritage.doors.extend(own.into_iter().map(door));
                 }
                 role => tracing::warn!(role, "sockets of an unknown role were handed over, and are closed"),
@@ -105,12 +135,12 @@ impl Heritage {
     }
 
     /// The socket of a role, if it is the one that the file names.
-    pub(in crate::app) fn take_door(&mut self, role: &str, declared: &str) -> Option<OwnedFd> {
+    pub(in crate::app) fn take_door(&mut self, role: &str, declared: &str) -> Option<Door> {
         let is_it = |door: &Door| {
             door.role == role && door.declared.as_deref().is_none_or(|address| address == declared)
         };
         let place = self.doors.iter().position(is_it)?;
-        Some(self.doors.swap_remove(place).socket)
+        Some(self.doors.swap_remove(place))
     }
 }
 
@@ -124,12 +154,14 @@ pub(super) fn offered(listeners: Vec<Offer>, doors: Vec<Door>) -> (Vec<Entry>, V
             name,
             declared: declared.to_string(),
             count: own.len(),
+            is_of_service_manager: false,
         });
         sockets.extend(own);
     }
-    for Door { role, declared, socket } in doors {
+    for Door { role, declared, giver, socket } in doors {
+        let is_of_service_manager = giver == Giver::ServiceManager;
         let (role, declared) = (role.to_owned(), declared.unwrap_or_default());
-        entries.push(Entry { role, name: String::new(), declared, count: 1 });
+        entries.push(Entry { role, name: String::new(), declared, count: 1, is_of_service_manager });
         sockets.push(socket);
     }
     (entries, sockets)
@@ -196,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn as_many_revisions_go_along_as_fit_a_message() {
+        let change = |revision| -> Change {
+            let text = json!({ "revision": revision, "kind": "load", "origin": "file", "at": "2026-01-01T00:00:00Z", "effects": [] });
+            serde_json::from_value(text).expect("it is as it is written")
+        };
+        // Each quote takes two bytes in the message, so that two of these are too much.
+        let state = "\"".repeat(UNKEPT_BYTES / 4 + 1);
+        let mut unkept = Unkept::default();
+        assert!(unkept.take_older((change(3), "x".repeat(UNKEPT_BYTES))), "the newest is needed");
+        assert!(!unkept.take_older((change(2), String::new())));
+        let mut unkept = Unkept::default();
+        assert!(
+            unkept.take_older((change(3), String::new())) && unkept.take_older((change(2), state.clone()))
+        );
+        assert!(!unkept.take_older((change(1), state)));
+        let numbers: Vec<_> = unkept.revisions.iter().map(|(change, _)| change.revision).collect();
+        assert_eq!(numbers, [2, 3], "oldest first");
+    }
+
+    #[test]
     fn sockets_that_are_missing_are_an_error_and_unknown_roles_are_not() {
         let socket = || OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let entry = |role: &str, count| Entry {
@@ -203,6 +255,7 @@ mod tests {
             name: "web".into(),
             declared: "127.0.0.1:80".into(),
             count,
+            is_of_service_manager: false,
         };
         let read = |entries, sockets| Heritage::read(entries, sockets, Value::Null);
         let mut heritage = read(

@@ -9,8 +9,11 @@
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write as _},
-    os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -21,9 +24,13 @@ use self::{
     channel::Channel,
     heritage::{Memory, offered},
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
+    program::Program,
 };
 use super::{Instance, service};
-use crate::control::succession::{SuccessionError, Successor};
+use crate::control::{
+    file::File,
+    succession::{SuccessionError, Successor},
+};
 
 mod channel;
 pub mod heritage;
@@ -66,9 +73,9 @@ impl Instance {
             return Err(SuccessionError::First);
         }
         let program = program::chosen(binary)?;
-        tracing::info!(program = %program.display(), "a successor is started");
+        tracing::info!(program = %program.path.display(), "a successor is started");
         service::reloading();
-        let outcome = self.hand_over(&program, timeout).await;
+        let outcome = self.hand_over(program, timeout).await;
         match &outcome {
             Ok(relieved) => service::replaced_by(relieved.successor.pid),
             Err(error) => {
@@ -79,22 +86,26 @@ impl Instance {
         outcome
     }
 
-    async fn hand_over(&self, program: &Path, timeout: Duration) -> Result<Relieved, SuccessionError> {
+    async fn hand_over(&self, program: Program, timeout: Duration) -> Result<Relieved, SuccessionError> {
         let failed = |why: String| SuccessionError::Failed { why, said: String::new() };
-        let (started, channel) = Started::new(program).map_err(|error| failed(error.to_string()))?;
+        let (started, channel) = Started::new(&program).map_err(|error| failed(error.to_string()))?;
         let mut is_handed_over = false;
         match self.converse(channel, timeout, &mut is_handed_over).await {
             Ok((channel, hello)) => {
                 let pid = started.release();
-                let successor = Successor { pid, version: hello.version, binary: program.to_owned() };
+                let successor = Successor { pid, version: hello.version, binary: program.path };
                 Ok(Relieved { successor, channel })
             }
             Err(error) => {
                 let why = words(&error, timeout);
                 let is_ending = has_ended(&error);
                 let ended = blocking(move || Ok(started.end(is_ending))).await;
-                if is_handed_over && let Err(error) = self.control.control.take_back().await {
-                    tracing::error!(%error, "changes can't be taken yet: the state can't be had again");
+                if is_handed_over {
+                    if let Err(error) = self.control.control.take_back().await {
+                        tracing::error!(%error, "changes can't be taken yet: the state can't be had again");
+                    }
+                    // An edit of the hand-over was left to the successor.
+                    self.file.iter().for_each(File::ask);
                 }
                 let said = ended.unwrap_or_default();
                 Err(SuccessionError::Failed { why, said })
@@ -193,9 +204,10 @@ struct Started {
 
 impl Started {
     /// Starts it with the arguments of this process, and the channel as its standard input.
-    fn new(program: &Path) -> io::Result<(Self, Channel)> {
+    fn new(program: &Program) -> io::Result<(Self, Channel)> {
         let (channel, theirs) = Channel::pair()?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(&program.file)
+            .arg0(&program.path)
             .args(std::env::args_os().skip(1))
             .env(PREDECESSOR, std::process::id().to_string())
             .env_remove("LISTEN_FDS")

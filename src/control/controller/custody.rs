@@ -1,13 +1,16 @@
-//! Who may write: the store is given up to a successor, and taken back if the successor does not serve.
+//! Who may write: this process from the moment on at which it serves, until the store is given up to a successor; and again
+//! if that successor does not serve.
 
 use std::sync::Arc;
 
 use super::Controller;
-use crate::control::{handle::ControlError, snapshot::Snapshot};
+use crate::control::{handle::ControlError, snapshot::Snapshot, taken_back::Held};
 
 /// Who has the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Custody {
+    /// This process, once it serves. Until then it may yet fail, and leave everything as it was.
+    Awaited,
     /// This process.
     Ours,
     /// A successor, or nobody yet: changes are refused.
@@ -16,7 +19,23 @@ pub(super) enum Custody {
     Wanted,
 }
 
+impl Custody {
+    /// Whether writing can be tried.
+    pub(super) fn may_write(self) -> bool {
+        matches!(self, Self::Ours | Self::Wanted)
+    }
+}
+
 impl Controller {
+    /// Makes durable what the process begins with. From now on changes are taken.
+    pub(super) async fn begin(&mut self) -> Result<(), ControlError> {
+        if let Some(entry) = self.first.take() {
+            self.commit(entry).await?;
+        }
+        self.custody = Custody::Ours;
+        Ok(())
+    }
+
     /// Gives the store up, so that a successor can begin with all that was answered.
     pub(super) async fn hand_over(&mut self) -> Result<(), ControlError> {
         self.store.close().await?;
@@ -24,20 +43,18 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes the store again. A successor that has begun may have changed the state; that comes into force here.
+    /// Takes the store again, and goes on with what was in force. What a successor that had begun has answered comes into
+    /// force here.
     pub(super) async fn take_back(&mut self) -> Result<(), ControlError> {
-        let (config, revision) = {
-            let before = self.snapshot.borrow();
-            (Arc::clone(&before.config), before.state.revision())
-        };
-        let begun = self.store.reopen(config, revision).await?;
+        let before = Arc::clone(&self.snapshot.borrow());
+        let held = Held { state: before.state.clone(), config: Arc::clone(&before.config) };
+        let state = self.store.reopen(held).await?;
         self.custody = Custody::Ours;
-        let Some((state, config)) = begun else { return Ok(()) };
+        let Some(state) = state else { return Ok(()) };
         self.guarded(|controller| {
             let before = Arc::clone(&controller.snapshot.borrow());
-            let table = controller.compiled(&config, &state, &before.resolved, &before.table);
-            tracing::info!(revision = state.revision(), "what the successor has changed is in force");
-            controller.publish(Snapshot { config, state, table, ..Snapshot::clone(&before) });
+            let table = controller.compiled(&before.config, &state, &before.resolved, &before.table);
+            controller.publish(Snapshot { state, table, ..Snapshot::clone(&before) });
             Ok(())
         })
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Controller, custody::Custody};
+use super::Controller;
 use crate::{
     control::{change::Origin, command::Command, handle::Request, snapshot::Snapshot},
     model::{endpoint_address::EndpointAddress, name::Name},
@@ -24,7 +24,7 @@ impl Controller {
     /// Removes the endpoints whose drain was to end so: all of a tick in one revision, so that thousands that end at once
     /// are one build and one commit, and calls are heard before the next.
     pub(super) async fn forget(&mut self) {
-        if self.custody == Custody::HandedOver || self.forgets_again.is_some_and(|at| Instant::now() < at) {
+        if !self.custody.may_write() || self.forgets_again.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let all = self.ended();

@@ -14,7 +14,7 @@ use crate::{
         own_addresses::OwnAddresses,
         situation::Situation,
         snapshot::Snapshot,
-        start,
+        start::{self, Beginning},
         store::{
             Backend, Store, StoreError,
             sqlite::{Place, Sqlite},
@@ -37,8 +37,7 @@ impl Controller {
         opened.expect("what was never written can't be damaged")
     }
 
-    /// Goes on from what the store has kept, as the file now changes it; compiles and publishes the first table, of
-    /// generation 1. Serve it with [`Self::run`].
+    /// What [`Self::stand_by`] does; it is durable when this returns.
     pub fn open(
         config: Arc<Config>,
         series: Arc<Series>,
@@ -47,14 +46,37 @@ impl Controller {
         Self::compiling_with(routing::build::build, config, series, store)
     }
 
+    /// Goes on from what the store has kept, as the file now changes it; compiles and publishes the first table, of
+    /// generation 1. Serve it with [`Self::run`]. Nothing is written, and no change taken, before [`Control::begin`].
+    pub fn stand_by(
+        config: Arc<Config>,
+        series: Arc<Series>,
+        mut store: impl Backend,
+    ) -> Result<(Self, Control, Live), StoreError> {
+        let beginning = start::state(&mut store, &config, SystemTime::now())?;
+        Ok(Self::beginning(routing::build::build, beginning, Custody::Awaited, series, store))
+    }
+
     pub(super) fn compiling_with(
         compile: Compile,
         config: Arc<Config>,
         series: Arc<Series>,
         mut store: impl Backend,
     ) -> Result<(Self, Control, Live), StoreError> {
-        let at = SystemTime::now();
-        let (state, config) = start::state(&mut store, &config, at)?;
+        let mut beginning = start::state(&mut store, &config, SystemTime::now())?;
+        if let Some(entry) = beginning.entry.take() {
+            store.commit(&entry)?;
+        }
+        Ok(Self::beginning(compile, beginning, Custody::Ours, series, store))
+    }
+
+    fn beginning(
+        compile: Compile,
+        Beginning { state, config, entry }: Beginning,
+        custody: Custody,
+        series: Arc<Series>,
+        store: impl Backend,
+    ) -> (Self, Control, Live) {
         let (store, _) = Store::start(store);
         let mut endpoints = upstream::registry::Registry::default();
         let resolved = Arc::<Resolved>::default();
@@ -67,7 +89,7 @@ impl Controller {
             table: &table,
             previous: None,
             is_resolved_anew: false,
-            at,
+            at: SystemTime::now(),
         };
         let plan = drains.plan(&situation);
         table.come_into_force(None);
@@ -108,10 +130,12 @@ impl Controller {
             drains,
             store,
             forgets_again,
-            custody: Custody::Ours,
+            custody,
+            first: entry,
         };
-        Ok((controller, control, live_too))
+        (controller, control, live_too)
     }
+
     /// Goes on from what a predecessor's splits had taken.
     pub fn recall(&mut self, passed: &Passed) {
         let mut snapshot = Snapshot::clone(&self.snapshot.borrow());

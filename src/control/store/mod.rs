@@ -3,12 +3,15 @@
 //! Invariant: what [`Store::commit`] has answered with success is there after `kill -9`; what it has answered with an
 //! error is not. It may take as long as a disk takes: the control plane goes on meanwhile.
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::SystemTime};
+use std::{path::PathBuf, thread::JoinHandle, time::SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{change::Change, start, state::State};
-use crate::config::Config;
+use super::{
+    change::Change,
+    state::State,
+    taken_back::{self, Held},
+};
 
 mod copy;
 pub mod document;
@@ -146,9 +149,6 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
-/// A state and the file in force, where they are others than were known.
-type Begun = Option<(State, Arc<Config>)>;
-
 #[derive(Debug)]
 enum Job {
     Commit(Box<Entry>, oneshot::Sender<Result<(), StoreError>>),
@@ -156,7 +156,7 @@ enum Job {
     Find { revision: u64, answer: oneshot::Sender<Result<Option<(Change, String)>, StoreError>> },
     Recall { key: String, answer: oneshot::Sender<Result<Option<Receipt>, StoreError>> },
     Close(oneshot::Sender<Result<(), StoreError>>),
-    Reopen { config: Arc<Config>, revision: u64, answer: oneshot::Sender<Result<Begun, StoreError>> },
+    Reopen { held: Box<Held>, answer: oneshot::Sender<Result<Option<State>, StoreError>> },
 }
 
 impl Store {
@@ -198,10 +198,9 @@ impl Store {
         self.ask(Job::Close).await
     }
 
-    /// Takes over again. If another revision than this one is the newest, answers the state to go on from and the file in
-    /// force, as the file given changes them.
-    pub(super) async fn reopen(&self, config: Arc<Config>, revision: u64) -> Result<Begun, StoreError> {
-        self.ask(|answer| Job::Reopen { config, revision, answer }).await
+    /// Takes over again. Answers the state to go on with, if what is kept is no longer what was in force here.
+    pub(super) async fn reopen(&self, held: Held) -> Result<Option<State>, StoreError> {
+        self.ask(|answer| Job::Reopen { held: Box::new(held), answer }).await
     }
 
     async fn ask<T>(
@@ -214,12 +213,9 @@ impl Store {
     }
 }
 
-fn reopened(backend: &mut impl Backend, config: &Arc<Config>, revision: u64) -> Result<Begun, StoreError> {
+fn reopened(backend: &mut impl Backend, held: &Held) -> Result<Option<State>, StoreError> {
     backend.reopen()?;
-    if backend.load()?.is_none_or(|kept| kept.revision == revision) {
-        return Ok(None);
-    }
-    start::state(backend, config, SystemTime::now()).map(Some)
+    taken_back::state(backend, held, SystemTime::now())
 }
 
 impl Job {
@@ -231,9 +227,7 @@ impl Job {
             Self::Find { revision, answer } => drop(answer.send(backend.find(revision))),
             Self::Recall { key, answer } => drop(answer.send(backend.recall(&key))),
             Self::Close(answer) => drop(answer.send(backend.close())),
-            Self::Reopen { config, revision, answer } => {
-                drop(answer.send(reopened(backend, &config, revision)));
-            }
+            Self::Reopen { held, answer } => drop(answer.send(reopened(backend, &held))),
         }
     }
 }
