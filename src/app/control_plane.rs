@@ -367,6 +367,7 @@ async fn run(
     (admin, (limits, probe_limits, checks)): (Arc<Admin>, (Limits, Limits, supervisor::Allowance)),
     mut stop: watch::Receiver<bool>,
 ) {
+    let store = admin.control.store().clone();
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
     watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), checks));
@@ -407,6 +408,9 @@ async fn run(
     controller.abort();
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
+    if let Err(error) = store.close().await {
+        tracing::error!(%error, "the state's database could not be closed as it should be");
+    }
 }
 
 /// Has the endpoints of whichever table is in force watched.

@@ -7,7 +7,7 @@ use super::{
     command::Command,
     declaration::Source,
     state::State,
-    store::{Backend, Entry, Kept, StoreError, document::Document},
+    store::{Backend, Entry, Kept, StoreError, copy, document::Document},
 };
 use crate::config::{self, Config};
 
@@ -23,8 +23,10 @@ pub(super) fn state(
         keep(store, &state, change)?;
         return Ok((state, Arc::clone(disk)));
     };
-    let state =
-        resumed(&kept).map_err(|why| StoreError::Damaged { path: kept.path.clone(), why, copy: None })?;
+    let state = resumed(&kept).map_err(|why| {
+        let copy = copy::newest(&kept.path);
+        StoreError::Damaged { path: kept.path.clone(), why, copy }
+    })?;
     let (config, source) = in_force(&state, &kept, disk);
     let author = Author::from(Origin::File);
     let load = Command::Load { config: Arc::clone(&config), source };

@@ -3,12 +3,15 @@
 //! Invariant: the copy is replaced as a whole, by a newer one that was read out of a sound database.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{Connection, OpenFlags};
+
+use super::{mark::Mark, opening::PRIVATE};
 
 /// Why there is no new copy.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,8 @@ pub fn make(connection: &Connection, database: &Path) -> Result<(), CopyError> {
     let Some(name) = draft.to_str() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8").into());
     };
+    // SQLite takes an empty file for none, and would make one that everybody may read.
+    drop(OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&draft)?);
     connection.execute("VACUUM INTO ?1", [name])?;
     File::open(&draft)?.sync_all()?;
     fs::rename(&draft, &copy)?;
@@ -56,7 +61,15 @@ pub fn newest(database: &Path) -> Option<(PathBuf, u64)> {
     (said == "ok").then_some((copy, revision.unsigned_abs()))
 }
 
-fn beside(database: &Path, suffix: &str) -> PathBuf {
+/// How far the database had come when its copy was made; `None` if there is no copy, or none that can be read.
+pub fn mark(database: &Path) -> Option<Mark> {
+    let connection = Connection::open_with_flags(path(database), OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    // One in which nothing was ever written is nothing to go back to.
+    Mark::of(&connection).ok().flatten().filter(|mark| mark.attempt > 0)
+}
+
+/// The path of a file that belongs to a database.
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     name.into()

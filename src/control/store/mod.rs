@@ -3,15 +3,23 @@
 //! Invariant: what [`Store::commit`] has answered with success is there after `kill -9`; what it has answered with an
 //! error is not. It may take as long as a disk takes: the control plane goes on meanwhile.
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::SystemTime,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{change::Change, start, state::State};
 use crate::config::Config;
 
-mod copy;
+pub(super) mod copy;
 pub mod document;
+mod log;
+mod mark;
+mod opening;
 pub mod sqlite;
 
 /// Commits and questions that may wait. The controller makes one commit at a time, so the rest are readers.
@@ -37,6 +45,9 @@ pub trait Backend: Send + 'static {
 
     /// What was answered to an earlier call with this key.
     fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError>;
+
+    /// Does what may wait until a commit is answered, and what no commit needs.
+    fn tidy(&mut self);
 
     /// Lets another process take over: nothing is written any more, and no lock is left. What that process could not read
     /// itself can still be read here.
@@ -103,7 +114,7 @@ pub enum StoreError {
         why: String,
     },
     /// What is there is no longer a sound database.
-    #[error("{path} is damaged ({why}){}", copy_said(.copy))]
+    #[error("{path} is damaged ({why}){}", way_on(.path, .copy.as_ref()))]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -129,14 +140,20 @@ pub enum StoreError {
     Closed,
 }
 
-fn copy_said(copy: &Option<(PathBuf, u64)>) -> String {
+/// What somebody who reads of a damaged database can do.
+fn way_on(path: &Path, copy: Option<&(PathBuf, u64)>) -> String {
+    let path = path.display();
     match copy {
         Some((copy, revision)) => format!(
-            ". The last good copy is {}, up to revision {revision}: to go on from there, move the damaged file away and \
-             the copy in its place",
+            ". The last good copy is {}, up to revision {revision}: to go on from there, move {path} and every file whose \
+             name begins so to another folder, and from there the copy back to {path}; to begin anew from the file's \
+             weights, move them all",
             copy.display()
         ),
-        None => ". There is no copy of it: to begin anew from the file's weights, move it away".to_owned(),
+        None => format!(
+            ". There is no good copy of it: to begin anew from the file's weights, move {path} and every file whose name \
+             begins so to another folder"
+        ),
     }
 }
 
@@ -167,6 +184,9 @@ impl Store {
             while let Some(job) = waiting.blocking_recv() {
                 job.done(&mut backend);
             }
+            if let Err(error) = backend.close() {
+                tracing::error!(%error, "the state's database could not be closed as it should be");
+            }
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(serve);
         (Self { jobs }, thread.expect("a process that has just started can start a thread"))
@@ -194,7 +214,7 @@ impl Store {
     }
 
     /// Lets another process take over: see [`Backend::close`].
-    pub(super) async fn close(&self) -> Result<(), StoreError> {
+    pub async fn close(&self) -> Result<(), StoreError> {
         self.ask(Job::Close).await
     }
 
@@ -226,7 +246,10 @@ impl Job {
     /// Does it. Whoever asked may have gone.
     fn done(self, backend: &mut impl Backend) {
         match self {
-            Self::Commit(entry, answer) => drop(answer.send(backend.commit(&entry))),
+            Self::Commit(entry, answer) => {
+                drop(answer.send(backend.commit(&entry)));
+                backend.tidy();
+            }
             Self::Page { before, limit, answer } => drop(answer.send(backend.page(before, limit))),
             Self::Find { revision, answer } => drop(answer.send(backend.find(revision))),
             Self::Recall { key, answer } => drop(answer.send(backend.recall(&key))),
