@@ -110,7 +110,8 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
+        let unkept = std::mem::take(&mut heritage.memory.unkept);
+        let store = store(&config, unkept, heritage.is_succession)?;
         let (mut controller, control, live) =
             Controller::open(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
@@ -266,7 +267,7 @@ fn warn_of_passing_key(config: &Config) {
 }
 
 /// The store that the file names; one in memory goes on from what the predecessor had in its own.
-fn store(config: &Config, unkept: Unkept) -> anyhow::Result<Sqlite> {
+fn store(config: &Config, unkept: Unkept, is_succession: bool) -> anyhow::Result<Sqlite> {
     if config.state.is_none() && config.admin.is_some() {
         tracing::warn!(
             "live changes are not kept over a restart: name a [state] path to keep them, and their history"
@@ -277,7 +278,8 @@ fn store(config: &Config, unkept: Unkept) -> anyhow::Result<Sqlite> {
         Some(StatePlace::Memory) | None => Place::Memory,
     };
     let is_kept = place != Place::Memory;
-    let mut store = Sqlite::open(place)?;
+    // A predecessor had it checked, and changes are refused until this process has it.
+    let mut store = if is_succession { Sqlite::inherit(place)? } else { Sqlite::open(place)? };
     let Unkept { revisions, applied } = unkept;
     for (change, state) in revisions.into_iter().filter(|_| !is_kept) {
         store.commit(&Entry { change, state: Some(state), applied: applied.clone(), receipt: None })?;

@@ -65,7 +65,9 @@ fn in_force(state: &State, kept: &Kept, disk: &Arc<Config>) -> (Arc<Config>, Sou
 
 fn resumed(kept: &Kept) -> Result<State, String> {
     let (live, file) = Document::read(&kept.state).map_err(|error| error.to_string())?;
-    Ok(State::resumed(kept.revision, live, file, &kept.changes))
+    let touched = Document::touched(&kept.state).map_err(|error| error.to_string())?;
+    let oldest = kept.changes.first().map_or(kept.revision, |oldest| oldest.revision);
+    Ok(State::resumed(kept.revision, live, file, &kept.changes).recalling(touched, oldest))
 }
 
 fn keep(store: &mut impl Backend, state: &State, change: Change) -> Result<(), StoreError> {

@@ -32,6 +32,7 @@ fn a_damaged_database_is_named_with_its_last_good_copy() {
     let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
     for weight in 1..=3 {
         let mut switchback = home.start(&blue, &green);
+        copied(&home, weight - 1);
         assert_eq!(weigh(&switchback, weight), Some(200));
         switchback.signal("TERM");
         switchback.wait();
@@ -76,11 +77,23 @@ fn files(home: &Home) -> Vec<(String, PathBuf)> {
     named.filter(|(name, _)| name.starts_with("switchback.db")).collect()
 }
 
+/// Waits for the copy that a start makes of a database which has come up to a revision.
+fn copied(home: &Home, revision: u64) {
+    // The first start may make its copy before it has kept anything.
+    let newest = || -> Option<i64> {
+        let copy = rusqlite::Connection::open(home.0.join("switchback.db.copy")).ok()?;
+        copy.query_row("SELECT max(number) FROM revisions", [], |row| row.get(0)).ok()?
+    };
+    let revision = i64::try_from(revision).expect("it is small");
+    wait_until("the copy is made", || revision == 0 || newest() == Some(revision));
+}
+
 /// A database that was killed after five changes, and ran once before, so that there is a copy of it.
 fn killed_after_five(blue: &Upstream, green: &Upstream) -> Home {
     let home = Home::new();
     for run in [1..=2, 3..=5] {
         let mut switchback = home.start(blue, green);
+        copied(&home, run.start() - 1);
         for weight in run {
             assert_eq!(weigh(&switchback, weight), Some(200));
         }

@@ -17,10 +17,13 @@ use crate::config::Config;
 
 pub(super) mod copy;
 pub mod document;
+mod gate;
 mod log;
 mod mark;
 mod opening;
+mod reading;
 pub mod sqlite;
+mod steps;
 
 /// Commits and questions that may wait. The controller makes one commit at a time, so the rest are readers.
 const MAX_WAITING: usize = 64;
@@ -36,6 +39,9 @@ pub trait Backend: Send + 'static {
 
     /// Keeps an entry for good, or, where it fails, not at all.
     fn commit(&mut self, entry: &Entry) -> Result<(), StoreError>;
+
+    /// What reads the history on another thread, if anything can.
+    fn reader(&self) -> Option<Box<dyn Reader>>;
 
     /// The changes before a revision (without it; all if `None`), newest first.
     fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError>;
@@ -55,6 +61,15 @@ pub trait Backend: Send + 'static {
 
     /// Takes over again, from whoever had it meanwhile. What is open already stays so.
     fn reopen(&mut self) -> Result<(), StoreError>;
+}
+
+/// Reads the history beside the thread that makes commits. Every call answers `None` while only that one can tell.
+pub trait Reader: Send + 'static {
+    /// As [`Backend::page`].
+    fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Option<Vec<Change>>, StoreError>;
+
+    /// As [`Backend::find`].
+    fn find(&mut self, revision: u64) -> Result<Option<Option<(Change, String)>>, StoreError>;
 }
 
 /// What is kept at once.
@@ -92,7 +107,7 @@ pub struct Kept {
     pub state: String,
     /// The text of the declaration that was applied last.
     pub applied: Option<String>,
-    /// The changes that are kept, oldest first.
+    /// The changes that are kept, oldest first; of those before them, what they say of splits.
     pub changes: Vec<Change>,
 }
 
@@ -157,10 +172,12 @@ fn way_on(path: &Path, copy: Option<&(PathBuf, u64)>) -> String {
     }
 }
 
-/// The handle of a store that is used on a thread of its own. Every clone is the same one.
+/// The handle of a store that is used on threads of its own: one writes, one reads the history. Every clone is the same one.
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// None where the history is read by the writer.
+    reads: Option<mpsc::Sender<Read>>,
 }
 
 /// A state and the file in force, where they are others than were known.
@@ -176,10 +193,25 @@ enum Job {
     Reopen { config: Arc<Config>, revision: u64, answer: oneshot::Sender<Result<Begun, StoreError>> },
 }
 
+/// What is read of the history; the answer is `None` where the writer has to be asked.
+#[derive(Debug)]
+enum Read {
+    Page {
+        before: Option<u64>,
+        limit: usize,
+        answer: oneshot::Sender<Result<Option<Vec<Change>>, StoreError>>,
+    },
+    Find {
+        revision: u64,
+        answer: oneshot::Sender<Result<Option<Option<(Change, String)>>, StoreError>>,
+    },
+}
+
 impl Store {
-    /// Starts the thread. It ends, and closes the store, when no handle is left.
+    /// Starts the threads. They end, and close the store, when no handle is left.
     pub fn start(mut backend: impl Backend) -> (Self, JoinHandle<()>) {
         let (jobs, mut waiting) = mpsc::channel::<Job>(MAX_WAITING);
+        let reads = backend.reader().map(reads);
         let serve = move || {
             while let Some(job) = waiting.blocking_recv() {
                 job.done(&mut backend);
@@ -189,7 +221,7 @@ impl Store {
             }
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(serve);
-        (Self { jobs }, thread.expect("a process that has just started can start a thread"))
+        (Self { jobs, reads }, thread.expect("a process that has just started can start a thread"))
     }
 
     /// Keeps an entry for good.
@@ -199,12 +231,19 @@ impl Store {
 
     /// The changes before a revision (all if `None`), newest first, at most [`MAX_PAGE`].
     pub async fn page(&self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.ask(|answer| Job::Page { before, limit: limit.min(MAX_PAGE), answer }).await
+        let limit = limit.min(MAX_PAGE);
+        match self.read(|answer| Read::Page { before, limit, answer }).await? {
+            Some(page) => Ok(page),
+            None => self.ask(|answer| Job::Page { before, limit, answer }).await,
+        }
     }
 
     /// A revision: the change, and the text of the state after it.
     pub async fn find(&self, revision: u64) -> Result<Option<(Change, String)>, StoreError> {
-        self.ask(|answer| Job::Find { revision, answer }).await
+        match self.read(|answer| Read::Find { revision, answer }).await? {
+            Some(found) => Ok(found),
+            None => self.ask(|answer| Job::Find { revision, answer }).await,
+        }
     }
 
     /// What was answered to an earlier call with this key.
@@ -224,6 +263,16 @@ impl Store {
         self.ask(|answer| Job::Reopen { config, revision, answer }).await
     }
 
+    async fn read<T>(
+        &self,
+        read: impl FnOnce(oneshot::Sender<Result<Option<T>, StoreError>>) -> Read,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(reads) = &self.reads else { return Ok(None) };
+        let (answer, answered) = oneshot::channel();
+        reads.send(read(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
     async fn ask<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
@@ -232,6 +281,23 @@ impl Store {
         self.jobs.send(job(answer)).await.map_err(|_| StoreError::Closed)?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// Starts the thread that reads. It ends when no handle is left.
+fn reads(mut reader: Box<dyn Reader>) -> mpsc::Sender<Read> {
+    let (reads, mut waiting) = mpsc::channel::<Read>(MAX_WAITING);
+    let serve = move || {
+        while let Some(read) = waiting.blocking_recv() {
+            // Whoever asked may have gone.
+            match read {
+                Read::Page { before, limit, answer } => drop(answer.send(reader.page(before, limit))),
+                Read::Find { revision, answer } => drop(answer.send(reader.find(revision))),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("history".into()).spawn(serve);
+    thread.expect("a process that has just started can start a thread");
+    reads
 }
 
 fn reopened(backend: &mut impl Backend, config: &Arc<Config>, revision: u64) -> Result<Begun, StoreError> {
@@ -260,3 +326,6 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

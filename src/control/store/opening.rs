@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 use super::{
     StoreError, copy,
     sqlite::{Place, damaged, fault},
+    steps,
 };
 
 /// Read and written by the owner alone.
@@ -94,13 +95,32 @@ pub fn connected(place: &Place) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Refuses a database that is damaged, or of a later version.
-pub fn check(place: &Place, connection: &Connection) -> Result<(), StoreError> {
-    let fault = |error| fault(place, error);
-    let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
-    if said != "ok" {
-        return Err(damaged(place, said));
+/// Connects to a database that is open for writing in this process, to read it alone.
+pub fn reading(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// What SQLite finds wrong with a database; `None` if it is sound.
+pub fn unsoundness(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((said != "ok").then_some(said))
+}
+
+/// Refuses a database that is damaged.
+pub fn check_soundness(place: &Place, connection: &Connection) -> Result<(), StoreError> {
+    match unsoundness(connection).map_err(|error| fault(place, error))? {
+        Some(why) => Err(damaged(place, why)),
+        None => Ok(()),
     }
+}
+
+/// Refuses a database of a later version.
+pub fn check_form(place: &Place, connection: &Connection) -> Result<(), StoreError> {
+    let fault = |error| fault(place, error);
     let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
     if format > FORMAT {
         let why =
@@ -114,6 +134,7 @@ pub fn check(place: &Place, connection: &Connection) -> Result<(), StoreError> {
 pub fn take_over(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
     let write = connection.transaction()?;
     write.execute_batch(TABLES)?;
+    write.execute_batch(steps::TABLE)?;
     write.pragma_update(None, "user_version", FORMAT)?;
     write.execute("UPDATE meta SET epoch = epoch + 1", [])?;
     let taken =

@@ -5,20 +5,30 @@
 //! the log is folded in by hand, what it was before a commit is known, and after a failure it is cut back to that, and the
 //! attempt superseded, before anything else is written.
 
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OptionalExtension, ffi, params};
 
 use super::{
-    Backend, Entry, Kept, MAX_REVISIONS, Receipt, StoreError, copy,
+    Backend, Entry, Kept, MAX_REVISIONS, Reader, Receipt, StoreError, copy,
+    gate::Gate,
     log::{self, Before, Folding},
     mark::{Mark, Witness},
     opening,
+    reading::{self, History, number},
+    steps,
 };
 use crate::control::change::Change;
 
 /// The answers to calls with a key that are kept; the oldest go first.
 const MAX_RECEIPTS: i64 = 10_000;
+/// The bytes of the database from which on the oldest revisions and answers go, however few they are.
+const MAX_BYTES: u64 = 256 << 20;
+/// The most revisions, and answers, that go with one commit for the bytes that they take.
+const MOST_PRUNED: u32 = 8;
 /// Commits between two copies.
 const COPY_EVERY: u64 = 500;
 
@@ -37,6 +47,9 @@ pub struct Sqlite {
     in_doubt: Option<Before>,
     folding: Folding,
     commits: u64,
+    /// The bytes from which on the oldest revisions go.
+    most_bytes: u64,
+    gate: Gate,
     /// Locked for as long as this process serves from the database; the mark is in it.
     lock: Option<File>,
     /// Another process may serve from it.
@@ -70,39 +83,51 @@ impl Place {
 impl Sqlite {
     /// Opens a database, or makes one where there was none, checks it, and takes it over.
     pub fn open(place: Place) -> Result<Self, StoreError> {
+        Self::opened(place, Gate::default(), true)
+    }
+
+    /// Opens a database that another process has just given up, and had checked: there is no time to read all of it.
+    pub fn inherit(place: Place) -> Result<Self, StoreError> {
+        Self::opened(place, Gate::default(), false)
+    }
+
+    fn opened(place: Place, gate: Gate, is_checked: bool) -> Result<Self, StoreError> {
         let lock = place.beside(".lock").map(|path| opening::locked(&path, &place)).transpose()?;
-        let fault = |error| fault(&place, error);
         let (mut connection, found) = match (&place, &lock) {
-            (Place::File(path), Some(lock)) => {
-                let witness = Witness::of(path, lock);
-                witness.sees_a_file()?;
-                opening::made(path)
-                    .map_err(|error| StoreError::Failing { path: path.clone(), why: error.to_string() })?;
-                let connection = opening::connected(&place)?;
-                opening::check(&place, &connection)?;
-                let found = Mark::of(&connection).map_err(fault)?;
-                witness.sees_all_in(found)?;
-                (connection, found)
-            }
+            (Place::File(path), Some(lock)) => whole(path, lock, is_checked)?,
             _ => (opening::connected(&place)?, None),
         };
-        let (epoch, attempt) = opening::take_over(&mut connection).map_err(fault)?;
-        let revision = found.map_or(0, |found| found.revision);
+        let (epoch, attempt) = opening::take_over(&mut connection).map_err(|error| fault(&place, error))?;
         let store = Self {
             place,
             connection,
             epoch,
             attempt,
-            revision,
+            revision: found.map_or(0, |found| found.revision),
             in_doubt: None,
             folding: Folding::default(),
             commits: 0,
+            most_bytes: MAX_BYTES,
+            gate,
             lock,
             is_closed: false,
         };
         store.fold();
+        store.gate.open();
         store.copy();
         Ok(store)
+    }
+
+    /// Bounds what is kept by less than usual.
+    #[cfg(test)]
+    pub(super) fn bounded_to(&mut self, bytes: u64) {
+        self.most_bytes = bytes;
+    }
+
+    /// The way in for others.
+    #[cfg(test)]
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Begins a write only after what a failed one left behind is gone.
@@ -128,6 +153,7 @@ impl Sqlite {
         }
         let write = self.connection.transaction().map_err(&fault)?;
         write.execute("DELETE FROM revisions WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
+        write.execute("DELETE FROM steps WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
         write.execute("DELETE FROM receipts WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
         // A number that has not been used: this transaction is no empty one.
         let next = acknowledged + 2;
@@ -139,6 +165,7 @@ impl Sqlite {
         write.commit().map_err(&fault)?;
         self.attempt = next;
         self.in_doubt = None;
+        self.gate.open();
         tracing::info!("the state's database is sound again; what could not be written is erased");
         Ok(())
     }
@@ -175,8 +202,9 @@ impl Sqlite {
                     state
                 ],
             )?;
-            let oldest = change.revision.saturating_sub(MAX_REVISIONS);
-            write.execute("DELETE FROM revisions WHERE number <= ?1 AND ?1 > 0", [number(oldest)])?;
+        }
+        if entry.state.is_some() {
+            steps::keep(&write, change, attempt)?;
         }
         if let Some(text) = &entry.applied {
             write.execute("INSERT OR REPLACE INTO applied VALUES (1, ?1)", [text])?;
@@ -186,9 +214,8 @@ impl Sqlite {
                 "INSERT INTO receipts (attempt, key, asked, change) VALUES (?1, ?2, ?3, ?4)",
                 params![attempt, receipt.key, receipt.asked, text(&receipt.change)],
             )?;
-            let newest = write.last_insert_rowid();
-            write.execute("DELETE FROM receipts WHERE number <= ?1", [newest - MAX_RECEIPTS])?;
         }
+        prune(&write, self.most_bytes)?;
         write.commit()?;
         self.attempt = attempt;
         Ok(true)
@@ -213,9 +240,8 @@ impl Sqlite {
     }
 
     fn copy(&self) {
-        let Place::File(path) = &self.place else { return };
-        if let Err(error) = copy::make(&self.connection, path) {
-            tracing::warn!(%error, "no copy of the state's database could be made");
+        if let Place::File(path) = &self.place {
+            copy::begin(path.clone(), &self.gate);
         }
     }
 
@@ -235,12 +261,14 @@ impl Backend for Sqlite {
         let newest = "SELECT number, state FROM revisions ORDER BY number DESC LIMIT 1";
         let newest = self.connection.query_row(newest, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
         let newest = newest.optional().map_err(|error| self.fault(error))?;
-        let Some((revision, state)) = newest else { return Ok(None) };
-        let changes = self.changes(
-            "SELECT change FROM revisions WHERE number <= ?1 ORDER BY number LIMIT ?2",
-            i64::MAX,
-            MAX_REVISIONS,
-        )?;
+        let Some((revision, state)): Option<(i64, String)> = newest else { return Ok(None) };
+        let all = usize::try_from(MAX_REVISIONS).expect("it is small");
+        let texts = reading::page(&self.connection, None, all).map_err(|error| self.fault(error))?;
+        let kept = reading::changes(&self.place, &texts)?;
+        let oldest = kept.last().map_or(revision.unsigned_abs(), |oldest| oldest.revision);
+        let steps = steps::before(&self.connection, oldest).map_err(|error| self.fault(error))?;
+        let mut changes = reading::changes(&self.place, &steps)?;
+        changes.extend(kept.into_iter().rev());
         let applied = self.connection.query_row("SELECT text FROM applied", [], |row| row.get(0)).optional();
         let applied = applied.map_err(|error| self.fault(error))?;
         Ok(Some(Kept { path: self.place.path(), revision: revision.unsigned_abs(), state, applied, changes }))
@@ -261,6 +289,7 @@ impl Backend for Sqlite {
             Err(error) => {
                 let why = self.fault(error);
                 self.in_doubt = Some(before);
+                self.gate.shut();
                 tracing::error!(error = %why, "a change could not be made durable; nothing has changed");
                 // At once, and by this connection, which writes where the attempt was written: a process that is
                 // killed now must not leave it behind, even if nothing but writing succeeds.
@@ -273,24 +302,21 @@ impl Backend for Sqlite {
         }
     }
 
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        let Place::File(path) = &self.place else { return None };
+        Some(Box::new(History::of(path.clone(), self.gate.clone())))
+    }
+
     fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError> {
         self.settle()?;
-        let before = before.map_or(i64::MAX, number);
-        self.changes(
-            "SELECT change FROM revisions WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
-            before,
-            limit as u64,
-        )
+        let texts = reading::page(&self.connection, before, limit).map_err(|error| self.fault(error))?;
+        reading::changes(&self.place, &texts)
     }
 
     fn find(&mut self, revision: u64) -> Result<Option<(Change, String)>, StoreError> {
         self.settle()?;
-        let read = "SELECT change, state FROM revisions WHERE number = ?1";
-        let row = self
-            .connection
-            .query_row(read, [number(revision)], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
-        let row = row.optional().map_err(|error| self.fault(error))?;
-        row.map(|(change, state)| Ok((read_change(&self.place, &change)?, state))).transpose()
+        let row = reading::find(&self.connection, revision).map_err(|error| self.fault(error))?;
+        row.map(|(change, state)| Ok((reading::change(&self.place, &change)?, state))).transpose()
     }
 
     fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError> {
@@ -299,7 +325,7 @@ impl Backend for Sqlite {
         let row = self.connection.query_row(read, [key], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
         let row = row.optional().map_err(|error| self.fault(error))?;
         row.map(|(asked, change)| {
-            Ok(Receipt { key: key.to_owned(), asked, change: read_change(&self.place, &change)? })
+            Ok(Receipt { key: key.to_owned(), asked, change: reading::change(&self.place, &change)? })
         })
         .transpose()
     }
@@ -323,6 +349,7 @@ impl Backend for Sqlite {
         }
         // A successor that can't know of an attempt in doubt must not find it.
         self.settle()?;
+        self.gate.shut();
         self.fold();
         // What is in memory alone is still to be read, as the successor must be told it.
         if matches!(self.place, Place::File(_)) {
@@ -336,36 +363,59 @@ impl Backend for Sqlite {
 
     fn reopen(&mut self) -> Result<(), StoreError> {
         if self.is_closed && matches!(self.place, Place::File(_)) {
-            *self = Self::open(self.place.clone())?;
+            *self = Self::opened(self.place.clone(), self.gate.clone(), false)?;
         }
         self.is_closed = false;
         Ok(())
     }
 }
 
-impl Sqlite {
-    fn changes(&self, query: &str, bound: i64, limit: u64) -> Result<Vec<Change>, StoreError> {
-        let texts = || -> rusqlite::Result<Vec<String>> {
-            let mut read = self.connection.prepare(query)?;
-            read.query_map([bound, number(limit)], |row| row.get(0))?.collect()
-        };
-        let texts = texts().map_err(|error| self.fault(error))?;
-        texts.iter().map(|text| read_change(&self.place, text)).collect()
+/// Connects to a database in a file if that is all that it ever was. Answers how far it has come.
+fn whole(path: &Path, lock: &File, is_checked: bool) -> Result<(Connection, Option<Mark>), StoreError> {
+    let place = Place::File(path.to_owned());
+    let witness = Witness::of(path, lock);
+    witness.sees_a_file()?;
+    opening::made(path)
+        .map_err(|error| StoreError::Failing { path: path.to_owned(), why: error.to_string() })?;
+    let connection = opening::connected(&place)?;
+    if is_checked {
+        opening::check_soundness(&place, &connection)?;
     }
+    opening::check_form(&place, &connection)?;
+    let found = Mark::of(&connection).map_err(|error| fault(&place, error))?;
+    witness.sees_all_in(found)?;
+    Ok((connection, found))
 }
 
-/// A number as SQLite keeps it; revisions never come near its end.
-fn number(revision: u64) -> i64 {
-    i64::try_from(revision).unwrap_or(i64::MAX)
+/// Removes what is more than is kept. A database that is far above its bound comes down step by step, so that no change
+/// waits for all of it.
+fn prune(write: &Connection, most_bytes: u64) -> rusqlite::Result<()> {
+    const REVISIONS: &str = "DELETE FROM revisions WHERE number <= (SELECT max(number) FROM revisions) - ?1";
+    const RECEIPTS: &str = "DELETE FROM receipts WHERE number <= (SELECT max(number) FROM receipts) - ?1";
+    const OLDEST: [&str; 2] = [
+        "DELETE FROM revisions WHERE number = (SELECT min(number) FROM revisions)
+         AND number < (SELECT max(number) FROM revisions)",
+        "DELETE FROM receipts WHERE number = (SELECT min(number) FROM receipts)
+         AND number < (SELECT max(number) FROM receipts)",
+    ];
+    write.execute(REVISIONS, [number(MAX_REVISIONS)])?;
+    write.execute(RECEIPTS, [MAX_RECEIPTS])?;
+    let pragma = |name: &str| write.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let page = pragma("page_size")?;
+    for _ in 0..MOST_PRUNED {
+        let used = (pragma("page_count")? - pragma("freelist_count")?) * page;
+        if used.unsigned_abs() <= most_bytes {
+            break;
+        }
+        for oldest in OLDEST {
+            write.execute(oldest, [])?;
+        }
+    }
+    Ok(())
 }
 
 fn text(change: &Change) -> String {
     serde_json::to_string(change).expect("names, numbers and times always have a text")
-}
-
-fn read_change(place: &Place, text: &str) -> Result<Change, StoreError> {
-    serde_json::from_str(text)
-        .map_err(|error| damaged(place, format!("a revision in it can't be read: {error}")))
 }
 
 pub(super) fn fault(place: &Place, error: rusqlite::Error) -> StoreError {
