@@ -18,6 +18,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use connection::{Early, Form};
 
+use super::sidecar;
+
 const EXAMPLES: &str = "\
 Try it:
   switchback demo                                two sample apps, a split and the admin API
@@ -25,6 +27,7 @@ Try it:
 Serve:
   switchback check -c switchback.toml            say everything that is wrong with a file
   switchback run -c switchback.toml              serve
+  switchback sidecar --app 127.0.0.1:3000        serve one app, with no file
 
 Release:
   switchback status --watch                      what is in force, and what came of it
@@ -75,7 +78,8 @@ impl Arguments {
             | Command::Schema
             | Command::Demo { .. }
             | Command::Completions { .. }
-            | Command::Man { .. } => {}
+            | Command::Man { .. }
+            | Command::Sidecar(_) => {}
         }
         Ok(command)
     }
@@ -117,6 +121,11 @@ pub enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
         rate: u32,
     },
+    /// Serve one app instance on this host, with no file
+    ///
+    /// Each option can be a variable of the environment instead. On SIGTERM readiness fails at once, the listener closes
+    /// after the delay, what is in flight ends or is cut at the deadline, and the exit code is 0.
+    Sidecar(Box<sidecar::Sidecar>),
     /// Make, list and revoke the tokens of the admin API
     #[command(subcommand)]
     Token(tokens::Token),
@@ -152,7 +161,8 @@ impl Command {
             | Self::Schema
             | Self::Demo { .. }
             | Self::Completions { .. }
-            | Self::Man { .. } => false,
+            | Self::Man { .. }
+            | Self::Sidecar(_) => false,
         }
     }
 }

@@ -14,6 +14,7 @@ mod history;
 mod output;
 mod pools;
 mod progress;
+mod sidecar;
 mod splits;
 mod start;
 mod tokens;
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Demo { listen, admin_listen, rate } => {
             start::demo(&app::demo::Options { listen, admin: admin_listen, rate })
         }
+        Command::Sidecar(sidecar) => sidecar::run(*sidecar),
         Command::Token(token) => tokens::run(token),
         Command::Completions { shell } => generated::completions(shell),
         Command::Man { out } => generated::manual(out.as_deref()),
