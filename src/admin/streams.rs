@@ -140,11 +140,7 @@ impl Stream {
         let oldest = (newest + 1).saturating_sub(MAX_REVISIONS);
         if self.last > newest || self.last + 1 < oldest {
             // Another history, or what is no longer kept: it is said, for a client must not believe that it knows all.
-            let (after, from) = (self.last, if self.last > newest { newest } else { oldest - 1 });
-            self.ready.push_back(format!(
-                "id: {from}\nevent: gap\ndata: {{\"after\":{after},\"from\":{from}}}\n\n"
-            ));
-            self.last = from;
+            self.skip(if self.last > newest { newest } else { oldest - 1 });
             return Some(());
         }
         let end = newest.min(self.last + BATCH);
@@ -152,8 +148,14 @@ impl Stream {
         let page = self.control.store().page(Some(end + 1), limit).await;
         let page = page
             .inspect_err(|error| tracing::warn!(%error, "an event stream ends: the history can't be read"));
-        let changes = page.ok()?.into_iter().rev().filter(|change| change.revision > self.last);
-        self.ready.extend(changes.map(|change| {
+        let mut changes = page.ok()?;
+        changes.retain(|change| change.revision > self.last);
+        // Big revisions are kept for a shorter time.
+        let first = changes.last().map_or(end + 1, |first| first.revision);
+        if first > self.last + 1 {
+            self.skip(first - 1);
+        }
+        self.ready.extend(changes.into_iter().rev().map(|change| {
             let id = change.revision;
             let data = serde_json::to_string(&Revision::of(change))
                 .expect("names, numbers and times always have a text");
@@ -161,6 +163,15 @@ impl Stream {
         }));
         self.last = end;
         Some(())
+    }
+}
+
+impl Stream {
+    /// Says that revisions can't be told.
+    fn skip(&mut self, from: u64) {
+        let after = std::mem::replace(&mut self.last, from);
+        self.ready
+            .push_back(format!("id: {from}\nevent: gap\ndata: {{\"after\":{after},\"from\":{from}}}\n\n"));
     }
 }
 

@@ -110,7 +110,8 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let store = store(&config, std::mem::take(&mut heritage.memory.unkept))?;
+        let unkept = std::mem::take(&mut heritage.memory.unkept);
+        let store = store(&config, unkept, heritage.is_succession)?;
         let (mut controller, control, live) =
             Controller::stand_by(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
@@ -272,7 +273,7 @@ fn warn_of_passing_key(config: &Config) {
 }
 
 /// The store that the file names; one in memory goes on from what the predecessor had in its own.
-fn store(config: &Config, unkept: Unkept) -> anyhow::Result<Sqlite> {
+fn store(config: &Config, unkept: Unkept, is_succession: bool) -> anyhow::Result<Sqlite> {
     if config.state.is_none() && config.admin.is_some() {
         tracing::warn!(
             "live changes are not kept over a restart: name a [state] path to keep them, and their history"
@@ -283,7 +284,8 @@ fn store(config: &Config, unkept: Unkept) -> anyhow::Result<Sqlite> {
         Some(StatePlace::Memory) | None => Place::Memory,
     };
     let is_kept = place != Place::Memory;
-    let mut store = Sqlite::open(place)?;
+    // A predecessor had it checked, and changes are refused until this process has it.
+    let mut store = if is_succession { Sqlite::inherit(place)? } else { Sqlite::open(place)? };
     let Unkept { revisions, applied, .. } = unkept;
     for (change, state) in revisions.into_iter().filter(|_| !is_kept) {
         store.commit(&Entry { change, state: Some(state), applied: applied.clone(), receipt: None })?;
@@ -373,6 +375,7 @@ async fn run(
     (admin, (limits, probe_limits, checks)): (Arc<Admin>, (Limits, Limits, supervisor::Allowance)),
     mut stop: watch::Receiver<bool>,
 ) {
+    let store = admin.control.store().clone();
     let controller = tokio::spawn(controller.run());
     let mut watching = JoinSet::new();
     watching.spawn(watch_health(admin.control.clone(), admin.health.clone(), checks));
@@ -413,6 +416,9 @@ async fn run(
     controller.abort();
     // A change is one synchronous step, so what was begun has been answered.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
+    if let Err(error) = store.close().await {
+        tracing::error!(%error, "the state's database could not be closed as it should be");
+    }
 }
 
 /// Has the endpoints of whichever table is in force watched.

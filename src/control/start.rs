@@ -9,7 +9,10 @@ use super::{
     command::Command,
     declaration::Source,
     state::State,
-    store::{Backend, Entry, Kept, StoreError, document::Document},
+    store::{
+        Backend, Entry, Kept, StoreError, copy,
+        document::{Document, UnreadableDocument},
+    },
 };
 use crate::config::{self, Config};
 
@@ -71,12 +74,15 @@ fn in_force(state: &State, kept: &Kept, disk: &Arc<Config>) -> (Arc<Config>, Sou
 
 /// The newest state that is kept.
 pub(super) fn resumed(kept: &Kept) -> Result<State, StoreError> {
-    let (live, file) = Document::read(&kept.state).map_err(|error| StoreError::Damaged {
+    let damaged = |error: UnreadableDocument| StoreError::Damaged {
         path: kept.path.clone(),
         why: error.to_string(),
-        copy: None,
-    })?;
-    Ok(State::resumed(kept.revision, live, file, &kept.changes))
+        copy: copy::newest(&kept.path),
+    };
+    let (live, file) = Document::read(&kept.state).map_err(damaged)?;
+    let touched = Document::touched(&kept.state).map_err(damaged)?;
+    let oldest = kept.changes.first().map_or(kept.revision, |oldest| oldest.revision);
+    Ok(State::resumed(kept.revision, live, file, &kept.changes).recalling(touched, oldest))
 }
 
 fn entry(state: &State, change: Change) -> Entry {

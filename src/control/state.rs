@@ -95,6 +95,23 @@ impl State {
         state
     }
 
+    /// With the newest revision about each object as it was written down. Without it, what is not known was touched by the
+    /// oldest revision that is: no later than that, and a number that went back would let an old one hold again.
+    #[must_use]
+    pub fn recalling(mut self, touched: Option<BTreeMap<Object, u64>>, oldest: u64) -> Self {
+        match touched {
+            Some(touched) => self.touched = touched,
+            None => {
+                let splits = self.live.weights.keys().cloned().map(Object::Split);
+                let pools = self.live.pools.keys().cloned().map(Object::Pool);
+                for object in splits.chain(pools).chain([Object::File]) {
+                    self.touched.entry(object).or_insert(oldest);
+                }
+            }
+        }
+        self
+    }
+
     /// The newest revision.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -128,11 +145,7 @@ impl State {
 
     /// Whether there is such an object.
     pub fn has(&self, object: &Object) -> bool {
-        match object {
-            Object::Split(split) => self.live.weights.contains_key(split),
-            Object::Pool(pool) => self.live.pools.contains_key(pool),
-            Object::File => true,
-        }
+        object.is_in(&self.live)
     }
 
     /// The history of a split's weights, if it is declared.
@@ -301,6 +314,9 @@ impl State {
             self.revision += 1;
             change.revision = self.revision;
             self.remember(&change);
+            // What is gone is forgotten; what comes again under its name is touched by its coming.
+            let Self { live, touched, .. } = &mut self;
+            touched.retain(|object, _| object.is_in(live));
         }
         (self, change)
     }
@@ -359,6 +375,14 @@ fn first_of<'a>(mut names: impl Iterator<Item = &'a Name>, path: &str) -> Option
 }
 
 impl Object {
+    fn is_in(&self, live: &LiveState) -> bool {
+        match self {
+            Self::Split(split) => live.weights.contains_key(split),
+            Self::Pool(pool) => live.pools.contains_key(pool),
+            Self::File => true,
+        }
+    }
+
     fn of(effect: &Effect) -> Self {
         match effect {
             Effect::Weights { split, .. } | Effect::Split { split, .. } => Self::Split(split.clone()),

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::{Command, Output},
 };
 
 use crate::{
     Home, in_force,
-    support::{Upstream, wait_until},
+    support::{Upstream, seeded, wait_until},
     weigh,
 };
 
@@ -30,6 +32,7 @@ fn a_damaged_database_is_named_with_its_last_good_copy() {
     let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
     for weight in 1..=3 {
         let mut switchback = home.start(&blue, &green);
+        copied(&home, weight - 1);
         assert_eq!(weigh(&switchback, weight), Some(200));
         switchback.signal("TERM");
         switchback.wait();
@@ -47,8 +50,189 @@ fn a_damaged_database_is_named_with_its_last_good_copy() {
     for part in [database.to_str().unwrap(), copy.to_str().unwrap(), "damaged", "revision 2"] {
         assert!(said.contains(part), "{part} is missing in: {said}");
     }
-    fs::rename(copy, &database).expect("one folder");
+    // In the place of the damaged file alone it is older than what was answered, and that is said again.
+    fs::copy(&copy, &database).expect("it is there");
+    fs::remove_file(home.0.join("switchback.db-wal")).ok();
+    let said = refused(&home, &home.file(&blue, &green));
+    assert!(said.contains("tells of revision 3, but the newest in it is 2"), "{said}");
+    let away = move_away(&home);
+    fs::copy(away.join("switchback.db.copy"), &database).expect("it is there");
     assert_eq!(in_force(&home.start(&blue, &green)), (2, 2));
+}
+
+/// What an operator does who goes back, or begins anew: everything of the database goes to another folder.
+fn move_away(home: &Home) -> PathBuf {
+    let away = home.0.join("away");
+    fs::create_dir_all(&away).expect("a writable folder");
+    for (name, path) in files(home) {
+        fs::rename(path, away.join(name)).expect("one disk");
+    }
+    away
+}
+
+/// All files of the database.
+fn files(home: &Home) -> Vec<(String, PathBuf)> {
+    let found = fs::read_dir(&home.0).expect("a folder").map(|file| file.expect("a file").path());
+    let named = found.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path));
+    named.filter(|(name, _)| name.starts_with("switchback.db")).collect()
+}
+
+/// Waits for the copy that a start makes of a database which has come up to a revision.
+fn copied(home: &Home, revision: u64) {
+    // The first start may make its copy before it has kept anything.
+    let newest = || -> Option<i64> {
+        let copy = rusqlite::Connection::open(home.0.join("switchback.db.copy")).ok()?;
+        copy.query_row("SELECT max(number) FROM revisions", [], |row| row.get(0)).ok()?
+    };
+    let revision = i64::try_from(revision).expect("it is small");
+    wait_until("the copy is made", || revision == 0 || newest() == Some(revision));
+}
+
+/// A database that was killed after five changes, and ran once before, so that there is a copy of it.
+fn killed_after_five(blue: &Upstream, green: &Upstream) -> Home {
+    let home = Home::new();
+    for run in [1..=2, 3..=5] {
+        let mut switchback = home.start(blue, green);
+        copied(&home, run.start() - 1);
+        for weight in run {
+            assert_eq!(weigh(&switchback, weight), Some(200));
+        }
+        switchback.signal("KILL");
+        wait_until("it has ended", || !switchback.is_running());
+    }
+    home
+}
+
+/// Damages a database.
+type Harm = Box<dyn Fn(&Home)>;
+
+/// Truncates a file of a database.
+fn cut(suffix: &'static str, length: u64) -> Harm {
+    Box::new(move |home| {
+        let path = home.0.join(format!("switchback.db{suffix}"));
+        let file = fs::OpenOptions::new().write(true).open(path).expect("it is there");
+        file.set_len(length).expect("a writable file");
+    })
+}
+
+/// Removes a file of a database.
+fn remove(suffix: &'static str) -> Harm {
+    Box::new(move |home| fs::remove_file(home.0.join(format!("switchback.db{suffix}"))).expect("it is there"))
+}
+
+/// Turns bits of one byte of the log.
+fn turn(place: impl Fn(usize) -> usize + 'static) -> Harm {
+    Box::new(move |home| {
+        let log = home.0.join("switchback.db-wal");
+        let mut bytes = fs::read(&log).expect("it is there");
+        let place = place(bytes.len());
+        bytes[place] ^= 0x10;
+        fs::write(log, bytes).expect("a writable file");
+    })
+}
+
+#[test]
+fn what_was_answered_is_never_lost_in_silence() {
+    let mut rng = seeded("what_was_answered_is_never_lost_in_silence");
+    let (blue, green) = (Upstream::ok(), Upstream::ok());
+    let mut harms: Vec<(String, Vec<Harm>)> = vec![
+        ("the log is lost".into(), vec![remove("-wal")]),
+        ("the log is empty".into(), vec![cut("-wal", 0)]),
+        ("the log has lost its end".into(), vec![cut("-wal", 8_000)]),
+        ("the log's header is damaged".into(), vec![turn(|_| 9)]),
+        ("the log's last byte is damaged".into(), vec![turn(|length| length - 1)]),
+        ("the file is empty".into(), vec![cut("", 0)]),
+        ("the file and its log are empty".into(), vec![cut("", 0), cut("-wal", 0)]),
+        ("the file is gone".into(), vec![remove("")]),
+        ("the file and its log are gone".into(), vec![remove(""), remove("-wal")]),
+        // What the mark would tell, the copy does.
+        ("the file and its mark are gone".into(), vec![remove(""), remove("-wal"), remove(".lock")]),
+    ];
+    for _ in 0..4 {
+        let place = rng.usize(..);
+        harms.push((format!("byte {place} of the log"), vec![turn(move |length| place % length)]));
+    }
+    for (what, harms) in harms {
+        let home = killed_after_five(&blue, &green);
+        harms.iter().for_each(|harm| harm(&home));
+        let kept = |home: &Home| {
+            let all = files(home).into_iter().filter(|(name, _)| !name.ends_with("-shm"));
+            let mut all: Vec<_> =
+                all.map(|(name, path)| (name, fs::read(path).expect("it is there"))).collect();
+            all.retain(|(_, bytes)| !bytes.is_empty());
+            all.sort();
+            all
+        };
+        let before = kept(&home);
+        let said = refused(&home, &home.file(&blue, &green));
+        let revision = if harms.len() == 3 { "revision 2" } else { "revision 5" };
+        let copy = home.0.join("switchback.db.copy");
+        let database = home.database();
+        for part in
+            [database.to_str().unwrap(), copy.to_str().unwrap(), "damaged", "up to revision 2", revision]
+        {
+            assert!(said.contains(part), "{what}: {part} is missing in: {said}");
+        }
+        assert!(kept(&home) == before, "{what}: a refused start changes nothing");
+        move_away(&home);
+        assert_eq!(in_force(&home.start(&blue, &green)), (0, 0), "{what}: begun anew");
+    }
+}
+
+#[test]
+fn what_a_killed_process_had_not_answered_is_no_damage() {
+    let (blue, green) = (Upstream::ok(), Upstream::ok());
+    let torn: [(&str, fn(&mut Vec<u8>)); 3] = [
+        ("a frame of a commit without its end", |log| log.extend_from_within(log.len() - 4_120..)),
+        ("half a frame", |log| log.extend_from_within(log.len() - 2_000..)),
+        ("zeros, as after a crash of the machine", |log| log.resize(log.len() + 8_240, 0)),
+    ];
+    for (what, tear) in torn {
+        let home = killed_after_five(&blue, &green);
+        let log = home.0.join("switchback.db-wal");
+        let mut bytes = fs::read(&log).expect("it is there");
+        tear(&mut bytes);
+        fs::write(log, bytes).expect("a writable file");
+        assert_eq!(in_force(&home.start(&blue, &green)), (5, 5), "{what}");
+    }
+}
+
+#[test]
+fn a_stop_leaves_everything_in_the_file_itself() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let mut switchback = home.start(&blue, &green);
+    assert_eq!(weigh(&switchback, 1), Some(200));
+    switchback.signal("TERM");
+    switchback.wait();
+    let left = fs::metadata(home.0.join("switchback.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(left, 0, "the log is folded in");
+    remove("-wal")(&home);
+    assert_eq!(in_force(&home.start(&blue, &green)), (1, 1));
+}
+
+#[test]
+fn nobody_else_may_read_what_is_kept() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let mut switchback = home.start(&blue, &green);
+    assert_eq!(weigh(&switchback, 1), Some(200));
+    let private = |home: &Home| {
+        let all = files(home);
+        assert!(all.len() >= 4, "{all:?}");
+        for (name, path) in all {
+            let mode = fs::metadata(path).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    };
+    private(&home);
+    switchback.signal("KILL");
+    wait_until("it has ended", || !switchback.is_running());
+    // As a version that did not care has left them.
+    for (_, path) in files(&home) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    }
+    let switchback = home.start(&blue, &green);
+    assert_eq!(weigh(&switchback, 2), Some(200));
+    private(&home);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Heritage {
     pub(in crate::app) doors: Vec<Door>,
     /// What the predecessor knew.
     pub(in crate::app) memory: Memory,
+    /// Whether there is a predecessor, which has given the store up for this process.
+    pub(in crate::app) is_succession: bool,
 }
 
 /// What a predecessor knew that is in no store.
@@ -106,7 +108,8 @@ impl Unkept {
 impl Heritage {
     /// What the messages of a predecessor come to. Sockets of a role that this version does not know are closed.
     pub(super) fn read(entries: Vec<Entry>, sockets: Vec<OwnedFd>, memory: Value) -> io::Result<Self> {
-        let mut heritage = Self { memory: Memory::from_value(memory), ..Self::default() };
+        let mut heritage =
+            Self { memory: Memory::from_value(memory), is_succession: true, ..Self::default() };
         let mut sockets = sockets.into_iter();
         for Entry { role, name, declared, count, is_of_service_manager } in entries {
             let own: Vec<OwnedFd> = sockets.by_ref().take(count).collect();

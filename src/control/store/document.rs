@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{declaration::Declaration, state::State},
+    control::{
+        declaration::Declaration,
+        state::{Object, State},
+    },
     model::{
         as_text,
         live_state::{LivePool, LiveState},
@@ -30,6 +33,17 @@ pub struct Document {
     /// Which file that is.
     #[serde(default)]
     declaration: Declaration,
+    /// The newest revision about each object; `None` in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    touched: Option<Touched>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Touched {
+    splits: BTreeMap<Name, u64>,
+    pools: BTreeMap<Name, u64>,
+    file: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +81,7 @@ impl Document {
             live: Live::of(state.live()),
             file: Live::of(state.file()),
             declaration: state.declaration().clone(),
+            touched: Some(Touched::of(state)),
         }
     }
 
@@ -87,6 +102,40 @@ impl Document {
         }
         let Self { live, file, declaration, .. } = serde_json::from_str(text)?;
         Ok((live.into(), (file.into(), declaration)))
+    }
+}
+
+impl Document {
+    /// Reads the newest revision about each object; `None` if that was not written down.
+    pub fn touched(text: &str) -> Result<Option<BTreeMap<Object, u64>>, UnreadableDocument> {
+        #[derive(Deserialize)]
+        struct Part {
+            #[serde(default)]
+            touched: Option<Touched>,
+        }
+        let Part { touched } = serde_json::from_str(text)?;
+        Ok(touched.map(Touched::into))
+    }
+}
+
+impl Touched {
+    fn of(state: &State) -> Self {
+        let mut all = Self { file: state.touched(&Object::File), ..Self::default() };
+        for (split, _) in &state.live().weights {
+            all.splits.insert(split.clone(), state.touched(&Object::Split(split.clone())));
+        }
+        for (pool, _) in &state.live().pools {
+            all.pools.insert(pool.clone(), state.touched(&Object::Pool(pool.clone())));
+        }
+        all
+    }
+}
+
+impl From<Touched> for BTreeMap<Object, u64> {
+    fn from(Touched { splits, pools, file }: Touched) -> Self {
+        let splits = splits.into_iter().map(|(split, number)| (Object::Split(split), number));
+        let pools = pools.into_iter().map(|(pool, number)| (Object::Pool(pool), number));
+        splits.chain(pools).chain([(Object::File, file)]).collect()
     }
 }
 

@@ -3,7 +3,11 @@
 //! Invariant: what [`Store::commit`] has answered with success is there after `kill -9`; what it has answered with an
 //! error is not. It may take as long as a disk takes: the control plane goes on meanwhile.
 
-use std::{path::PathBuf, thread::JoinHandle, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+    time::SystemTime,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,9 +17,15 @@ use super::{
     taken_back::{self, Held},
 };
 
-mod copy;
+pub(super) mod copy;
 pub mod document;
+mod gate;
+mod log;
+mod mark;
+mod opening;
+mod reading;
 pub mod sqlite;
+mod steps;
 
 /// Commits and questions that may wait. The controller makes one commit at a time, so the rest are readers.
 const MAX_WAITING: usize = 64;
@@ -32,6 +42,9 @@ pub trait Backend: Send + 'static {
     /// Keeps an entry for good, or, where it fails, not at all.
     fn commit(&mut self, entry: &Entry) -> Result<(), StoreError>;
 
+    /// What reads the history on another thread, if anything can.
+    fn reader(&self) -> Option<Box<dyn Reader>>;
+
     /// The changes before a revision (without it; all if `None`), newest first.
     fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError>;
 
@@ -41,12 +54,24 @@ pub trait Backend: Send + 'static {
     /// What was answered to an earlier call with this key.
     fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError>;
 
+    /// Does what may wait until a commit is answered, and what no commit needs.
+    fn tidy(&mut self);
+
     /// Lets another process take over: nothing is written any more, and no lock is left. What that process could not read
     /// itself can still be read here.
     fn close(&mut self) -> Result<(), StoreError>;
 
     /// Takes over again, from whoever had it meanwhile. What is open already stays so.
     fn reopen(&mut self) -> Result<(), StoreError>;
+}
+
+/// Reads the history beside the thread that makes commits. Every call answers `None` while only that one can tell.
+pub trait Reader: Send + 'static {
+    /// As [`Backend::page`].
+    fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Option<Vec<Change>>, StoreError>;
+
+    /// As [`Backend::find`].
+    fn find(&mut self, revision: u64) -> Result<Option<Option<(Change, String)>>, StoreError>;
 }
 
 /// What is kept at once.
@@ -84,7 +109,7 @@ pub struct Kept {
     pub state: String,
     /// The text of the declaration that was applied last.
     pub applied: Option<String>,
-    /// The changes that are kept, oldest first.
+    /// The changes that are kept, oldest first; of those before them, what they say of splits.
     pub changes: Vec<Change>,
 }
 
@@ -106,7 +131,7 @@ pub enum StoreError {
         why: String,
     },
     /// What is there is no longer a sound database.
-    #[error("{path} is damaged ({why}){}", copy_said(.copy))]
+    #[error("{path} is damaged ({why}){}", way_on(.path, .copy.as_ref()))]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -132,21 +157,29 @@ pub enum StoreError {
     Closed,
 }
 
-fn copy_said(copy: &Option<(PathBuf, u64)>) -> String {
+/// What somebody who reads of a damaged database can do.
+fn way_on(path: &Path, copy: Option<&(PathBuf, u64)>) -> String {
+    let path = path.display();
     match copy {
         Some((copy, revision)) => format!(
-            ". The last good copy is {}, up to revision {revision}: to go on from there, move the damaged file away and \
-             the copy in its place",
+            ". The last good copy is {}, up to revision {revision}: to go on from there, move {path} and every file whose \
+             name begins so to another folder, and from there the copy back to {path}; to begin anew from the file's \
+             weights, move them all",
             copy.display()
         ),
-        None => ". There is no copy of it: to begin anew from the file's weights, move it away".to_owned(),
+        None => format!(
+            ". There is no good copy of it: to begin anew from the file's weights, move {path} and every file whose name \
+             begins so to another folder"
+        ),
     }
 }
 
-/// The handle of a store that is used on a thread of its own. Every clone is the same one.
+/// The handle of a store that is used on threads of its own: one writes, one reads the history. Every clone is the same one.
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// None where the history is read by the writer.
+    reads: Option<mpsc::Sender<Read>>,
 }
 
 #[derive(Debug)]
@@ -159,17 +192,35 @@ enum Job {
     Reopen { held: Box<Held>, answer: oneshot::Sender<Result<Option<State>, StoreError>> },
 }
 
+/// What is read of the history; the answer is `None` where the writer has to be asked.
+#[derive(Debug)]
+enum Read {
+    Page {
+        before: Option<u64>,
+        limit: usize,
+        answer: oneshot::Sender<Result<Option<Vec<Change>>, StoreError>>,
+    },
+    Find {
+        revision: u64,
+        answer: oneshot::Sender<Result<Option<Option<(Change, String)>>, StoreError>>,
+    },
+}
+
 impl Store {
-    /// Starts the thread. It ends, and closes the store, when no handle is left.
+    /// Starts the threads. They end, and close the store, when no handle is left.
     pub fn start(mut backend: impl Backend) -> (Self, JoinHandle<()>) {
         let (jobs, mut waiting) = mpsc::channel::<Job>(MAX_WAITING);
+        let reads = backend.reader().map(reads);
         let serve = move || {
             while let Some(job) = waiting.blocking_recv() {
                 job.done(&mut backend);
             }
+            if let Err(error) = backend.close() {
+                tracing::error!(%error, "the state's database could not be closed as it should be");
+            }
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(serve);
-        (Self { jobs }, thread.expect("a process that has just started can start a thread"))
+        (Self { jobs, reads }, thread.expect("a process that has just started can start a thread"))
     }
 
     /// Keeps an entry for good.
@@ -179,12 +230,19 @@ impl Store {
 
     /// The changes before a revision (all if `None`), newest first, at most [`MAX_PAGE`].
     pub async fn page(&self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.ask(|answer| Job::Page { before, limit: limit.min(MAX_PAGE), answer }).await
+        let limit = limit.min(MAX_PAGE);
+        match self.read(|answer| Read::Page { before, limit, answer }).await? {
+            Some(page) => Ok(page),
+            None => self.ask(|answer| Job::Page { before, limit, answer }).await,
+        }
     }
 
     /// A revision: the change, and the text of the state after it.
     pub async fn find(&self, revision: u64) -> Result<Option<(Change, String)>, StoreError> {
-        self.ask(|answer| Job::Find { revision, answer }).await
+        match self.read(|answer| Read::Find { revision, answer }).await? {
+            Some(found) => Ok(found),
+            None => self.ask(|answer| Job::Find { revision, answer }).await,
+        }
     }
 
     /// What was answered to an earlier call with this key.
@@ -194,13 +252,23 @@ impl Store {
     }
 
     /// Lets another process take over: see [`Backend::close`].
-    pub(super) async fn close(&self) -> Result<(), StoreError> {
+    pub async fn close(&self) -> Result<(), StoreError> {
         self.ask(Job::Close).await
     }
 
     /// Takes over again. Answers the state to go on with, if what is kept is no longer what was in force here.
     pub(super) async fn reopen(&self, held: Held) -> Result<Option<State>, StoreError> {
         self.ask(|answer| Job::Reopen { held: Box::new(held), answer }).await
+    }
+
+    async fn read<T>(
+        &self,
+        read: impl FnOnce(oneshot::Sender<Result<Option<T>, StoreError>>) -> Read,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(reads) = &self.reads else { return Ok(None) };
+        let (answer, answered) = oneshot::channel();
+        reads.send(read(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
     async fn ask<T>(
@@ -213,6 +281,23 @@ impl Store {
     }
 }
 
+/// Starts the thread that reads. It ends when no handle is left.
+fn reads(mut reader: Box<dyn Reader>) -> mpsc::Sender<Read> {
+    let (reads, mut waiting) = mpsc::channel::<Read>(MAX_WAITING);
+    let serve = move || {
+        while let Some(read) = waiting.blocking_recv() {
+            // Whoever asked may have gone.
+            match read {
+                Read::Page { before, limit, answer } => drop(answer.send(reader.page(before, limit))),
+                Read::Find { revision, answer } => drop(answer.send(reader.find(revision))),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("history".into()).spawn(serve);
+    thread.expect("a process that has just started can start a thread");
+    reads
+}
+
 fn reopened(backend: &mut impl Backend, held: &Held) -> Result<Option<State>, StoreError> {
     backend.reopen()?;
     taken_back::state(backend, held, SystemTime::now())
@@ -222,7 +307,10 @@ impl Job {
     /// Does it. Whoever asked may have gone.
     fn done(self, backend: &mut impl Backend) {
         match self {
-            Self::Commit(entry, answer) => drop(answer.send(backend.commit(&entry))),
+            Self::Commit(entry, answer) => {
+                drop(answer.send(backend.commit(&entry)));
+                backend.tidy();
+            }
             Self::Page { before, limit, answer } => drop(answer.send(backend.page(before, limit))),
             Self::Find { revision, answer } => drop(answer.send(backend.find(revision))),
             Self::Recall { key, answer } => drop(answer.send(backend.recall(&key))),
@@ -231,3 +319,6 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

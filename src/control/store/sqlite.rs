@@ -2,47 +2,35 @@
 //!
 //! Invariant: a commit that failed leaves nothing behind that a later start could take for an acknowledged one. SQLite
 //! replays whatever is whole in its write-ahead log, and a transaction whose `fsync` failed may well be whole there. So
-//! the log only ever grows between two commits (it is checkpointed by hand), its length before a commit is known, and
-//! after a failure it is cut back to that length, and the attempt superseded, before anything else is written.
+//! the log is folded in by hand, what it was before a commit is known, and after a failure it is cut back to that, and the
+//! attempt superseded, before anything else is written.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, ffi, params};
-use rustix::fs::FlockOperation;
+use rusqlite::{Connection, OptionalExtension, ffi, params};
 
-use super::{Backend, Entry, Kept, MAX_REVISIONS, Receipt, StoreError, copy};
+use super::{
+    Backend, Entry, Kept, MAX_REVISIONS, Reader, Receipt, StoreError, copy,
+    gate::Gate,
+    log::{self, Before, Folding},
+    mark::{Mark, Witness},
+    opening,
+    reading::{self, History, number},
+    steps,
+};
 use crate::control::change::Change;
 
 /// The answers to calls with a key that are kept; the oldest go first.
 const MAX_RECEIPTS: i64 = 10_000;
-/// The length of the write-ahead log from which on it is folded into the database.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
+/// The bytes of the database from which on the oldest revisions and answers go, however few they are.
+const MAX_BYTES: u64 = 256 << 20;
+/// The most revisions, and answers, that go with one commit for the bytes that they take.
+const MOST_PRUNED: u32 = 8;
 /// Commits between two copies.
 const COPY_EVERY: u64 = 500;
-/// How long another program that looks into the database may keep it locked.
-const BUSY: Duration = Duration::from_secs(2);
-/// The form of the tables; a database of a later form is refused.
-const FORMAT: i64 = 1;
-
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS meta (
-    one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, attempt INTEGER NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO meta VALUES (1, 0, 0);
-CREATE TABLE IF NOT EXISTS revisions (
-    number INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, at TEXT NOT NULL, origin TEXT NOT NULL, who TEXT,
-    kind TEXT NOT NULL, reason TEXT, change TEXT NOT NULL, state TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS applied (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS receipts (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, attempt INTEGER NOT NULL, key TEXT NOT NULL UNIQUE, asked BLOB NOT NULL,
-    change TEXT NOT NULL
-) STRICT;
-";
 
 /// A database that is open, and this process' alone.
 #[derive(Debug)]
@@ -53,10 +41,16 @@ pub struct Sqlite {
     epoch: i64,
     /// The newest attempt that was acknowledged; later ones never happened.
     attempt: i64,
-    /// The last commit failed, and what it has left behind is not erased yet: how long the log was before.
-    in_doubt: Option<u64>,
+    /// The newest revision.
+    revision: u64,
+    /// The last commit failed, and what it has left behind is not erased yet: the log before.
+    in_doubt: Option<Before>,
+    folding: Folding,
     commits: u64,
-    /// Locked for as long as this process serves from the database.
+    /// The bytes from which on the oldest revisions go.
+    most_bytes: u64,
+    gate: Gate,
+    /// Locked for as long as this process serves from the database; the mark is in it.
     lock: Option<File>,
     /// Another process may serve from it.
     is_closed: bool,
@@ -82,24 +76,58 @@ impl Place {
 
     fn beside(&self, suffix: &str) -> Option<PathBuf> {
         let Self::File(path) = self else { return None };
-        let mut name = path.clone().into_os_string();
-        name.push(suffix);
-        Some(name.into())
+        Some(copy::beside(path, suffix))
     }
 }
 
 impl Sqlite {
-    /// Opens a database, or makes one where there is none, checks it, and takes it over.
+    /// Opens a database, or makes one where there was none, checks it, and takes it over.
     pub fn open(place: Place) -> Result<Self, StoreError> {
-        let lock = place.beside(".lock").map(|path| locked(&path, &place)).transpose()?;
-        let mut connection = connected(&place)?;
-        let fault = |error| fault(&place, error);
-        check(&place, &connection)?;
-        let (epoch, attempt) = take_over(&mut connection).map_err(fault)?;
-        let store =
-            Self { place, connection, epoch, attempt, in_doubt: None, commits: 0, lock, is_closed: false };
+        Self::opened(place, Gate::default(), true)
+    }
+
+    /// Opens a database that another process has just given up, and had checked: there is no time to read all of it.
+    pub fn inherit(place: Place) -> Result<Self, StoreError> {
+        Self::opened(place, Gate::default(), false)
+    }
+
+    fn opened(place: Place, gate: Gate, is_checked: bool) -> Result<Self, StoreError> {
+        let lock = place.beside(".lock").map(|path| opening::locked(&path, &place)).transpose()?;
+        let (mut connection, found) = match (&place, &lock) {
+            (Place::File(path), Some(lock)) => whole(path, lock, is_checked)?,
+            _ => (opening::connected(&place)?, None),
+        };
+        let (epoch, attempt) = opening::take_over(&mut connection).map_err(|error| fault(&place, error))?;
+        let store = Self {
+            place,
+            connection,
+            epoch,
+            attempt,
+            revision: found.map_or(0, |found| found.revision),
+            in_doubt: None,
+            folding: Folding::default(),
+            commits: 0,
+            most_bytes: MAX_BYTES,
+            gate,
+            lock,
+            is_closed: false,
+        };
+        store.fold();
+        store.gate.open();
         store.copy();
         Ok(store)
+    }
+
+    /// Bounds what is kept by less than usual.
+    #[cfg(test)]
+    pub(super) fn bounded_to(&mut self, bytes: u64) {
+        self.most_bytes = bytes;
+    }
+
+    /// The way in for others.
+    #[cfg(test)]
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Begins a write only after what a failed one left behind is gone.
@@ -107,7 +135,7 @@ impl Sqlite {
         if self.is_closed && matches!(self.place, Place::File(_)) {
             return Err(StoreError::Fenced { path: self.place.path() });
         }
-        let Some(length) = self.in_doubt else { return Ok(()) };
+        let Some(before) = self.in_doubt.clone() else { return Ok(()) };
         let (acknowledged, epoch) = (self.attempt, self.epoch);
         let fault = {
             let place = self.place.clone();
@@ -117,14 +145,15 @@ impl Sqlite {
             // Closed without folding the log in: that would make the attempt part of the database.
             let memory = Connection::open_in_memory().map_err(&fault)?;
             drop(std::mem::replace(&mut self.connection, memory));
-            if let Err(error) = cut_back(&log, length) {
+            if let Err(error) = before.restore(&log) {
                 // What is written over it below erases it as well.
                 tracing::warn!(%error, "the log of the state's database could not be cut back");
             }
-            self.connection = connected(&self.place)?;
+            self.connection = opening::connected(&self.place)?;
         }
         let write = self.connection.transaction().map_err(&fault)?;
         write.execute("DELETE FROM revisions WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
+        write.execute("DELETE FROM steps WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
         write.execute("DELETE FROM receipts WHERE attempt > ?1", [acknowledged]).map_err(&fault)?;
         // A number that has not been used: this transaction is no empty one.
         let next = acknowledged + 2;
@@ -136,6 +165,7 @@ impl Sqlite {
         write.commit().map_err(&fault)?;
         self.attempt = next;
         self.in_doubt = None;
+        self.gate.open();
         tracing::info!("the state's database is sound again; what could not be written is erased");
         Ok(())
     }
@@ -172,8 +202,9 @@ impl Sqlite {
                     state
                 ],
             )?;
-            let oldest = change.revision.saturating_sub(MAX_REVISIONS);
-            write.execute("DELETE FROM revisions WHERE number <= ?1 AND ?1 > 0", [number(oldest)])?;
+        }
+        if entry.state.is_some() {
+            steps::keep(&write, change, attempt)?;
         }
         if let Some(text) = &entry.applied {
             write.execute("INSERT OR REPLACE INTO applied VALUES (1, ?1)", [text])?;
@@ -183,38 +214,41 @@ impl Sqlite {
                 "INSERT INTO receipts (attempt, key, asked, change) VALUES (?1, ?2, ?3, ?4)",
                 params![attempt, receipt.key, receipt.asked, text(&receipt.change)],
             )?;
-            let newest = write.last_insert_rowid();
-            write.execute("DELETE FROM receipts WHERE number <= ?1", [newest - MAX_RECEIPTS])?;
         }
+        prune(&write, self.most_bytes)?;
         write.commit()?;
         self.attempt = attempt;
         Ok(true)
     }
 
-    /// Folds a long log into the database, and makes a copy now and then. Neither is needed for what was acknowledged.
-    fn tidy(&mut self) {
-        self.commits += 1;
-        if self.log_length() > CHECKPOINT_BYTES {
-            let fold = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            if let Err(error) = fold {
-                tracing::warn!(%error, "the log of the state's database could not be folded in; it is tried again");
-            }
+    /// Marks how far the database has come. What was committed stands without it, too.
+    fn mark(&mut self, entry: &Entry) {
+        if entry.state.is_some() {
+            self.revision = entry.change.revision;
         }
-        if self.commits.is_multiple_of(COPY_EVERY) {
-            self.copy();
+        let mark = Mark { attempt: self.attempt, revision: self.revision };
+        if let Some(Err(error)) = self.lock.as_ref().map(|lock| mark.write(lock)) {
+            tracing::warn!(%error, "the mark beside the state's database could not be written");
+        }
+    }
+
+    /// Folds the log in: what is in the database itself can't be lost with the log.
+    fn fold(&self) {
+        if let (Place::File(_), Err(error)) = (&self.place, log::fold(&self.connection)) {
+            tracing::warn!(%error, "the log of the state's database could not be folded in");
         }
     }
 
     fn copy(&self) {
-        let Place::File(path) = &self.place else { return };
-        if let Err(error) = copy::make(&self.connection, path) {
-            tracing::warn!(%error, "no copy of the state's database could be made");
+        if let Place::File(path) = &self.place {
+            copy::begin(path.clone(), &self.gate);
         }
     }
 
-    fn log_length(&self) -> u64 {
-        let log = self.place.beside("-wal").and_then(|log| fs::metadata(log).ok());
-        log.map_or(0, |log| log.len())
+    /// The log as it is.
+    fn log(&self) -> Result<Before, StoreError> {
+        let Some(log) = self.place.beside("-wal") else { return Ok(Before::default()) };
+        Before::of(&log).map_err(|error| StoreError::Failing { path: log, why: error.to_string() })
     }
 
     fn fault(&self, error: rusqlite::Error) -> StoreError {
@@ -227,12 +261,14 @@ impl Backend for Sqlite {
         let newest = "SELECT number, state FROM revisions ORDER BY number DESC LIMIT 1";
         let newest = self.connection.query_row(newest, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
         let newest = newest.optional().map_err(|error| self.fault(error))?;
-        let Some((revision, state)) = newest else { return Ok(None) };
-        let changes = self.changes(
-            "SELECT change FROM revisions WHERE number <= ?1 ORDER BY number LIMIT ?2",
-            i64::MAX,
-            MAX_REVISIONS,
-        )?;
+        let Some((revision, state)): Option<(i64, String)> = newest else { return Ok(None) };
+        let all = usize::try_from(MAX_REVISIONS).expect("it is small");
+        let texts = reading::page(&self.connection, None, all).map_err(|error| self.fault(error))?;
+        let kept = reading::changes(&self.place, &texts)?;
+        let oldest = kept.last().map_or(revision.unsigned_abs(), |oldest| oldest.revision);
+        let steps = steps::before(&self.connection, oldest).map_err(|error| self.fault(error))?;
+        let mut changes = reading::changes(&self.place, &steps)?;
+        changes.extend(kept.into_iter().rev());
         let applied = self.connection.query_row("SELECT text FROM applied", [], |row| row.get(0)).optional();
         let applied = applied.map_err(|error| self.fault(error))?;
         Ok(Some(Kept { path: self.place.path(), revision: revision.unsigned_abs(), state, applied, changes }))
@@ -243,16 +279,17 @@ impl Backend for Sqlite {
             return Err(StoreError::Fenced { path: self.place.path() });
         }
         self.settle()?;
-        let length = self.log_length();
+        let before = self.log()?;
         match self.write(entry) {
             Ok(true) => {
-                self.tidy();
+                self.mark(entry);
                 Ok(())
             }
             Ok(false) => Err(StoreError::Fenced { path: self.place.path() }),
             Err(error) => {
                 let why = self.fault(error);
-                self.in_doubt = Some(length);
+                self.in_doubt = Some(before);
+                self.gate.shut();
                 tracing::error!(error = %why, "a change could not be made durable; nothing has changed");
                 // At once, and by this connection, which writes where the attempt was written: a process that is
                 // killed now must not leave it behind, even if nothing but writing succeeds.
@@ -265,24 +302,21 @@ impl Backend for Sqlite {
         }
     }
 
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        let Place::File(path) = &self.place else { return None };
+        Some(Box::new(History::of(path.clone(), self.gate.clone())))
+    }
+
     fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Vec<Change>, StoreError> {
         self.settle()?;
-        let before = before.map_or(i64::MAX, number);
-        self.changes(
-            "SELECT change FROM revisions WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
-            before,
-            limit as u64,
-        )
+        let texts = reading::page(&self.connection, before, limit).map_err(|error| self.fault(error))?;
+        reading::changes(&self.place, &texts)
     }
 
     fn find(&mut self, revision: u64) -> Result<Option<(Change, String)>, StoreError> {
         self.settle()?;
-        let read = "SELECT change, state FROM revisions WHERE number = ?1";
-        let row = self
-            .connection
-            .query_row(read, [number(revision)], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
-        let row = row.optional().map_err(|error| self.fault(error))?;
-        row.map(|(change, state)| Ok((read_change(&self.place, &change)?, state))).transpose()
+        let row = reading::find(&self.connection, revision).map_err(|error| self.fault(error))?;
+        row.map(|(change, state)| Ok((reading::change(&self.place, &change)?, state))).transpose()
     }
 
     fn recall(&mut self, key: &str) -> Result<Option<Receipt>, StoreError> {
@@ -291,14 +325,32 @@ impl Backend for Sqlite {
         let row = self.connection.query_row(read, [key], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
         let row = row.optional().map_err(|error| self.fault(error))?;
         row.map(|(asked, change)| {
-            Ok(Receipt { key: key.to_owned(), asked, change: read_change(&self.place, &change)? })
+            Ok(Receipt { key: key.to_owned(), asked, change: reading::change(&self.place, &change)? })
         })
         .transpose()
     }
 
+    fn tidy(&mut self) {
+        if self.is_closed || self.in_doubt.is_some() {
+            return;
+        }
+        self.commits += 1;
+        if let Ok(log) = self.log() {
+            self.folding.fold_if_long(&self.connection, log.length());
+        }
+        if self.commits.is_multiple_of(COPY_EVERY) {
+            self.copy();
+        }
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Ok(());
+        }
         // A successor that can't know of an attempt in doubt must not find it.
         self.settle()?;
+        self.gate.shut();
+        self.fold();
         // What is in memory alone is still to be read, as the successor must be told it.
         if matches!(self.place, Place::File(_)) {
             self.connection = Connection::open_in_memory().map_err(|error| self.fault(error))?;
@@ -311,109 +363,62 @@ impl Backend for Sqlite {
 
     fn reopen(&mut self) -> Result<(), StoreError> {
         if self.is_closed && matches!(self.place, Place::File(_)) {
-            *self = Self::open(self.place.clone())?;
+            *self = Self::opened(self.place.clone(), self.gate.clone(), false)?;
         }
         self.is_closed = false;
         Ok(())
     }
 }
 
-impl Sqlite {
-    fn changes(&self, query: &str, bound: i64, limit: u64) -> Result<Vec<Change>, StoreError> {
-        let texts = || -> rusqlite::Result<Vec<String>> {
-            let mut read = self.connection.prepare(query)?;
-            read.query_map([bound, number(limit)], |row| row.get(0))?.collect()
-        };
-        let texts = texts().map_err(|error| self.fault(error))?;
-        texts.iter().map(|text| read_change(&self.place, text)).collect()
+/// Connects to a database in a file if that is all that it ever was. Answers how far it has come.
+fn whole(path: &Path, lock: &File, is_checked: bool) -> Result<(Connection, Option<Mark>), StoreError> {
+    let place = Place::File(path.to_owned());
+    let witness = Witness::of(path, lock);
+    witness.sees_a_file()?;
+    opening::made(path)
+        .map_err(|error| StoreError::Failing { path: path.to_owned(), why: error.to_string() })?;
+    let connection = opening::connected(&place)?;
+    if is_checked {
+        opening::check_soundness(&place, &connection)?;
     }
+    opening::check_form(&place, &connection)?;
+    let found = Mark::of(&connection).map_err(|error| fault(&place, error))?;
+    witness.sees_all_in(found)?;
+    Ok((connection, found))
 }
 
-/// A number as SQLite keeps it; revisions never come near its end.
-fn number(revision: u64) -> i64 {
-    i64::try_from(revision).unwrap_or(i64::MAX)
+/// Removes what is more than is kept. A database that is far above its bound comes down step by step, so that no change
+/// waits for all of it.
+fn prune(write: &Connection, most_bytes: u64) -> rusqlite::Result<()> {
+    const REVISIONS: &str = "DELETE FROM revisions WHERE number <= (SELECT max(number) FROM revisions) - ?1";
+    const RECEIPTS: &str = "DELETE FROM receipts WHERE number <= (SELECT max(number) FROM receipts) - ?1";
+    const OLDEST: [&str; 2] = [
+        "DELETE FROM revisions WHERE number = (SELECT min(number) FROM revisions)
+         AND number < (SELECT max(number) FROM revisions)",
+        "DELETE FROM receipts WHERE number = (SELECT min(number) FROM receipts)
+         AND number < (SELECT max(number) FROM receipts)",
+    ];
+    write.execute(REVISIONS, [number(MAX_REVISIONS)])?;
+    write.execute(RECEIPTS, [MAX_RECEIPTS])?;
+    let pragma = |name: &str| write.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let page = pragma("page_size")?;
+    for _ in 0..MOST_PRUNED {
+        let used = (pragma("page_count")? - pragma("freelist_count")?) * page;
+        if used.unsigned_abs() <= most_bytes {
+            break;
+        }
+        for oldest in OLDEST {
+            write.execute(oldest, [])?;
+        }
+    }
+    Ok(())
 }
 
 fn text(change: &Change) -> String {
     serde_json::to_string(change).expect("names, numbers and times always have a text")
 }
 
-fn read_change(place: &Place, text: &str) -> Result<Change, StoreError> {
-    serde_json::from_str(text)
-        .map_err(|error| damaged(place, format!("a revision in it can't be read: {error}")))
-}
-
-/// Takes the lock that keeps two processes from serving from one database.
-fn locked(path: &Path, place: &Place) -> Result<File, StoreError> {
-    let failing =
-        |error: std::io::Error| StoreError::Failing { path: path.to_owned(), why: error.to_string() };
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(failing)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: place.path() }),
-        Err(error) => Err(failing(error.into())),
-    }
-}
-
-fn connected(place: &Place) -> Result<Connection, StoreError> {
-    let fault = |error| fault(place, error);
-    let connection = match place {
-        Place::Memory => Connection::open_in_memory().map_err(fault)?,
-        Place::File(path) => {
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-                | OpenFlags::SQLITE_OPEN_CREATE
-                | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
-            connection.busy_timeout(BUSY).map_err(fault)?;
-            connection.pragma_update(None, "journal_mode", "WAL").map_err(fault)?;
-            connection.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
-            connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
-            connection
-        }
-    };
-    Ok(connection)
-}
-
-/// Refuses a database that is damaged, or of a later version.
-fn check(place: &Place, connection: &Connection) -> Result<(), StoreError> {
-    let fault = |error| fault(place, error);
-    let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
-    if said != "ok" {
-        return Err(damaged(place, said));
-    }
-    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
-    if format > FORMAT {
-        let why =
-            format!("it has the form {format}, of a later version of Switchback; this one knows {FORMAT}");
-        return Err(StoreError::Failing { path: place.path(), why });
-    }
-    Ok(())
-}
-
-/// Makes the tables if need be, and begins a new epoch. Answers it, and the last attempt.
-fn take_over(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
-    let write = connection.transaction()?;
-    write.execute_batch(TABLES)?;
-    write.pragma_update(None, "user_version", FORMAT)?;
-    write.execute("UPDATE meta SET epoch = epoch + 1", [])?;
-    let taken =
-        write.query_row("SELECT epoch, attempt FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    write.commit()?;
-    Ok(taken)
-}
-
-/// Cuts a log back to what it was.
-fn cut_back(log: &Path, length: u64) -> std::io::Result<()> {
-    match OpenOptions::new().write(true).open(log) {
-        Ok(file) => file.set_len(length),
-        // It was never begun.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn fault(place: &Place, error: rusqlite::Error) -> StoreError {
+pub(super) fn fault(place: &Place, error: rusqlite::Error) -> StoreError {
     let path = place.path();
     let code = error.sqlite_error().map(|error| error.code);
     match code {
@@ -425,7 +430,7 @@ fn fault(place: &Place, error: rusqlite::Error) -> StoreError {
     }
 }
 
-fn damaged(place: &Place, why: String) -> StoreError {
+pub(super) fn damaged(place: &Place, why: String) -> StoreError {
     let copy = match place {
         Place::File(path) => copy::newest(path),
         Place::Memory => None,
