@@ -78,7 +78,7 @@ pub(super) fn begin(
     let pool = &table.pools[index];
     let wait = pool.settings.limits.unavailable_wait;
     // What an operator drains is to be left, not to be waited for.
-    if wait.is_zero() || downstream.is_leaving() || pool.drains() {
+    if wait.is_zero() || downstream.is_ending() || pool.drains() {
         return None;
     }
     let now = clock::now();
@@ -108,7 +108,7 @@ pub(super) async fn endpoint(downstream: &Downstream, waiting: Waiting) -> bool 
     let mut look_at = clock::now() + SWEEP;
     poll_fn(|cx| {
         loop {
-            if downstream.is_leaving() {
+            if downstream.is_ending() {
                 return Poll::Ready(true);
             }
             if !downstream.deadline.poll_at(cx, waiting.patience.until.min(look_at)) {
@@ -142,7 +142,7 @@ pub(super) async fn again(
     let pool = &table.pools[request.pool];
     let until = request.account.started + pool.settings.limits.unavailable_wait;
     let until = request.attempts.due.map_or(until, |due| due.min(until));
-    let may_wait = |downstream: &Downstream| until > clock::now() && !downstream.is_leaving();
+    let may_wait = |downstream: &Downstream| until > clock::now() && !downstream.is_ending();
     if !is_unsent || !request.up.is_whole() || !may_wait(downstream) {
         return None;
     }

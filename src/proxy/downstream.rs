@@ -90,6 +90,12 @@ impl Downstream {
         self.worker.is_leaving() || self.standing.is_closed.get()
     }
 
+    /// Whether nothing may be waited for any longer: the process stops. A request that waits when a successor or another
+    /// listener has taken over is still this one's to serve.
+    pub(super) fn is_ending(&self) -> bool {
+        self.worker.is_ending() || self.standing.is_cut.get()
+    }
+
     /// Writes an answer of our own, with what the route adds, and closes the account.
     pub(super) async fn send_answer(
         &mut self,

@@ -136,6 +136,11 @@ impl Worker {
         self.phase.get() != Phase::Serving
     }
 
+    /// Whether the process stops. After a hand-over it does not yet: its requests have until the deadline.
+    pub(super) fn is_ending(&self) -> bool {
+        !matches!(self.phase.get(), Phase::Serving | Phase::HandedOver)
+    }
+
     /// Counts what a drain has cut.
     pub(super) fn count_cut(&self, endpoint: &LocalEndpoint, kind: Kind) {
         endpoint.drain.count_cut(kind);

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Line, green,
     support::{
-        PATIENCE, Setup, Upstream,
+        PATIENCE, Reserved, Setup, Upstream,
         config::blue_green,
         upstream::{OK, response},
         wait_until,
@@ -117,6 +117,28 @@ fn health_goes_along_and_the_successor_waits_for_no_probe() {
     line.first.client().expect_alive("what the old process knew to be well");
     assert!(began.elapsed() < PATIENCE, "it has waited for a probe: {:?}", began.elapsed());
     wait_until("the successor probes, too", || probes.load(SeqCst) == 2);
+}
+
+#[test]
+fn a_request_that_waits_for_an_endpoint_is_served_by_the_process_that_has_it() {
+    let port = Reserved::any();
+    let nobody = Upstream::ok();
+    let pool =
+        "unavailable_wait = \"60s\"\nhealth = { tcp = true, interval = \"50ms\", down_interval = \"50ms\" }";
+    let file = Setup::new().pool(pool).toml(&[&nobody]);
+    let line = Line::start(&file.replace(&nobody.address.to_string(), &port.address.to_string()));
+    let mut client = line.first.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    wait_until("it waits", || {
+        let metrics = line.first.metrics();
+        metrics
+            .lines()
+            .any(|line| line.starts_with("switchback_pool_requests_pending{") && line.ends_with(" 1"))
+    });
+    line.replace();
+    let _upstream = Upstream::start_on(port, |exchange| exchange.send(OK));
+    let answer = client.response("GET").whole();
+    assert_eq!((answer.status, answer.closes()), (200, true), "{answer:?}");
 }
 
 #[test]
