@@ -109,6 +109,7 @@ impl Controller {
             store,
             forgets_again,
             custody: Custody::Ours,
+            behind: None,
         };
         Ok((controller, control, live_too))
     }
