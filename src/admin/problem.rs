@@ -269,7 +269,7 @@ impl From<ControlError> for Problem {
                 "The change could not be made durable",
                 format!("{detail}. Nothing was changed"),
             ),
-            ControlError::Failed => {
+            ControlError::Failed | ControlError::NotInForce(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", "A fault in Switchback", detail)
             }
         }

@@ -414,7 +414,7 @@ async fn run(
     let _ = stop.wait_for(|stop| *stop).await;
     names.abort();
     controller.abort();
-    // A change is one synchronous step, so what was begun has been answered.
+    // A change that is being made durable is, whether or not anybody is told: the store is closed after it.
     let _ = tokio::time::timeout(Duration::from_secs(1), controller).await;
     if let Err(error) = store.close().await {
         tracing::error!(%error, "the state's database could not be closed as it should be");

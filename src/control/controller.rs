@@ -1,7 +1,8 @@
 //! The one task that changes what Switchback does.
 //!
 //! Invariant: only [`Controller`] publishes tables, one command at a time: apply (pure), compile, make durable, publish,
-//! answer. A command that fails at any step, by a bug even, leaves the state and the table as they were.
+//! answer. A command that fails before it is durable, by a bug even, leaves the state and the table as they were; what is
+//! durable comes into force before anything else is changed.
 
 mod custody;
 mod departures;
@@ -15,6 +16,7 @@ use std::{
 };
 
 use custody::Custody;
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -75,6 +77,15 @@ pub struct Controller {
     custody: Custody,
     /// What is to be made durable when the process begins to serve.
     first: Option<Entry>,
+    /// What is kept and could not be put in force.
+    behind: Option<Behind>,
+}
+
+/// What is kept and not in force.
+#[derive(Debug, Clone)]
+struct Behind {
+    config: Arc<Config>,
+    state: State,
 }
 
 /// What a change makes, before anybody sees it.
@@ -144,7 +155,7 @@ impl Controller {
         // State and table are replaced only after everything that can panic, so unwinding leaves them whole; what the
         // registry of endpoints has gained is in no table and is retired, and drains are carried out from the state anew.
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
-            tracing::error!("a change was stopped by a bug; what was in force still is");
+            tracing::error!("a bug stopped some work of the control plane; what was in force still is");
             Err(ControlError::Failed)
         })
     }
@@ -166,6 +177,7 @@ impl Controller {
             Custody::HandedOver => return Err(ControlError::HandedOver),
             Custody::Wanted => self.take_back().await?,
         }
+        self.catch_up()?;
         if let Some(change) = self.answered(&request).await? {
             return Ok(Answered { change, is_replayed: true });
         }
@@ -182,18 +194,45 @@ impl Controller {
         });
         let ready = self.made_ready(&prepared).await?;
         if prepared.change.changed() || receipt.is_some() {
-            let state = prepared.change.changed().then(|| Document::of(&prepared.state).to_text());
+            let text = || Document::of(&prepared.state).to_text();
+            let state = self.guarded(|_| Ok(prepared.change.changed().then(text)))?;
             let applied = self.newly_applied(&prepared);
             self.commit(Entry { change: prepared.change.clone(), state, applied, receipt }).await?;
         }
         if !prepared.change.changed() {
             return Ok(Answered { change: prepared.change, is_replayed: false });
         }
-        let change = self.guarded(|controller| Ok(controller.put_in_force(prepared)))?;
+        let change = prepared.change.clone();
+        let put = self.guarded(|controller| {
+            controller.put_in_force(&prepared);
+            Ok(())
+        });
+        if put.is_err() {
+            self.behind = Some(Behind { config: prepared.config, state: prepared.state });
+            self.catch_up()?;
+        }
         if let Some(ready) = ready {
-            self.while_draining(ready.put_in_force()).await;
+            let put = AssertUnwindSafe(ready.put_in_force()).catch_unwind();
+            if self.while_draining(put).await.is_err() {
+                tracing::error!("a bug stopped what follows a file; a restart puts all of it in force");
+            }
         }
         Ok(Answered { change, is_replayed: false })
+    }
+
+    /// Puts in force what is kept, where a bug was in the way of it: an answer never says less than what is kept.
+    fn catch_up(&mut self) -> Result<(), ControlError> {
+        let Some(Behind { config, state }) = self.behind.clone() else { return Ok(()) };
+        let revision = state.revision();
+        let caught_up = self.guarded(|controller| {
+            let before = Arc::clone(&controller.snapshot.borrow());
+            let table = controller.compiled(&config, &state, &before.resolved, &before.table);
+            controller.publish(Snapshot { config, state, table, ..Snapshot::clone(&before) });
+            Ok(())
+        });
+        caught_up.map_err(|_| ControlError::NotInForce(revision))?;
+        self.behind = None;
+        Ok(())
     }
 
     /// Makes ready what has to follow a file that is loaded, beside the table. Drains go on meanwhile.
@@ -275,20 +314,20 @@ impl Controller {
     }
 
     /// Puts a change in force that is durable.
-    fn put_in_force(&mut self, prepared: Prepared) -> Change {
+    fn put_in_force(&mut self, prepared: &Prepared) {
         let before = Arc::clone(&self.snapshot.borrow());
         let Prepared { config, state, table, change } = prepared;
         let mut taken = before.taken.clone();
-        taken.keep_those_of(&state);
+        taken.keep_those_of(state);
         for effect in &change.effects {
             if let Effect::Weights { split, .. } | Effect::Split { split, weights: Some(_) } = effect {
-                taken.begin(&state, split, &self.series);
+                taken.begin(state, split, &self.series);
             }
         }
-        announce(&change, table.generation);
+        announce(change, table.generation);
+        let (config, state, table) = (Arc::clone(config), state.clone(), Arc::clone(table));
         let resolved = Arc::clone(&before.resolved);
         self.publish(Snapshot { config, state, table, resolved, taken, draining: BTreeMap::new() });
-        change
     }
 
     /// Puts in force what names stand for now. The live state, and so the revision, stays as it is.
@@ -331,7 +370,7 @@ fn outcome(result: &Result<Answered, ControlError>) -> Outcome {
         Ok(_) => Outcome::Unchanged,
         Err(ControlError::Refused(_) | ControlError::Moved(_) | ControlError::OtherCall) => Outcome::Refused,
         Err(ControlError::Busy | ControlError::Stopped | ControlError::HandedOver) => Outcome::Busy,
-        Err(ControlError::NotKept(_) | ControlError::Failed) => Outcome::Failed,
+        Err(ControlError::NotKept(_) | ControlError::Failed | ControlError::NotInForce(_)) => Outcome::Failed,
     }
 }
 

@@ -52,6 +52,12 @@ pub enum ControlError {
     /// It could not be made durable. Nothing changed.
     #[error(transparent)]
     NotKept(#[from] StoreError),
+    /// A fault of Switchback. The change is kept, and not in force yet.
+    #[error(
+        "a fault in Switchback: revision {0} is kept, but not in force; the next change tries it again, and a restart goes on \
+         from it (the log says more)"
+    )]
+    NotInForce(u64),
     /// A fault of Switchback. Nothing changed.
     #[error("a fault in Switchback stopped this change; what was in force still is (the log says more)")]
     Failed,

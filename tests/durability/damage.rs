@@ -73,7 +73,7 @@ fn move_away(home: &Home) -> PathBuf {
 /// All files of the database.
 fn files(home: &Home) -> Vec<(String, PathBuf)> {
     let found = fs::read_dir(&home.0).expect("a folder").map(|file| file.expect("a file").path());
-    let named = found.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path));
+    let named = found.map(|path| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path));
     named.filter(|(name, _)| name.starts_with("switchback.db")).collect()
 }
 
@@ -182,7 +182,8 @@ fn what_was_answered_is_never_lost_in_silence() {
 #[test]
 fn what_a_killed_process_had_not_answered_is_no_damage() {
     let (blue, green) = (Upstream::ok(), Upstream::ok());
-    let torn: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Tear = fn(&mut Vec<u8>);
+    let torn: [(&str, Tear); 3] = [
         ("a frame of a commit without its end", |log| log.extend_from_within(log.len() - 4_120..)),
         ("half a frame", |log| log.extend_from_within(log.len() - 2_000..)),
         ("zeros, as after a crash of the machine", |log| log.resize(log.len() + 8_240, 0)),

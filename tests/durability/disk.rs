@@ -2,7 +2,7 @@
 
 use crate::{
     Fault, Home, in_force, json,
-    support::{Upstream, wait_until},
+    support::{Switchback, Upstream, wait_until},
     weigh,
 };
 
@@ -72,4 +72,35 @@ fn an_edit_that_can_t_be_kept_is_in_force_as_soon_as_the_disk_takes_it() {
     drop(fault);
     wait_until("the edit is in force", || in_force(&switchback) == (1, 7));
     wait_until("nothing is wrong any more", || error().is_null());
+}
+
+#[test]
+fn a_start_on_a_full_disk_serves_what_was_kept_and_takes_changes_when_there_is_room() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let mut switchback = home.start(&blue, &green);
+    assert_eq!(weigh(&switchback, 1), Some(200));
+    switchback.signal("KILL");
+    wait_until("it has ended", || !switchback.is_running());
+    drop(switchback);
+    let log = home.0.join("switchback.db-wal");
+    let line = format!(
+        "exec strace -I 1 -D -f -o /dev/null -P {} -e trace=pwrite64 -e inject=pwrite64:error=ENOSPC \"$0\" run -c \"$1\"",
+        log.display()
+    );
+    let switchback = Switchback::run(&home.file(&blue, &green), &line);
+    assert_eq!(in_force(&switchback), (1, 1), "what was kept is in force");
+    assert_eq!(switchback.client().exchange("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").status, 200);
+    assert_eq!(weigh(&switchback, 2), Some(507));
+    assert_eq!(in_force(&switchback), (1, 1));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", switchback.pid())).expect("it runs");
+    let tracer =
+        status.lines().find_map(|line| line.strip_prefix("TracerPid:")).expect("a line").trim().to_owned();
+    assert_ne!(tracer, "0", "the disk is full by a tracer");
+    let mut kill = std::process::Command::new("sh");
+    assert!(kill.args(["-c", "kill -s INT \"$0\"", &tracer]).status().expect("a shell").success());
+    wait_until("there is room", || weigh(&switchback, 3) == Some(200));
+    switchback.signal("KILL");
+    drop(switchback);
+    let (revision, weight) = in_force(&home.start(&blue, &green));
+    assert!(revision >= 2 && weight == 3, "{revision}: {weight}");
 }

@@ -277,7 +277,7 @@ fn what_is_not_there_is_said() {
     for (arguments, code, words) in [
         (&["-f", "link.toml"][..], 1, "has no regular file link.toml"),
         (&["-f", "folder.toml"], 1, "has no regular file"),
-        (&["-f", "folder.toml/"], 1, "has no regular file"),
+        (&["-f", "folder.toml/"], 2, "name the file"),
         (&["-f", "none.toml"], 1, "has no regular file none.toml"),
         (&["-f", "*.toml"], 1, "has no regular file"),
         (&["-b", "none"], 3, "branch none of"),

@@ -132,6 +132,7 @@ impl Controller {
             forgets_again,
             custody,
             first: entry,
+            behind: None,
         };
         (controller, control, live_too)
     }

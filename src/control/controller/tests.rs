@@ -73,6 +73,48 @@ async fn a_bug_in_one_command_changes_nothing_and_the_next_is_served() {
     assert_eq!((counted(&control, "failed"), counted(&control, "applied")), (1, 1));
 }
 
+/// Fails at the first event that tells of a change.
+struct Failing(std::sync::atomic::AtomicBool);
+
+impl tracing::Subscriber for Failing {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let tells = event.metadata().target().ends_with("announcement");
+        let bug = tells && !self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!bug, "the bug that the test is about");
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn what_is_kept_is_in_force_though_a_bug_was_in_the_way() {
+    let (controller, control, live) = start();
+    let _failing = tracing::subscriber::set_default(Failing(false.into()));
+    tokio::spawn(controller.run());
+    for revision in [1, 2] {
+        let answer = control.change(Request::new(put(50 + revision), Origin::Api.into())).await;
+        assert_eq!(answer.expect("it is kept, so it is answered").revision, revision);
+        assert_eq!(control.snapshot().state.revision(), revision, "what was answered is in force");
+        assert!(control.store().find(revision).await.unwrap().is_some());
+    }
+    assert_eq!(control.snapshot().table.generation, live.table().generation);
+    assert!(live.table().generation >= 3);
+}
+
 #[tokio::test]
 async fn more_than_may_wait_are_turned_away_at_once() {
     let (controller, control, _live) = start();

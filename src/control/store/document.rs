@@ -121,10 +121,10 @@ impl Document {
 impl Touched {
     fn of(state: &State) -> Self {
         let mut all = Self { file: state.touched(&Object::File), ..Self::default() };
-        for (split, _) in &state.live().weights {
+        for split in state.live().weights.keys() {
             all.splits.insert(split.clone(), state.touched(&Object::Split(split.clone())));
         }
-        for (pool, _) in &state.live().pools {
+        for pool in state.live().pools.keys() {
             all.pools.insert(pool.clone(), state.touched(&Object::Pool(pool.clone())));
         }
         all

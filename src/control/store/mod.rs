@@ -71,8 +71,11 @@ pub trait Reader: Send + 'static {
     fn page(&mut self, before: Option<u64>, limit: usize) -> Result<Option<Vec<Change>>, StoreError>;
 
     /// As [`Backend::find`].
-    fn find(&mut self, revision: u64) -> Result<Option<Option<(Change, String)>>, StoreError>;
+    fn find(&mut self, revision: u64) -> Result<Option<Found>, StoreError>;
 }
+
+/// A revision's change, and the text of the state after it, if there is such a revision.
+pub type Found = Option<(Change, String)>;
 
 /// What is kept at once.
 #[derive(Debug, Clone)]
@@ -202,7 +205,7 @@ enum Read {
     },
     Find {
         revision: u64,
-        answer: oneshot::Sender<Result<Option<Option<(Change, String)>>, StoreError>>,
+        answer: oneshot::Sender<Result<Option<Found>, StoreError>>,
     },
 }
 

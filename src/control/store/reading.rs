@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Reader, StoreError,
+    Found, Reader, StoreError,
     gate::Gate,
     opening,
     sqlite::{Place, damaged, fault},
@@ -48,7 +48,7 @@ impl Reader for History {
         texts.map(|texts| changes(&self.place(), &texts)).transpose()
     }
 
-    fn find(&mut self, revision: u64) -> Result<Option<Option<(Change, String)>>, StoreError> {
+    fn find(&mut self, revision: u64) -> Result<Option<Found>, StoreError> {
         let Some(row) = self.read(|connection| find(connection, revision))? else { return Ok(None) };
         row.map(|(text, state)| Ok((change(&self.place(), &text)?, state))).transpose().map(Some)
     }

@@ -29,6 +29,8 @@ const MAX_RECEIPTS: i64 = 10_000;
 const MAX_BYTES: u64 = 256 << 20;
 /// The most revisions, and answers, that go with one commit for the bytes that they take.
 const MOST_PRUNED: u32 = 8;
+/// No epoch: they begin at 1.
+const UNTAKEN: i64 = 0;
 /// Commits between two copies.
 const COPY_EVERY: u64 = 500;
 
@@ -37,7 +39,7 @@ const COPY_EVERY: u64 = 500;
 pub struct Sqlite {
     place: Place,
     connection: Connection,
-    /// Counts this process' take-over; another one since fences it.
+    /// Counts this process' take-over; another one since fences it. It is [`UNTAKEN`] as long as there is no room for it.
     epoch: i64,
     /// The newest attempt that was acknowledged; later ones never happened.
     attempt: i64,
@@ -97,7 +99,14 @@ impl Sqlite {
             (Place::File(path), Some(lock)) => whole(path, lock, is_checked)?,
             _ => (opening::connected(&place)?, None),
         };
-        let (epoch, attempt) = opening::take_over(&mut connection).map_err(|error| fault(&place, error))?;
+        let taken = opening::take_over(&mut connection).map_err(|error| fault(&place, error));
+        let (epoch, attempt) = match (taken, found) {
+            (Err(why @ StoreError::Full { .. }), Some(found)) => {
+                tracing::error!(error = %why, "changes are refused until there is room; what was kept is in force");
+                (UNTAKEN, found.attempt)
+            }
+            (taken, _) => taken?,
+        };
         let store = Self {
             place,
             connection,
@@ -134,6 +143,12 @@ impl Sqlite {
     fn settle(&mut self) -> Result<(), StoreError> {
         if self.is_closed && matches!(self.place, Place::File(_)) {
             return Err(StoreError::Fenced { path: self.place.path() });
+        }
+        if self.epoch == UNTAKEN {
+            // What an attempt at this leaves in the log is at most an epoch without anything in it.
+            let taken = opening::take_over(&mut self.connection);
+            (self.epoch, self.attempt) = taken.map_err(|error| self.fault(error))?;
+            tracing::info!("there is room again: changes are taken");
         }
         let Some(before) = self.in_doubt.clone() else { return Ok(()) };
         let (acknowledged, epoch) = (self.attempt, self.epoch);
