@@ -17,7 +17,7 @@ from .upstream import HOST
 REQUEST = f"GET /shop/1k HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: instructions/1\r\nAccept: */*\r\n\r\n".encode()
 #: Requests before those that are counted: they open the upstream connections and fill what is filled once.
 WARM_UP = 640
-SHORT, LONG = 1_280, 6_400
+SHORT, LONG = 1_280, 3_840
 
 
 #: By name: how many connections take turns. All that stand in one row are asked before the first is read.
