@@ -22,7 +22,9 @@ pub fn command() -> Command {
         "XDG_CONFIG_HOME",
         "HOME",
         "NO_COLOR",
+        "CLICOLOR",
         "CLICOLOR_FORCE",
+        "CI",
     ] {
         command.env_remove(variable);
     }
