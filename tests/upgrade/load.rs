@@ -179,8 +179,7 @@ fn a_signal_replaces_the_process_and_the_number_of_workers_may_differ() {
         std::fs::write(&file, format!("workers = {workers}\n{rest}")).expect("a writable folder");
         let signal = ["-c", "kill -s USR2 \"$0\"", &before.to_string()];
         assert!(std::process::Command::new("sh").args(signal).status().expect("a shell").success());
-        // Until the old process has left, either may answer.
-        wait_until("a successor serves alone", || {
+        wait_until("a successor serves", || {
             let status = line.status();
             status["process"]["pid"] != before && status["workers"].as_array().map(Vec::len) == Some(workers)
         });
@@ -188,5 +187,7 @@ fn a_signal_replaces_the_process_and_the_number_of_workers_may_differ() {
             Client::connect(line.first.address)
                 .expect_alive(&format!("connection {number}, {workers} workers"));
         }
+        // Until then either may answer, and a process that leaves has no further successor.
+        wait_until("the old process has left", || line.processes().len() == 1);
     }
 }
