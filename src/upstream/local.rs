@@ -211,7 +211,6 @@ impl Drop for Lease {
     }
 }
 
-#[cfg(not(switchback_loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

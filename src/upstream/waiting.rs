@@ -4,13 +4,10 @@
 //! worker the order is that of coming; between workers, what frees a place goes to the longest wait, while a
 //! connection that has just served stays with its worker for some requests ([`TURNS`]), as a new one costs more.
 
-#[cfg(switchback_loom)]
-use loom::sync::Arc;
-#[cfg(not(switchback_loom))]
-use std::sync::Arc;
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -138,7 +135,6 @@ impl Drop for Waiting {
     }
 }
 
-#[cfg(not(switchback_loom))]
 #[cfg(test)]
 mod tests {
     use std::{net::SocketAddr, task::Waker};
