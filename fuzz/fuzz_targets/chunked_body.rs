@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use switchback::wire::chunked::{ChunkError, Chunked, Output};
+use switchback_fuzz::wire::chunked::{ChunkError, Chunked, Output};
 
 fuzz_target!(|input: &[u8]| {
     // The first byte says how the rest is split.

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use switchback::{
+use switchback_fuzz::{
     proxy::fuzzing::relay,
     wire::{
         chunked::{Chunked, Output},
@@ -55,7 +55,7 @@ fn check(message: &[u8]) {
 }
 
 /// What we add must not make a head of the largest size unreadable to this check.
-const LIMITS_OF_AN_UPSTREAM: switchback::wire::fields::Limits = switchback::wire::fields::Limits {
+const LIMITS_OF_AN_UPSTREAM: switchback_fuzz::wire::fields::Limits = switchback_fuzz::wire::fields::Limits {
     target: LIMITS.target * 3,
     head: LIMITS.head * 2,
     fields: LIMITS.fields * 2,

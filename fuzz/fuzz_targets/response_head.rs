@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use switchback::wire::{
+use switchback_fuzz::wire::{
     fields::{LIMITS, Progress},
     response::{ResponseBody, ResponseHead},
 };

@@ -1,0 +1,20 @@
+//! The layers between a client's bytes and an upstream's, compiled for the fuzzer without the rest of the project: with
+//! the admin API, the store and the command line, building them for it took longer than the fuzzing.
+
+// What the layers above would use.
+#![allow(dead_code, unused_imports)]
+
+#[path = "../../src/config/mod.rs"]
+mod config;
+#[path = "../../src/model/mod.rs"]
+mod model;
+#[path = "../../src/proxy/mod.rs"]
+pub mod proxy;
+#[path = "../../src/routing/mod.rs"]
+mod routing;
+#[path = "../../src/telemetry/mod.rs"]
+mod telemetry;
+#[path = "../../src/upstream/mod.rs"]
+mod upstream;
+#[path = "../../src/wire/mod.rs"]
+pub mod wire;
