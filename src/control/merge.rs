@@ -110,3 +110,6 @@ fn endpoint(before: &LivePool, declared: &LiveEndpoint, live: &LivePool) -> Opti
 fn find<'a>(pool: &'a LivePool, address: &EndpointAddress) -> Option<&'a LiveEndpoint> {
     pool.endpoints.iter().find(|endpoint| endpoint.address == *address)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,6 @@ pub mod handle;
 pub mod history;
 pub mod lifecycle;
 pub mod merge;
-#[cfg(test)]
-mod merge_tests;
 pub mod names;
 pub mod own_addresses;
 pub mod pin_keys;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::{collection::vec, option, prelude::*};
 
-use super::merge::merged;
+use super::{merged, restored};
 use crate::model::{
     live_state::{Drain, LiveEndpoint, LivePool, LiveState, PinsOnDrain},
     name::Name,
@@ -149,13 +149,13 @@ fn a_drain_that_comes_back_with_a_revision_has_all_of_its_time() {
         pools: [(name("blue"), pool(vec![Some((1, false))], false, 0))].into(),
         ..LiveState::default()
     };
-    let restored = super::merge::restored(&then, &undrained, now);
+    let again = restored(&then, &undrained, now);
     let begins = |of: &LiveState| {
         let pool = &of.pools["blue"];
         [pool.drain, pool.endpoints[0].drain].map(|drain| drain.expect("it drains").since)
     };
-    assert_eq!(begins(&restored), [now, now], "it had ended meanwhile, and begins");
+    assert_eq!(begins(&again), [now, now], "it had ended meanwhile, and begins");
     let later = now + Duration::from_secs(1);
-    assert_eq!(super::merge::restored(&then, &restored, later), restored, "a second time changes nothing");
-    assert_eq!(super::merge::restored(&then, &then, now), then, "one that goes on goes on");
+    assert_eq!(restored(&then, &again, later), again, "a second time changes nothing");
+    assert_eq!(restored(&then, &then, now), then, "one that goes on goes on");
 }
