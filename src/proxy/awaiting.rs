@@ -127,49 +127,60 @@ pub(super) async fn endpoint(downstream: &Downstream, waiting: Waiting) -> bool 
     .await
 }
 
-/// Waits after a failure to connect that nothing else follows, until the request may go to an endpoint; `None` if it may
-/// not wait (any longer), or its client has gone. It does not pay from the retry budget: an endpoint that takes no
-/// connection has no work with it, and those who wait are bounded in number and pace.
+/// Waits after a failure to connect that nothing else follows, until the request may go to an endpoint, or tells why it
+/// may not (any longer); `None` where nobody waits after such a failure. It does not pay from the retry budget: an
+/// endpoint that takes no connection has no work with it, and those who wait are bounded in number and pace.
 #[cold]
 pub(super) async fn again(
     downstream: &Downstream,
     request: &mut Request,
     failure: &Failure,
-) -> Option<Box<Next>> {
+) -> Option<Result<Box<Next>, Failure>> {
     let is_unsent =
         matches!(failure, Failure::UpstreamUnreachable(_) | Failure::TimedOut(TimeoutKind::Connect));
     let table = Rc::clone(&request.routed.table);
     let pool = &table.pools[request.pool];
-    let until = request.account.started + pool.settings.limits.unavailable_wait;
-    let until = request.attempts.due.map_or(until, |due| due.min(until));
-    let may_wait = |downstream: &Downstream| until > clock::now() && !downstream.is_ending();
-    if !is_unsent || !request.up.is_whole() || !may_wait(downstream) {
+    let wait = pool.settings.limits.unavailable_wait;
+    if !is_unsent || !request.up.is_whole() || wait.is_zero() {
         return None;
     }
-    let _place = WaitingPlace::take(pool).map_err(|limit| pool.state.gate.count_shed(limit)).ok()?;
+    let until = request.account.started + wait;
+    let until = request.attempts.due.map_or(until, |due| due.min(until));
+    let may_wait = |downstream: &Downstream| until > clock::now() && !downstream.is_ending();
+    if !may_wait(downstream) {
+        return Some(Err(Failure::WaitedInVain));
+    }
+    let _place = match WaitingPlace::take(pool) {
+        Ok(place) => place,
+        Err(limit) => {
+            pool.state.gate.count_shed(limit);
+            return Some(Err(Failure::Shed(limit)));
+        }
+    };
     let pause = SWEEP.saturating_mul(request.account.attempts).min(LONGEST_PAUSE);
     let mut look_at = clock::now() + pause;
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         loop {
             if !may_wait(downstream) {
-                return Poll::Ready(None);
+                return Poll::Ready(Err(Failure::WaitedInVain));
             }
             if !downstream.deadline.poll_at(cx, until.min(look_at)) {
                 return Poll::Pending;
             }
-            if downstream.is_reset() || admission::in_time(request).is_err() {
-                return Poll::Ready(None);
+            if downstream.is_reset() {
+                return Poll::Ready(Err(Failure::ClientGone));
             }
+            admission::in_time(request)?;
             if is_available(&table, request.routed.route, request.arm) {
                 request.attempts.forget_tried();
                 if let Some(next) = request.elsewhere(downstream) {
-                    return Poll::Ready(Some(Box::new(next)));
+                    return Poll::Ready(Ok(Box::new(next)));
                 }
             }
             look_at = clock::now() + SWEEP;
         }
-    })
-    .await
+    });
+    Some(ended.await)
 }
 
 /// The pool that a request was meant for: its route's, or the one that was drawn.

@@ -50,7 +50,8 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         let next = match failed.next.take() {
             Some(next) => next,
             None => match Box::pin(awaiting::again(downstream, &mut request, &failed.failure)).await {
-                Some(next) => next,
+                Some(Ok(next)) => next,
+                Some(Err(failure)) => break Err(Failed { failure, ..failed }),
                 None => break Err(failed),
             },
         };

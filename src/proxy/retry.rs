@@ -14,6 +14,9 @@ pub(super) enum Failure {
     /// No connection to the endpoint could be had. Nothing was sent.
     #[error("the upstream can't be connected to")]
     UpstreamUnreachable(io::Error),
+    /// The same, to the end of the wait that the pool allows.
+    #[error("unavailable_wait: no endpoint took a connection in time")]
+    WaitedInVain,
     /// This process, or the machine, has no file descriptor left. The endpoint has no part in it.
     #[error("no file descriptor is left for an upstream connection")]
     OutOfDescriptors,
@@ -97,7 +100,7 @@ impl Failure {
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
-            Self::OutOfDescriptors | Self::Drained { .. } | Self::Shed(_) => Some(503),
+            Self::WaitedInVain | Self::OutOfDescriptors | Self::Drained { .. } | Self::Shed(_) => Some(503),
             Self::UpstreamStatus(status) => Some(*status),
             Self::TimedOut(_) | Self::TimeIsOver(_) => Some(504),
             Self::ClientStalledSending => Some(408),
@@ -125,6 +128,8 @@ impl Failure {
             Self::TimedOut(_) => true,
             // What its status says of the endpoint is counted as an answer.
             Self::UpstreamStatus(_) => false,
+            // Each refused connection was counted when it was refused.
+            Self::WaitedInVain => false,
             // Limits of ours, and times that it had too little of.
             Self::Drained { .. } | Self::OutOfDescriptors | Self::Shed(_) | Self::TimeIsOver(_) => false,
             Self::ClientGone
@@ -145,6 +150,7 @@ impl Failure {
             | Self::ClientMalformed(_)
             | Self::ClientBodyTooLarge => true,
             Self::UpstreamUnreachable(_)
+            | Self::WaitedInVain
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated

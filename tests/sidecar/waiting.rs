@@ -48,6 +48,24 @@ fn a_request_whose_connection_is_refused_waits_with_its_body_in_hand() {
     client.expect_alive("after its wait");
 }
 
+/// Nothing of it was sent, so its client may come again: it is refused as one that never found an endpoint.
+#[test]
+fn who_is_refused_connections_to_the_end_may_come_again() {
+    let port = Reserved::any();
+    let mut app = Application::start(&port);
+    let switchback = sidecar(port.address, "--health-interval 1h --app-wait 300ms");
+    wait_until("it is ready", || is_ready(&switchback));
+    app.kill();
+    let mut client = switchback.client();
+    let answer =
+        client.exchange("POST /form HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello").whole();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.head.one("retry-after").is_some(), "{answer:?}");
+    assert!(answer.text().contains("unavailable_wait"), "{}", answer.text());
+    let _app = Application::start(&port);
+    client.expect_alive("after a wait in vain, and with the app back");
+}
+
 #[test]
 fn as_many_wait_as_the_pool_allows() {
     let port = Reserved::any();
