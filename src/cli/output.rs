@@ -104,9 +104,16 @@ pub fn lines(differences: &Value) -> String {
 /// A text that can do nothing to a terminal.
 pub fn harmless(text: &str) -> String {
     let harmless = |character: char| {
-        if character.is_control() && !"\n\t".contains(character) { '\u{fffd}' } else { character }
+        let is_harmful = character.is_control() && !"\n\t".contains(character) || turns_text(character);
+        if is_harmful { '\u{fffd}' } else { character }
     };
     text.chars().map(harmless).collect()
+}
+
+/// The marks of Unicode's bidirectional algorithm (UAX 9) and its own line ends: they show a text in another order than
+/// it is read in.
+fn turns_text(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The same of all texts of an answer, and of the names of its members.
@@ -121,12 +128,15 @@ fn harmless_value(value: &Value) -> Value {
     }
 }
 
-/// JSON that can do nothing to a terminal and says the same: JSON itself leaves DEL and the C1 controls in texts as they are.
+/// JSON that can do nothing to a terminal and says the same: JSON itself leaves DEL, the C1 controls and what turns a text
+/// round in texts as they are.
 fn plain_json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for character in json.chars() {
         match character {
-            '\u{7f}'..='\u{9f}' => plain.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ if ('\u{7f}'..='\u{9f}').contains(&character) || turns_text(character) => {
+                plain.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
             other => plain.push(other),
         }
     }
@@ -140,9 +150,13 @@ mod tests {
     #[test]
     fn control_characters_are_not_passed_on() {
         assert_eq!(harmless("a\x1b[2Jb\tc\n"), "a\u{fffd}[2Jb\tc\n");
-        let texts = json!("\u{9b}2J\u{7f}é");
+        assert_eq!(
+            harmless("\u{202e}a\u{2066}b\u{2028}\u{200f}שלום"),
+            "\u{fffd}a\u{fffd}b\u{fffd}\u{fffd}שלום"
+        );
+        let texts = json!("\u{9b}2J\u{7f}é\u{202e}");
         let plain = plain_json(&texts.to_string());
-        assert_eq!(plain, "\"\\u009b2J\\u007fé\"");
+        assert_eq!(plain, "\"\\u009b2J\\u007fé\\u202e\"");
         assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), texts, "it says the same");
         let answer = json!({ "a\x07": ["\x1b[2J", { "b": 1 }] });
         assert_eq!(harmless_value(&answer), json!({ "a\u{fffd}": ["\u{fffd}[2J", { "b": 1 }] }));

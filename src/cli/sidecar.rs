@@ -91,7 +91,13 @@ impl Sidecar {
             health_listen: unless_off(self.health_listen),
             admin_listen: unless_off(self.admin_listen),
             access_log: unless_off(self.access_log),
-            trusted_proxies: self.trusted_proxy,
+            // An environment variable is often put together by a template, with blanks and an empty place at its end.
+            trusted_proxies: self
+                .trusted_proxy
+                .iter()
+                .map(|network| network.trim().to_owned())
+                .filter(|network| !network.is_empty())
+                .collect(),
             workers: self.workers,
         }
     }
