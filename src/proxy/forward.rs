@@ -5,7 +5,7 @@ use std::{
     io,
     pin::pin,
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use socket2::SockRef;
@@ -254,11 +254,10 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let (Some(status), Begun::Nothing) = (status, failed.begun) else {
         // A response that was begun can only be broken off, so that the client sees that it is not whole.
         if failed.begun == Begun::UntilClose {
-            // If this fails, there is no client any more to be deceived.
-            let _ = SockRef::from(&downstream.stream).set_linger(Some(Duration::ZERO));
+            downstream.stream.reset_at_close();
         }
         request.account.close(Some(&request.lease), false);
-        return After::Close;
+        return After::BreakOff;
     };
     let keeps_alive = request.traits.keeps_alive
         && request.body.is_done()

@@ -1,10 +1,10 @@
 //! Listeners.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Seen, host, limit, value};
+use super::{Seen, host, limit, tls, value};
 use crate::config::{
     defaults, pointer::Pointer, problems::Problems, raw, settings::Listener, shape::shortened,
     spanned::Spanned,
@@ -114,6 +114,7 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         keep_alive_timeout: keep_alive,
         body_timeout: body,
         write_timeout: write,
+        tls: raw.tls.as_ref().and_then(|raw| tls::settings(raw, &at.key("tls"), problems)).map(Arc::new),
     })
 }
 
