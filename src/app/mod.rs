@@ -252,7 +252,9 @@ impl Instance {
         let (log, file) = (self.log.clone(), self.file.clone());
         let certificates = self.control.certificates.clone();
         move || {
-            tracing::info!("SIGHUP: file and certificates are read again, and the access log's file opened anew");
+            tracing::info!(
+                "SIGHUP: file and certificates are read again, and the access log's file opened anew"
+            );
             certificates.ask();
             log.get().iter().for_each(AccessLog::reopen);
             file.iter().for_each(File::ask);

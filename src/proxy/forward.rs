@@ -1,12 +1,6 @@
 //! A request's attempts: connect or reuse, exchange, and if it failed, go where the next attempt goes.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::pin,
-    task::Poll,
-    time::Instant,
-};
+use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;

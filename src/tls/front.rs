@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+    ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
@@ -86,8 +86,9 @@ impl Front {
     /// Reads the certificates that the settings name.
     pub(super) fn open(listener: &Name, settings: &Arc<Settings>) -> Result<Self, Vec<FrontError>> {
         let provider = provider();
-        let certificates = Certificates::read(settings, &provider)
-            .map_err(|errors| errors.into_iter().map(|(at, error)| FrontError::Pair(at, error)).collect::<Vec<_>>())?;
+        let certificates = Certificates::read(settings, &provider).map_err(|errors| {
+            errors.into_iter().map(|(at, error)| FrontError::Pair(at, error)).collect::<Vec<_>>()
+        })?;
         let versions: &[&SupportedProtocolVersion] = match settings.min_version {
             MinVersion::V12 => &[&TLS13, &TLS12],
             MinVersion::V13 => &[&TLS13],
@@ -239,9 +240,11 @@ impl ResolvesServerCert for Certificates {
         let name = hello.server_name().map(str::to_ascii_lowercase);
         let group = self.names.select(name.as_deref());
         let keys = group.iter().map(|index| &self.pairs[*index].certified);
-        let fits = |key: &&Arc<CertifiedKey>| can_verify(key, &hello);
-        // A signature by ECDSA costs a tenth of one by RSA.
-        let cheapest = keys.clone().filter(fits).min_by_key(|key| is_rsa(key));
+        let verifiable =
+            keys.clone().filter(|key| key.key.choose_scheme(hello.signature_schemes()).is_some());
+        // A signature by ECDSA costs a tenth of one by RSA; but a suite of TLS 1.2 is for one kind of key, and whether the
+        // client will speak 1.3 is not known here.
+        let cheapest = verifiable.min_by_key(|key| (!has_suite_for(key, &hello), is_rsa(key)));
         // One that does not fit ends the handshake with the alert that says so.
         cheapest.or_else(|| keys.clone().next()).cloned()
     }
@@ -251,17 +254,13 @@ fn is_rsa(key: &CertifiedKey) -> bool {
     key.key.algorithm() == rustls::SignatureAlgorithm::RSA
 }
 
-/// Whether a client can verify signatures by a key: it names a scheme for it, and, where it may be spoken to in TLS 1.2, a
-/// cipher suite.
-fn can_verify(key: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
-    let schemes: &[SignatureScheme] = hello.signature_schemes();
-    if key.key.choose_scheme(schemes).is_none() {
-        return false;
-    }
-    aws_lc_rs::ALL_CIPHER_SUITES.iter().filter(|suite| hello.cipher_suites().contains(&suite.suite())).any(|suite| {
-        match suite {
-            SupportedCipherSuite::Tls13(_) => true,
-            SupportedCipherSuite::Tls12(suite) => key.key.choose_scheme(&suite.resolve_sig_schemes(schemes)).is_some(),
+/// Whether a client names a cipher suite of TLS 1.2 for a key.
+fn has_suite_for(key: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
+    let schemes = hello.signature_schemes();
+    aws_lc_rs::ALL_CIPHER_SUITES.iter().any(|suite| match suite {
+        SupportedCipherSuite::Tls12(suite) if hello.cipher_suites().contains(&suite.common.suite) => {
+            key.key.choose_scheme(&suite.resolve_sig_schemes(schemes)).is_some()
         }
+        _ => false,
     })
 }

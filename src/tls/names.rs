@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_name_goes_before_a_wildcard_and_a_wildcard_stands_for_one_label() {
-        let names = names(&[&["*.a.example", "a.example"], &["www.a.example"], &["www.a.example", "b.example"]]);
+        let names =
+            names(&[&["*.a.example", "a.example"], &["www.a.example"], &["www.a.example", "b.example"]]);
         for (name, found) in [
             (Some("a.example"), &[0][..]),
             (Some("www.a.example"), &[1, 2]),

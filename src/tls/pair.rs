@@ -134,11 +134,15 @@ impl PairError {
                 "a PEM file with BEGIN CERTIFICATE: the site's certificate first, then the intermediate ones"
             }
             Self::BadCertificate { .. } => "issue the certificate anew, or copy it whole",
-            Self::NoKey(_) => "a PEM file with BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY",
+            Self::NoKey(_) => {
+                "a PEM file with BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY"
+            }
             Self::EncryptedKey(_) => {
                 "nobody is there to type a password: decrypt it with `openssl pkey -in old -out new`, and chmod 600"
             }
-            Self::BadKey { .. } => "an RSA key of 2048 bits or more, an ECDSA key (P-256, P-384, P-521) or an Ed25519 key",
+            Self::BadKey { .. } => {
+                "an RSA key of 2048 bits or more, an ECDSA key (P-256, P-384, P-521) or an Ed25519 key"
+            }
             Self::Mismatch(_) => "name the key that the certificate was requested with",
         }
     }
@@ -153,7 +157,9 @@ impl Pair {
         let facts = Facts::of(&chain[0]).map_err(|why| bad(&files.certificate, why))?;
         let key = private_key(&key, &files.key)?;
         let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => PairError::Mismatch(files.clone()),
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                PairError::Mismatch(files.clone())
+            }
             rustls::Error::InvalidCertificate(error) => bad(&files.certificate, format!("{error:?}")),
             error => PairError::BadKey { path: files.key.clone(), why: error.to_string() },
         })?;
@@ -188,7 +194,9 @@ impl Pair {
 
     /// Whether another one has the same certificates and key files; a key can't change without its certificate.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.files == other.files && self.certified.cert == other.certified.cert && self.is_open == other.is_open
+        self.files == other.files
+            && self.certified.cert == other.certified.cert
+            && self.is_open == other.is_open
     }
 }
 

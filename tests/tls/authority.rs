@@ -7,7 +7,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, date_time_ymd,
+};
 
 /// What a pair's key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,7 @@ impl Authority {
         let folder = std::env::temp_dir().join(format!("switchback-tls-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder of our own");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "an authority for tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("an authority");
@@ -70,8 +73,7 @@ impl Authority {
 
     /// How the file names a certificate and a key.
     pub fn named(&self, certificate: &str, key: &str) -> String {
-        let (certificate, key) =
-            (self.path(&format!("{certificate}.pem")), self.path(&format!("{key}.key")));
+        let (certificate, key) = (self.path(&format!("{certificate}.pem")), self.path(&format!("{key}.key")));
         format!("{{ cert = {certificate:?}, key = {key:?} }}")
     }
 

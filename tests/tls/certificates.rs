@@ -59,8 +59,10 @@ fn a_certificate_is_chosen_by_the_name_that_the_client_asks_for() {
 #[test]
 fn of_two_kinds_for_a_name_a_client_is_shown_the_one_that_it_can_verify() {
     let authority = Authority::new();
-    let pairs =
-        [authority.issue("rsa", &["a.example"], Kind::Rsa), authority.issue("ecdsa", &["a.example"], Kind::Ecdsa)];
+    let pairs = [
+        authority.issue("rsa", &["a.example"], Kind::Rsa),
+        authority.issue("ecdsa", &["a.example"], Kind::Ecdsa),
+    ];
     let upstream = Upstream::ok();
     let switchback = started(&authority, &pairs, "", &upstream);
     let only = |part: &str, versions: &[&'static rustls::SupportedProtocolVersion]| {
@@ -71,7 +73,8 @@ fn of_two_kinds_for_a_name_a_client_is_shown_the_one_that_it_can_verify() {
         });
         Trust::speaking(&authority, versions, provider)
     };
-    let shown = |trust: &Trust| trust.connect(switchback.address, "a.example").expect("a handshake").certificate();
+    let shown =
+        |trust: &Trust| trust.connect(switchback.address, "a.example").expect("a handshake").certificate();
     assert_eq!(shown(&Trust::of(&authority)), file(&authority, "ecdsa"), "it is the cheaper one");
     assert_eq!(shown(&only("ECDHE_RSA", &[&TLS12])), file(&authority, "rsa"));
     assert_eq!(shown(&only("ECDHE_ECDSA", &[&TLS12])), file(&authority, "ecdsa"));
@@ -86,7 +89,8 @@ fn versions_from_the_least_one_on_are_spoken_and_curl_agrees() {
     let newest = started(&authority, &pairs, "min_version = \"1.3\"", &upstream);
     let old = Trust::speaking(&authority, &[&TLS12], aws_lc_rs::default_provider());
     let new = Trust::speaking(&authority, &[&TLS13], aws_lc_rs::default_provider());
-    let version = |trust: &Trust, to: &Switchback| trust.connect(to.address, "localhost").map(|peer| peer.version());
+    let version =
+        |trust: &Trust, to: &Switchback| trust.connect(to.address, "localhost").map(|peer| peer.version());
     assert_eq!(version(&old, &both).expect("a handshake"), ProtocolVersion::TLSv1_2);
     assert_eq!(version(&new, &both).expect("a handshake"), ProtocolVersion::TLSv1_3);
     assert_eq!(version(&new, &newest).expect("a handshake"), ProtocolVersion::TLSv1_3);

@@ -59,7 +59,8 @@ impl Trust {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        let mut connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
+        let mut connection =
+            ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }

@@ -43,9 +43,11 @@ pub(super) fn settings(
     let timeout = &raw.handshake_timeout;
     Some(TlsSettings {
         certificates,
-        min_version: raw.min_version.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| match version.value {
-            raw::TlsVersion::V12 => MinVersion::V12,
-            raw::TlsVersion::V13 => MinVersion::V13,
+        min_version: raw.min_version.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| {
+            match version.value {
+                raw::TlsVersion::V12 => MinVersion::V12,
+                raw::TlsVersion::V13 => MinVersion::V13,
+            }
         }),
         handshake_timeout: value::timeout(
             timeout,
@@ -75,7 +77,8 @@ fn look_at(
         Part::Certificate => (&raw.cert, at.key("cert")),
         Part::Key => (&raw.key, at.key("key")),
     };
-    let span = |text: &Option<Spanned<String>>| text.as_ref().map_or(raw.span.clone(), |text| text.span.clone());
+    let span =
+        |text: &Option<Spanned<String>>| text.as_ref().map_or(raw.span.clone(), |text| text.span.clone());
     match tls::Pair::read(files, &tls::provider()) {
         Ok(pair) => {
             for (part, message, help) in pair.warnings(SystemTime::now()) {
