@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -96,9 +96,4 @@ impl Drop for Authority {
 pub fn listener(pairs: &[String], more: &str) -> String {
     let comma = if more.is_empty() { "" } else { ", " };
     format!("tls = {{ certificates = [{}]{comma}{more} }}", pairs.join(", "))
-}
-
-/// A file's bytes.
-pub fn bytes(path: &Path) -> Vec<u8> {
-    fs::read(path).expect("a readable file")
 }

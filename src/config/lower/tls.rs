@@ -12,11 +12,13 @@ use crate::{
         settings::{MinVersion, PairFiles, TlsSettings},
         spanned::Spanned,
     },
+    model::name::Name,
     tls::{self, Part},
 };
 
 pub(super) fn settings(
     raw: &Spanned<raw::ListenerTls>,
+    listener: Option<&Name>,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<TlsSettings> {
@@ -35,7 +37,7 @@ pub(super) fn settings(
         if let (Some(certificate), Some(key)) = (certificate, key) {
             let files = PairFiles { certificate, key };
             if problems.reads_files() {
-                look_at(&files, pair, &at, problems);
+                look_at(&files, pair, listener, &at, problems);
             }
             certificates.push(files);
         }
@@ -70,9 +72,11 @@ fn path(text: &Spanned<String>, at: &Pointer<'_>, problems: &mut Problems<'_>) -
 fn look_at(
     files: &PairFiles,
     raw: &Spanned<raw::CertificatePair>,
+    listener: Option<&Name>,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) {
+    let of = listener.map_or_else(String::new, |name| format!("listener {name}: "));
     let place = |part| match part {
         Part::Certificate => (&raw.cert, at.key("cert")),
         Part::Key => (&raw.key, at.key("key")),
@@ -83,12 +87,12 @@ fn look_at(
         Ok(pair) => {
             for (part, message, help) in pair.warnings(SystemTime::now()) {
                 let (text, at) = place(part);
-                problems.warning(&span(text), &at, message, help);
+                problems.warning(&span(text), &at, format!("{of}{message}"), help);
             }
         }
         Err(error) => {
             let (text, at) = place(error.part());
-            problems.error(&span(text), &at, error.to_string(), error.remedy().to_owned());
+            problems.error(&span(text), &at, format!("{of}{error}"), error.remedy().to_owned());
         }
     }
 }
