@@ -213,6 +213,7 @@ fn config(layout: Layout, routes: usize) -> Config {
         admin: None,
         tokens: None,
         health: None,
+        required_pools: Vec::new(),
         require_if_match: false,
         state: None,
         listeners: Vec::new(),

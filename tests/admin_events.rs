@@ -205,7 +205,12 @@ fn streams_are_bounded_and_one_that_ends_makes_room() {
     assert!(late.head.starts_with("HTTP/1.1 503"), "{}", late.head);
     assert!(late.head.to_ascii_lowercase().contains("retry-after: "), "{}", late.head);
     assert_eq!(instance.get("/v1/status").status, 200, "other calls come in");
+    let is_open = |count: usize| {
+        instance.get("/metrics").body.contains(&format!("\nswitchback_admin_event_streams_open {count}\n"))
+    };
+    assert!(is_open(MAX_STREAMS));
     readers.pop();
+    support::wait_until("it is counted out", || is_open(MAX_STREAMS - 1));
     support::wait_until("a place is free", || {
         Reader::open(instance.address(), "", "").head.starts_with("HTTP/1.1 200")
     });

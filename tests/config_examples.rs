@@ -61,8 +61,8 @@ fn the_example_of_every_key_has_every_key_and_its_default() {
     );
     assert_eq!((&a.eject, a.panic_threshold, a.max_age), (&b.eject, b.panic_threshold, b.max_age));
     assert_eq!(
-        (a.limits.max_pending, a.limits.pending_timeout),
-        (b.limits.max_pending, b.limits.pending_timeout)
+        (a.limits.max_pending, a.limits.pending_timeout, a.limits.unavailable_wait),
+        (b.limits.max_pending, b.limits.pending_timeout, b.limits.unavailable_wait)
     );
     assert_eq!((a.is_drained, a.drain), (b.is_drained, b.drain));
     let sketch = "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:8080\"\n[pool.blue]\nendpoints = []\n\

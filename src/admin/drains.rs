@@ -1,6 +1,6 @@
 //! How drains are shown: what was asked for, and what is left.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -58,13 +58,12 @@ impl ProgressView {
     pub fn of(draining: &Draining) -> Self {
         let schedule = &draining.schedule;
         let streams_until = schedule.streams.and_then(|(from, time)| from.checked_add(time));
-        let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64();
         Self {
             since: timestamp(schedule.since),
             sessions_until: schedule.closes.filter(|closes| *closes > schedule.since).map(timestamp),
             requests_until: schedule.cuts.map(timestamp),
             streams_until: streams_until.map(timestamp),
-            seconds_left: schedule.end().map(left),
+            seconds_left: draining.left().map(|left| left.as_secs_f64()),
             drained: draining.is_drained(),
             cut: draining.cut(),
         }

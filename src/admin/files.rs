@@ -30,7 +30,7 @@ use crate::{
         declaration::Source,
         drift,
         export::{self, ExportError},
-        file::{self, File, LoadError, OUTCOMES, Trouble, Warning},
+        file::{self, File, OUTCOMES, Trouble, Warning},
         snapshot::Snapshot,
         state::Object,
     },
@@ -129,8 +129,8 @@ pub async fn validate(State(admin): State<Admin>, request: Request) -> Result<Js
     let (_, body) = body::read(request, Media::Toml).await?;
     let text = text(body::needed(body)?)?;
     let snapshot = admin.control.snapshot();
-    let (config, warnings) = file::checked(text, &snapshot).await.map_err(LoadError::from)?;
-    let refused = file::unloadable(&config, Source::Applied, &snapshot);
+    let (config, warnings) = file::checked_in_turn(text, &snapshot).await?;
+    let refused = file::unloadable(&config, &snapshot, admin.control.own_addresses());
     let refused = refused.iter().map(Fault::from).collect();
     Ok(Json(Valid { valid: true, warnings: listed(&warnings), refused }))
 }
@@ -140,7 +140,7 @@ pub async fn reload(State(admin): State<Admin>, call: Call<false>) -> Result<Don
     let file = admin.file.as_ref().ok_or_else(no_file)?;
     let is_dry = call.is_dry_run();
     let loaded = async {
-        let (config, warnings) = file.read().await.map_err(LoadError::from)?;
+        let (config, warnings) = file.read_in_turn().await?;
         let made = call.make(Command::Load { config, source: Source::Disk }).await?;
         Ok::<_, Problem>((made, warnings))
     };
@@ -164,8 +164,7 @@ pub async fn reload(State(admin): State<Admin>, call: Call<false>) -> Result<Don
 /// `PUT /v1/config`.
 pub async fn apply(State(admin): State<Admin>, Text(mut call): Text) -> Result<Done<Loaded>, Problem> {
     let text = text(call.body()?)?;
-    let checked = file::checked(text, &admin.control.snapshot()).await;
-    let (config, warnings) = checked.map_err(LoadError::from)?;
+    let (config, warnings) = file::checked_in_turn(text, &admin.control.snapshot()).await?;
     let made = call.make(Command::Load { config, source: Source::Applied }).await?;
     Ok(done(&made, &warnings))
 }

@@ -71,7 +71,8 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
             family.sample(&[("pool", name), ("limit", limit)], count);
         }
     }
-    let mut family = text.gauge("switchback_pool_requests_pending", "Requests that wait for a connection.");
+    let mut family = text
+        .gauge("switchback_pool_requests_pending", "Requests that wait for a connection or for an endpoint.");
     for (name, pool) in &pools {
         family.sample(&[("pool", name)], pool.state.gate.pending());
     }

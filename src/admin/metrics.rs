@@ -1,7 +1,7 @@
 //! Which metrics there are. Each is described in `docs/metrics.md`, and `tests/admin_api.rs` keeps the two alike.
 
 use super::{
-    certificates, files, health_metrics, limits, names, pins,
+    certificates, files, health, health_metrics, limits, names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -338,6 +338,10 @@ fn control(admin: &Admin, text: &mut Text) {
     for (kind, result, count) in admin.control.tally().all() {
         family.sample(&[("kind", kind), ("result", result)], count);
     }
+    text.gauge("switchback_ready", "1 while readyz is 200, else 0.")
+        .sample(&[], u8::from(health::is_ready(admin)));
+    text.gauge("switchback_admin_event_streams_open", "Streams of events (GET /v1/events) that are open.")
+        .sample(&[], admin.streams.open());
     text.gauge("switchback_build_info", "Always 1; the version is in the label.")
         .sample(&[("version", admin.version)], 1);
 }

@@ -42,5 +42,7 @@ mod strict;
 pub mod tag;
 mod upgrade;
 
+pub use author::{CLIENT, MAX_REASON};
 pub use body::TOML;
 pub use query::MAX_WAIT;
+pub use revisions::MAX_PAGE;

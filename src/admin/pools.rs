@@ -1,9 +1,6 @@
 //! The calls that change endpoints and drain pools.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -234,13 +231,13 @@ async fn drained(admin: &Admin, effect: &Effect, timeout: Option<Duration>) -> W
             .draining
             .values()
             .filter(|draining| is_of(effect, &draining.endpoint.pool, &draining.declared));
-        let mut end = Some(SystemTime::UNIX_EPOCH);
+        let mut longest = Some(Duration::ZERO);
         for draining in draining {
             known.insert(draining.endpoint.id, draining.clone());
-            end = end.zip(draining.schedule.end()).map(|(one, other)| one.max(other));
+            longest = longest.zip(draining.left()).map(|(one, other)| one.max(other));
         }
         // By the first look; a wait that says how long is not made longer by new terms either.
-        let limit = *limit.get_or_insert_with(|| left(end));
+        let limit = *limit.get_or_insert_with(|| wait(longest));
         let is_drained = known.values().all(Draining::is_drained);
         let stands = standing(&snapshot, effect);
         let is_done = match stands {
@@ -261,10 +258,9 @@ async fn drained(admin: &Admin, effect: &Effect, timeout: Option<Duration>) -> W
     }
 }
 
-/// How long a wait is that does not say it: to the last deadline.
-fn left(end: Option<SystemTime>) -> Duration {
-    let left = end.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default() + CUT_WITHIN);
-    left.unwrap_or(MAX_WAIT).min(MAX_WAIT)
+/// How long a wait is that does not say it: to the last deadline, which is so long ahead.
+fn wait(longest: Option<Duration>) -> Duration {
+    longest.map_or(MAX_WAIT, |longest| longest + CUT_WITHIN).min(MAX_WAIT)
 }
 
 /// What has become of what is waited for.

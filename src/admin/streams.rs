@@ -41,6 +41,13 @@ impl Default for Streams {
     }
 }
 
+impl Streams {
+    /// How many are open.
+    pub(super) fn open(&self) -> usize {
+        MAX_STREAMS - self.0.available_permits()
+    }
+}
+
 /// Opens a stream: of what comes, or of all after a revision.
 pub(super) async fn events(
     State(admin): State<Admin>,

@@ -41,6 +41,7 @@ pub mod demo;
 mod descriptors;
 mod doors;
 mod service;
+pub mod sidecar;
 mod succession;
 mod surroundings;
 
@@ -98,11 +99,12 @@ struct Signals {
     user: [Signal; 2],
 }
 
-/// Serves what a file declares, and follows it, until SIGTERM or SIGINT, or until a successor serves.
-pub fn run(config: Config, file: &Path) -> anyhow::Result<()> {
+/// Serves what a configuration declares, and follows the file that it is from, until SIGTERM or SIGINT, or until a successor
+/// serves.
+pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     // Before there are other threads: it takes what it finds out of the environment.
     let given = service::sockets().context("the sockets of the service manager")?;
-    let file = Some(File::new(file));
+    let file = file.map(File::new);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     // Before anything is open: a signal that comes early must end the process in order, too.

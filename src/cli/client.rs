@@ -1,192 +1,139 @@
-//! One call of the admin API, over TCP or a unix socket. Every step has a limit in time, and the answer one in size.
+//! The client of the admin API: which instance is called, with which token, and the calls themselves.
+
+mod address;
+mod exchange;
+mod file;
+mod guarded;
+mod source;
+mod stream;
 
 use std::{path::PathBuf, time::Duration};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, body::Bytes, header};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-};
+use address::Address;
+pub use exchange::{ANSWER_WITHIN, Answer, Call, runtime};
+use file::{ClientFileError, Place};
+pub use guarded::Change;
+use serde_json::Value;
+use source::{Filed, Said, Token};
+pub use stream::{Follower, StreamEvent};
 
-use super::{Failure, arguments::Connection};
-use crate::admin;
+use super::{Failure, arguments::connection::Connection, output};
 
-/// How long the instance may take to accept.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// How long it may take to answer a call that does not wait, unless the caller says otherwise.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// The largest answer that is read.
-const MAX_ANSWER: usize = 256 << 20;
+/// How long something may take that is only looked at in passing: the answer to the call itself must not wait for it.
+const GLANCE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where the admin API is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Address {
-    /// `host:port`.
-    Tcp(String),
-    Unix(PathBuf),
-}
-
-/// A call.
-#[derive(Debug)]
-pub struct Call<'a> {
-    /// The method.
-    pub method: Method,
-    /// The path and, if any, the query.
-    pub path: &'a str,
-    /// The body.
-    pub body: Option<serde_json::Value>,
-    /// How long the answer may take.
-    pub within: Duration,
-}
-
-/// What the instance answered.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status code.
-    pub status: u16,
-    /// The body; a file is a text.
-    pub body: serde_json::Value,
-}
-
-/// Makes a call.
-pub fn send(connection: &Connection, call: Call<'_>) -> Result<Answer, Failure> {
-    let address = Address::parse(&connection.admin).map_err(Failure::Usage)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("the client could not start: {error}")))?;
-    runtime.block_on(exchange(&connection.admin, address, connection.token.as_deref(), call))
-}
-
-async fn exchange(
-    admin: &str,
+/// An instance that is called, and how its answers are shown.
+#[derive(Clone)]
+pub struct Client {
     address: Address,
-    token: Option<&str>,
-    call: Call<'_>,
-) -> Result<Answer, Failure> {
-    let unreachable = |why: String| {
+    token: Option<String>,
+    withheld: Option<&'static str>,
+    /// Whether answers are shown as JSON.
+    pub json: bool,
+}
+
+impl Client {
+    /// Finds out who is called.
+    pub fn of(connection: &Connection) -> Result<Self, Failure> {
+        let Connection { admin, instance, token, form } = connection;
+        let flags = Said { admin: admin.clone(), token: Token::of(token.clone()) };
+        let environment =
+            Said { admin: variable("SWITCHBACK_ADMIN")?, token: Token::of(variable("SWITCHBACK_TOKEN")?) };
+        // Who says everything needs no file, and is not stopped by a wrong one.
+        let file = if flags.admin.is_some() && flags.token.is_some() {
+            Filed::default()
+        } else {
+            let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+            match (Place::find(path), instance) {
+                (Some(place), instance) => place.read(instance.as_deref())?,
+                (None, None) => Filed::default(),
+                (None, Some(_)) => return Err(ClientFileError::Missing.into()),
+            }
+        };
+        let target = source::decide(flags, environment, file).map_err(Failure::Usage)?;
+        let token = match target.token {
+            None => None,
+            Some(Token::Text(token)) => Some(token),
+            Some(Token::File(path)) => Some(file::token(&path)?),
+        };
+        Ok(Self { address: target.address, token, withheld: target.withheld, json: form.json })
+    }
+
+    /// Reads something.
+    pub fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(Call::get(path))
+    }
+
+    /// Reads something, and refuses whatever is no success.
+    pub fn read(&self, path: &str) -> Result<Value, Failure> {
+        self.success(self.get(path)?)
+    }
+
+    /// Reads something beside a call that is under way. What can't be had soon is not had.
+    pub fn glance(&self, path: &str) -> Option<Value> {
+        let answer = self.send(Call { within: GLANCE_WITHIN, ..Call::get(path) });
+        answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.body)
+    }
+
+    /// The body of a success; a refusal becomes a failure that says all of it.
+    pub fn success(&self, answer: Answer) -> Result<Value, Failure> {
+        if (200..300).contains(&answer.status) {
+            return Ok(answer.body);
+        }
+        let mut words = output::problem(answer.status, &answer.body);
+        if answer.status == 401
+            && let Some(place) = self.withheld
+        {
+            words.push_str(&format!(
+                "\n(the token of {place} is for another instance, so it was not shown to {})",
+                self.address
+            ));
+        }
+        Err(Failure::Refused { words, problem: answer.body })
+    }
+
+    /// Refuses the answer of something else that speaks JSON at this address.
+    pub fn expect(&self, is_ours: bool) -> Result<(), Failure> {
+        if is_ours {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!(
+            "what answers at {} is not the admin API of a Switchback of this version\n\
+             (--admin or SWITCHBACK_ADMIN says where its admin API is)",
+            self.address
+        )))
+    }
+
+    /// Nobody answers.
+    fn unreachable(&self, why: &str) -> Failure {
         Failure::NotReachable(format!(
-            "no Switchback answers at {admin}: {why}\n(--admin or SWITCHBACK_ADMIN says where its admin API is)"
+            "no Switchback answers at {}: {why}\n(--admin or SWITCHBACK_ADMIN says where its admin API is)",
+            self.address
         ))
-    };
-    let host = match &address {
-        Address::Tcp(host) => host.clone(),
-        Address::Unix(_) => "localhost".to_owned(),
-    };
-    let within = call.within;
-    let begun = tokio::time::Instant::now();
-    let request = request(&host, token, call)?;
-    let connecting = async {
-        Ok::<Box<dyn Stream>, std::io::Error>(match &address {
-            Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        })
-    };
-    let stream = tokio::time::timeout(CONNECT_WITHIN.min(within), connecting)
-        .await
-        .map_err(|_| unreachable("it does not accept the connection".into()))?
-        .map_err(|error| unreachable(error.to_string()))?;
-    tokio::time::timeout_at(begun + within, converse(stream, request))
-        .await
-        .map_err(|_| unreachable(format!("it gave no answer within {}", humantime::format_duration(within))))?
-        .map_err(unreachable)
-}
-
-async fn converse(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    // It ends with the sender, or with the runtime.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let status = response.status().as_u16();
-    let is_toml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == admin::TOML);
-    let body =
-        Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
-    let body = body.to_bytes();
-    if is_toml {
-        let text = std::str::from_utf8(&body).map_err(|_| "the answer is not UTF-8".to_owned())?;
-        return Ok(Answer { status, body: text.into() });
-    }
-    let body = serde_json::from_slice(&body)
-        .map_err(|_| format!("the answer (status {status}) is not an admin API's"))?;
-    Ok(Answer { status, body })
-}
-
-fn request(host: &str, token: Option<&str>, call: Call<'_>) -> Result<Request<Full<Bytes>>, Failure> {
-    let mut request = Request::builder()
-        .method(call.method)
-        .uri(call.path)
-        .header(header::HOST, host)
-        .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, concat!("switchback/", env!("CARGO_PKG_VERSION")));
-    // A token that was read from a file may have brought the end of its line.
-    if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let body = match call.body {
-        Some(body) => {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-            Bytes::from(body.to_string())
-        }
-        None => Bytes::new(),
-    };
-    request.body(Full::new(body)).map_err(|error| {
-        Failure::Usage(format!(
-            "this can't be sent to an admin API (a control character in a name or token?): {error}"
-        ))
-    })
-}
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-impl Address {
-    fn parse(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() {
-                Err("unix: needs a path behind it".into())
-            } else {
-                Ok(Self::Unix(path.into()))
-            };
-        }
-        let wrong =
-            || format!("{text:?} is not the address of an admin API: write http://HOST:PORT or unix:PATH");
-        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
-        let authority: http::uri::Authority = rest.trim_end_matches('/').parse().map_err(|_| wrong())?;
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(wrong());
-        }
-        Ok(Self::Tcp(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80))))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_address_of_an_admin_api() {
-        let tcp = |text: &str| Ok(Address::Tcp(text.into()));
-        assert_eq!(Address::parse("http://127.0.0.1:9900"), tcp("127.0.0.1:9900"));
-        assert_eq!(Address::parse("http://[::1]:9900/"), tcp("[::1]:9900"));
-        assert_eq!(Address::parse("http://localhost"), tcp("localhost:80"));
-        assert_eq!(Address::parse("unix:/run/s.sock"), Ok(Address::Unix("/run/s.sock".into())));
-        assert_eq!(Address::parse("unix:///run/s.sock"), Ok(Address::Unix("/run/s.sock".into())));
-        for bad in [
-            "",
-            "127.0.0.1:9900",
-            "https://x:1",
-            "http://",
-            "unix:",
-            "http://a b",
-            "http://u@h:1",
-            "http://h/x",
-        ] {
-            assert!(Address::parse(bad).is_err(), "{bad}");
+impl From<ClientFileError> for Failure {
+    fn from(error: ClientFileError) -> Self {
+        match error {
+            ClientFileError::NoInstance { .. } | ClientFileError::Missing => Self::Usage(error.to_string()),
+            ClientFileError::Io { .. } | ClientFileError::Wrong { .. } => Self::Failed(error.to_string()),
         }
     }
+}
+
+/// A variable of the environment; an empty one is none.
+fn variable(name: &str) -> Result<Option<String>, Failure> {
+    match std::env::var_os(name).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => {
+            let value = value.into_string().map(Some);
+            value.map_err(|_| Failure::Usage(format!("{name} is not valid UTF-8")))
+        }
+    }
+}
+
+/// How long a wait may take in all: the wait itself and its answer.
+pub fn within(wait: Option<Duration>) -> Duration {
+    ANSWER_WITHIN + wait.unwrap_or_default()
 }

@@ -1,9 +1,8 @@
 //! The commands about the configuration file of a running instance.
 
 use std::{
-    fmt::Write as _,
     fs::File,
-    io::{self, Read as _},
+    io::{self, IsTerminal as _, Read as _},
     path::Path,
 };
 
@@ -12,79 +11,87 @@ use serde_json::{Value, json};
 
 use super::{
     Failure,
-    arguments::{Connection, DryRun},
-    calls::{expect_shape, expect_success, get, send},
-    client::ANSWER_WITHIN,
-    file_arguments::{Apply, Config},
-    output,
+    arguments::{
+        files::{Apply, Config},
+        reading::Drift,
+    },
+    client::{Call, Change, Client},
+    output::{self, Cell},
 };
 
 /// The largest file that is sent; an instance takes no larger one.
 const MAX_BYTES: u64 = 1 << 20;
+/// Where the file in force is read, and its tag.
+const FILE: &str = "/v1/config";
 
 /// `config`.
-pub fn config(config: Config) -> Result<(), Failure> {
+pub fn config(client: &Client, config: Config) -> Result<(), Failure> {
     match config {
-        Config::Export { connection } => {
-            let answer = expect_success(get(&connection, "/v1/config/export", ANSWER_WITHIN)?)?;
-            expect_shape(&connection, answer.is_string())?;
-            let json = json!({ "text": answer });
-            output::print(connection.form.json, &json, |json| output::text(&json["text"]))
+        Config::Export { connection: _ } => {
+            let answer = client.read("/v1/config/export")?;
+            client.expect(answer.is_string())?;
+            let text = output::text(&answer);
+            if client.json {
+                return output::print(true, &json!({ "text": text }), |_| String::new());
+            }
+            // A file gets every byte of it.
+            if io::stdout().is_terminal() {
+                output::write(&output::harmless(&text.replace("\r\n", "\n")))
+            } else {
+                output::write_raw(&text)
+            }
         }
-        Config::Validate { file, connection } => {
+        Config::Validate { file, connection: _ } => {
             let body = json!({ "text": read(&file)? });
-            let answer = send(&connection, Method::POST, "/v1/config/validate", Some(body), ANSWER_WITHIN)?;
-            let answer = expect_success(answer)?;
-            expect_shape(&connection, answer["valid"].is_boolean())?;
-            output::print(connection.form.json, &answer, |answer| validated(&file, answer))
+            let answer = client.success(client.send(Call::post("/v1/config/validate", body))?)?;
+            client.expect(answer["valid"].is_boolean())?;
+            output::print(client.json, &answer, |answer| validated(&file, answer))
         }
-        Config::Reload { dry_run, connection } => {
-            let path = format!("/v1/config/reload{}", query(&dry_run));
-            let answer = send(&connection, Method::POST, &path, None, ANSWER_WITHIN)?;
-            print_loaded(&connection, expect_success(answer)?).map(drop)
+        Config::Reload { intent, connection: _ } => {
+            let path = "/v1/config/reload".to_owned();
+            let loaded = client.change(&Change::new(Method::POST, path, FILE.to_owned(), &intent))?;
+            print_loaded(client, &loaded).map(drop)
         }
     }
 }
 
 /// `apply`.
-pub fn apply(apply: Apply) -> Result<(), Failure> {
-    let Apply { file, exit_code, dry_run, connection } = apply;
-    let body = json!({ "text": read(&file)? });
-    let path = format!("/v1/config{}", query(&dry_run));
-    let answer = send(&connection, Method::PUT, &path, Some(body), ANSWER_WITHIN)?;
-    let changed = print_loaded(&connection, expect_success(answer)?)?;
-    if changed && exit_code { Err(Failure::Changed) } else { Ok(()) }
+pub fn apply(client: &Client, apply: &Apply) -> Result<(), Failure> {
+    let Apply { file, exit_code, intent, connection: _ } = apply;
+    let body = Some(json!({ "text": read(file)? }));
+    let change = Change::new(Method::PUT, FILE.to_owned(), FILE.to_owned(), intent);
+    let changed = print_loaded(client, &client.change(&Change { body, ..change })?)?;
+    if changed && *exit_code { Err(Failure::Changed) } else { Ok(()) }
 }
 
 /// `drift`.
-pub fn drift(connection: &Connection, exit_code: bool) -> Result<(), Failure> {
-    let drift = expect_success(get(connection, "/v1/drift", ANSWER_WITHIN)?)?;
-    expect_shape(connection, drift["in_sync"].is_boolean())?;
-    output::print(connection.form.json, &drift, |drift| {
+pub fn drift(client: &Client, drift: &Drift) -> Result<(), Failure> {
+    let found = client.read("/v1/drift")?;
+    client.expect(found["in_sync"].is_boolean())?;
+    output::print(client.json, &found, |drift| {
         if drift["in_sync"] == json!(true) {
             return "what is in force is what the file declares\n".to_owned();
         }
-        let row = |field: &Value| ["key", "file", "live"].map(|column| output::text(&field[column])).to_vec();
-        let rows: Vec<_> = drift["differences"].as_array().into_iter().flatten().map(row).collect();
+        let row = |field: &Value| {
+            ["key", "file", "live"].map(|column| Cell::from(output::text(&field[column]))).to_vec()
+        };
+        let rows: Vec<_> = output::list(&drift["differences"]).map(row).collect();
         output::table(&["FIELD", "FILE", "LIVE"], &rows)
     })?;
-    if exit_code && drift["in_sync"] == json!(false) { Err(Failure::Changed) } else { Ok(()) }
+    if drift.exit_code && found["in_sync"] == json!(false) { Err(Failure::Changed) } else { Ok(()) }
 }
 
 /// Prints what a load did, and answers whether it changed anything, or would.
-fn print_loaded(connection: &Connection, loaded: Value) -> Result<bool, Failure> {
-    expect_shape(connection, loaded["revision"].is_u64() && loaded["changes"].is_array())?;
+fn print_loaded(client: &Client, loaded: &Value) -> Result<bool, Failure> {
+    client.expect(loaded["revision"].is_u64() && loaded["changes"].is_array())?;
     let changed = loaded["changed"] == json!(true);
-    output::print(connection.form.json, &loaded, |loaded| {
-        let mut words = match (changed, loaded["dry_run"] == json!(true)) {
+    output::print(client.json, loaded, |loaded| {
+        let words = match (changed, loaded["dry_run"] == json!(true)) {
             (false, _) => "nothing to change\n".to_owned(),
             (true, false) => format!("in force, revision {}\n", loaded["revision"]),
             (true, true) => "would change:\n".to_owned(),
         };
-        for change in loaded["changes"].as_array().into_iter().flatten() {
-            let _ = writeln!(words, "  {}", output::text(&change["text"]));
-        }
-        words + &faults("warning", &loaded["warnings"])
+        words + &output::lines(&loaded["changes"]) + &faults("warning", &loaded["warnings"])
     })?;
     Ok(changed)
 }
@@ -101,7 +108,7 @@ fn faults(kind: &str, faults: &Value) -> String {
         let place = fault["line"].as_u64().map(|line| format!("line {line}: ")).unwrap_or_default();
         format!("{kind}: {place}{}\n", output::text(&fault["detail"]))
     };
-    faults.as_array().into_iter().flatten().map(line).collect()
+    output::list(faults).map(line).collect()
 }
 
 /// Reads a file to send. It is the instance that checks it.
@@ -121,8 +128,4 @@ fn read(path: &Path) -> Result<String, Failure> {
         )));
     }
     Ok(text)
-}
-
-fn query(dry_run: &DryRun) -> &'static str {
-    if dry_run.dry_run { "?dry_run=true" } else { "" }
 }

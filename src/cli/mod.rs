@@ -6,21 +6,25 @@
 mod arguments;
 mod calls;
 mod client;
-mod file_arguments;
+mod ending;
+mod explain;
 mod files;
+mod generated;
+mod history;
 mod output;
-mod pool_arguments;
-mod pool_output;
 mod pools;
+mod progress;
+mod sidecar;
+mod splits;
 mod start;
-mod token_arguments;
 mod tokens;
 mod upgrade;
+mod watch;
 
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{app, config::ConfigErrors};
 
@@ -55,7 +59,10 @@ pub enum Failure {
 /// Runs the command line and answers the process' exit code.
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with 2; so do --help and --version, with 0.
-    let command = Arguments::parse().whole_command();
+    let command = match Arguments::parse().whole_command() {
+        Ok(command) => command,
+        Err(wrong) => return ended(Err(Failure::Usage(wrong)), false),
+    };
     let json = command.is_json();
     let result = match command {
         Command::Run { config } => start::run(&config),
@@ -64,9 +71,21 @@ pub fn main() -> ExitCode {
         Command::Demo { listen, admin_listen, rate } => {
             start::demo(&app::demo::Options { listen, admin: admin_listen, rate })
         }
+        Command::Sidecar(sidecar) => sidecar::run(*sidecar),
         Command::Token(token) => tokens::run(token),
+        Command::Completions { shell } => generated::completions(shell),
+        Command::Man { out } => generated::manual(out.as_deref()),
         Command::Call(call) => calls::call(call),
     };
+    ended(result, json)
+}
+
+/// The definition of the command line, from which its documentation is made.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+fn ended(result: Result<(), Failure>, json: bool) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     if !matches!(failure, Failure::Changed) {
         output::complain(&failure, json);

@@ -6,14 +6,22 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, output};
-use crate::{app, config, proxy::ProxyError};
+use crate::{
+    app,
+    config::{self, Config},
+    proxy::ProxyError,
+};
 
 /// Serves what a file declares.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let (config, warnings) = config::load(file)?;
     output::warn(&warnings);
+    serve(config, Some(file), "`listen` of the listener or of [admin] in the file sets another address")
+}
+
+/// Serves what a configuration declares, and follows the file that it is from. `advice` is for an address that is taken.
+pub fn serve(config: Config, file: Option<&Path>, advice: &str) -> Result<(), Failure> {
     log_to_standard_error("info");
-    let advice = "`listen` of the listener or of [admin] in the file sets another address";
     app::run(config, file).map_err(|error| failed(&error, advice))
 }
 

@@ -60,6 +60,9 @@ pub const SLOW_START: SlowStart =
 pub const MAX_PENDING: u32 = 1024;
 /// A second's wait is felt; after it, another instance may be the better choice.
 pub const PENDING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Whoever balances over several instances does better with a 503 at once, which it takes elsewhere. A sidecar, whose only
+/// endpoint comes and goes with each restart, waits.
+pub const UNAVAILABLE_WAIT: Duration = Duration::ZERO;
 /// Bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2018) with a quarter over the even share.
 pub const MAX_LOAD: u32 = 125;
 /// The limit that finds itself: never under a handful, or it could not measure.
@@ -135,6 +138,8 @@ pub const MAX_CERTIFICATES: usize = 1_000;
 pub const MAX_POOLS: usize = 20_000;
 /// Splits; see [`MAX_POOLS`].
 pub const MAX_SPLITS: usize = 20_000;
+/// Pools that readiness needs: each is looked at for each answer.
+pub const MAX_REQUIRED_POOLS: usize = 1_000;
 /// Endpoints of a pool: a draw looks at two, but a table holds them all.
 pub const MAX_ENDPOINTS: usize = 10_000;
 /// Names of endpoints, over all pools: with the shortest time to live, a few thousand questions a second.

@@ -25,7 +25,7 @@ pub(super) struct File {
     pub workers: Option<Spanned<u64>>,
     /// The admin API. Without this table it is off.
     pub admin: Option<Spanned<Admin>>,
-    /// A second address, for probes and scrapers alone. Without this table there is none.
+    /// When the process is ready, and a second address for probes and scrapers alone. Without this table there is none.
     pub health: Option<Spanned<Probes>>,
     /// Where live changes are kept.
     pub state: Option<Spanned<State>>,
@@ -64,13 +64,15 @@ pub(super) struct Admin {
     pub require_if_match: Option<bool>,
 }
 
-/// A second address, for probes and scrapers alone.
+/// When the process is ready, and a second address for probes and scrapers alone.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Probes {
     /// An IP address and a port, such as "0.0.0.0:9901": livez, readyz and metrics, and nothing else.
-    #[schemars(required)]
     pub listen: Option<Spanned<String>>,
+    /// Pools without an available endpoint of which readyz is 503; none by default.
+    #[serde(default)]
+    pub requires: Vec<Spanned<String>>,
 }
 
 /// Where live changes are kept.

@@ -30,6 +30,8 @@ pub struct Config {
     pub tokens: Option<PathBuf>,
     /// The second address, for probes and scrapers alone.
     pub health: Option<SocketAddr>,
+    /// The pools each of which needs an available endpoint for the process to be ready.
+    pub required_pools: Vec<Name>,
     /// Whether a change by the admin API has to name, by If-Match, what the caller has seen.
     pub require_if_match: bool,
     /// Where revisions are kept (`[state] path`); `None` keeps them in memory, for want of a better place.

@@ -240,8 +240,8 @@ impl Controller {
     /// Applies a command and compiles what comes of it. Nobody sees it yet.
     fn prepare(&mut self, command: &Command, author: &Author) -> Result<Prepared, ControlError> {
         let before = Arc::clone(&self.snapshot.borrow());
-        let at = SystemTime::now();
-        self.own.check(&before.config, command)?;
+        let at = before.state.moment(SystemTime::now());
+        self.own.check(&before.config, before.state.live(), command)?;
         let (state, change) = before.state.apply(&before.config, command, author, at)?;
         let config = match command {
             Command::Load { config, .. } if change.changed() => {

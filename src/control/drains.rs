@@ -2,8 +2,8 @@
 //!
 //! Invariant: an endpoint's bits say what the state says before the change that made it so is answered. What time
 //! brings about (the end of kept sessions, deadlines, streams that close) is brought about here, on the control
-//! plane's thread; workers look at nothing but the endpoint. The wall clock is read once for a drain: from then on
-//! a monotonic one counts.
+//! plane's thread; workers look at nothing but the endpoint. The wall clock is read once for a drain, when it becomes
+//! known here: from then on a monotonic one counts, whatever else changes and however the wall clock is set.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,6 +14,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    course::{Beginnings, Course},
     schedule::Schedule,
     situation::{Moved, Situation},
 };
@@ -30,7 +31,10 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// All drains that are under way or done.
 #[derive(Debug, Default)]
-pub(super) struct Drains(BTreeMap<EndpointId, Followed>);
+pub(super) struct Drains {
+    followed: BTreeMap<EndpointId, Followed>,
+    beginnings: Beginnings,
+}
 
 /// One endpoint that is draining, as it is shown.
 #[derive(Debug, Clone)]
@@ -39,11 +43,18 @@ pub struct Draining {
     pub endpoint: Arc<Endpoint>,
     /// Its address as it is declared: a name may stand for several endpoints.
     pub declared: EndpointAddress,
-    /// When what happens.
+    /// When what happens, by the wall clock as it was when the drain began.
     pub schedule: Schedule,
+    /// The schedules that this one comes of: of the endpoint's own drain, and of its pool's.
+    pub(super) parts: Parts,
+    /// When nothing can be left; `None` if that is not bounded, or nothing has been begun yet.
+    pub(super) ends: Option<Instant>,
     /// It is in no table any more: only what is in flight is left of it.
     pub is_gone: bool,
 }
+
+/// The schedules of an endpoint's own drain and of its pool's.
+pub(super) type Parts = [Option<Schedule>; 2];
 
 /// What a drain has cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
@@ -60,14 +71,6 @@ pub struct Cut {
 struct Followed {
     shown: Draining,
     course: Course,
-}
-
-/// A schedule by the monotonic clock.
-#[derive(Debug, Clone, Copy)]
-struct Course {
-    closes: Option<Instant>,
-    cuts: Option<Instant>,
-    streams: Option<(Instant, Duration)>,
 }
 
 /// What becomes of the drains with a new table.
@@ -101,19 +104,19 @@ impl Drains {
             situation.draining().map(|shown| (shown.endpoint.id, shown)).collect();
         let Moved { came, left } = situation.moved();
         let back: HashSet<_> = came.iter().map(|endpoint| endpoint.id).collect();
-        for (id, followed) in &self.0 {
+        for (id, followed) in &self.followed {
             if followed.shown.is_gone && !back.contains(id) {
                 wanted.insert(*id, followed.shown.clone());
             }
         }
         for shown in left {
             // One that drained before it was removed goes on as it was told.
-            let known = self.0.get(&shown.endpoint.id).map(|followed| followed.shown.clone());
+            let known = self.followed.get(&shown.endpoint.id).map(|followed| followed.shown.clone());
             let shown = known.map_or(shown, |known| Draining { is_gone: true, ..known });
             wanted.insert(shown.endpoint.id, shown);
         }
         // Those that drained before, and those that come back.
-        let opened = self.0.values().map(|followed| &followed.shown.endpoint).chain(&came);
+        let opened = self.followed.values().map(|followed| &followed.shown.endpoint).chain(&came);
         let opened = opened.filter(|endpoint| !wanted.contains_key(&endpoint.id)).cloned().collect();
         Plan { opened, wanted, at: situation.at }
     }
@@ -121,51 +124,52 @@ impl Drains {
     /// Makes every endpoint's bits what a plan says.
     pub(super) fn carry_out(&mut self, plan: Plan) {
         let now = Instant::now();
-        let mut before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.followed);
+        let mut beginnings = std::mem::take(&mut self.beginnings);
         for (id, shown) in plan.wanted {
-            let followed = match before.remove(&id) {
-                Some(known) if known.shown.schedule == shown.schedule => Followed { shown, ..known },
-                known => {
-                    if known.is_none() {
-                        shown.endpoint.drain.begin();
-                    }
-                    let course = Course::of(&shown.schedule, plan.at, now);
-                    Followed { shown, course }
-                }
-            };
+            if !before.contains_key(&id) {
+                shown.endpoint.drain.begin();
+            }
+            let mut course = Course::default();
+            for part in shown.parts.iter().flatten() {
+                let began = beginnings.of(part.since, plan.at, now);
+                self.beginnings.keep(part.since, began);
+                course = course.or_sooner(Course::of(part, began));
+            }
+            let followed = Followed { shown: Draining { ends: course.end(), ..shown }, course };
             followed.advance(now);
-            self.0.insert(id, followed);
+            self.followed.insert(id, followed);
         }
     }
 
     /// Does what is due. Answers whether an endpoint that was removed is idle now, and is followed no more.
     pub(super) fn tick(&mut self) -> bool {
         let now = Instant::now();
-        self.0.values().for_each(|followed| followed.advance(now));
-        let before = self.0.len();
-        self.0.retain(|_, followed| !(followed.shown.is_gone && followed.is_settled()));
-        self.0.len() < before
+        self.followed.values().for_each(|followed| followed.advance(now));
+        let before = self.followed.len();
+        self.followed.retain(|_, followed| !(followed.shown.is_gone && followed.is_settled()));
+        self.followed.len() < before
     }
 
     /// Whether an endpoint drains: then it is shown, and may be needed again.
     pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
-        self.0.contains_key(&endpoint.id)
+        self.followed.contains_key(&endpoint.id)
     }
 
     /// How many endpoints drain that are in no table any more.
     pub(super) fn gone(&self) -> usize {
-        self.0.values().filter(|followed| followed.shown.is_gone).count()
+        self.followed.values().filter(|followed| followed.shown.is_gone).count()
     }
 
     /// Whether there is anything to do, now or later.
     pub(super) fn is_busy(&self) -> bool {
-        self.0.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
+        self.followed.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
     }
 
     /// The declared endpoints whose drain has not ended: something is in flight, and not all deadlines are over.
     pub(super) fn unended(&self) -> HashSet<(&Name, &EndpointAddress)> {
         let now = Instant::now();
-        let unended = self.0.values().filter(|followed| {
+        let unended = self.followed.values().filter(|followed| {
             !followed.shown.is_gone && !followed.is_settled() && !followed.course.is_over(now)
         });
         unended.map(|followed| (&followed.shown.endpoint.pool, &followed.shown.declared)).collect()
@@ -173,11 +177,16 @@ impl Drains {
 
     /// All of them, to be shown.
     pub(super) fn shown(&self) -> BTreeMap<EndpointId, Draining> {
-        self.0.iter().map(|(id, followed)| (*id, followed.shown.clone())).collect()
+        self.followed.iter().map(|(id, followed)| (*id, followed.shown.clone())).collect()
     }
 }
 
 impl Draining {
+    /// How long it is until nothing can be left; `None` if that is not bounded.
+    pub fn left(&self) -> Option<Duration> {
+        Some(self.ends?.saturating_duration_since(Instant::now()))
+    }
+
     /// Requests in flight, streams among them.
     pub fn in_flight(&self) -> u64 {
         self.endpoint.occupancy.in_flight()
@@ -238,27 +247,6 @@ impl Followed {
     }
 }
 
-impl Course {
-    fn of(schedule: &Schedule, wall: SystemTime, now: Instant) -> Self {
-        let instant = |at: SystemTime| match at.duration_since(wall) {
-            Ok(ahead) => now.checked_add(ahead),
-            // What was due longer ago than the clock goes back is due now.
-            Err(past) => Some(now.checked_sub(past.duration()).unwrap_or(now)),
-        };
-        Self {
-            closes: schedule.closes.and_then(instant),
-            cuts: schedule.cuts.and_then(instant),
-            streams: schedule.streams.and_then(|(from, time)| Some((instant(from)?, time))),
-        }
-    }
-
-    /// Whether every deadline has passed.
-    fn is_over(&self, now: Instant) -> bool {
-        let streams = self.streams.and_then(|(from, whole)| from.checked_add(whole));
-        [self.cuts, streams].into_iter().all(|at| at.is_some_and(|at| at <= now))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +286,8 @@ split = "shop"
         series: Series,
         table: Option<Table>,
         drains: Drains,
+        /// What the wall clock shows.
+        wall: SystemTime,
     }
 
     impl Bench {
@@ -308,7 +298,8 @@ split = "shop"
             let state = config.declared_state(SystemTime::UNIX_EPOCH);
             let (registry, series, drains) = (Registry::default(), Series::default(), Drains::default());
             let resolved = Resolved::default();
-            let mut bench = Self { config, state, resolved, registry, series, table: None, drains };
+            let wall = SystemTime::UNIX_EPOCH;
+            let mut bench = Self { config, state, resolved, registry, series, table: None, drains, wall };
             bench.carry_out();
             bench
         }
@@ -325,7 +316,7 @@ split = "shop"
         }
 
         fn publish(&mut self, is_resolved_anew: bool) {
-            let Self { config, state, resolved, registry, series, table, drains } = self;
+            let Self { config, state, resolved, registry, series, table, drains, wall } = self;
             let next = build::build(1, config, state, resolved, registry, series, table.as_ref());
             let plan = drains.plan(&Situation {
                 config,
@@ -334,7 +325,7 @@ split = "shop"
                 table: &next,
                 previous: table.as_ref(),
                 is_resolved_anew,
-                at: SystemTime::UNIX_EPOCH,
+                at: *wall,
             });
             plan.welcome();
             drains.carry_out(plan);
@@ -426,6 +417,35 @@ split = "shop"
         bench.live().endpoints[0].drain = drain(90, PinsOnDrain::Move);
         bench.carry_out();
         assert!(!endpoint.drain.is_over());
+    }
+
+    /// The clock is set a day ahead or back while an endpoint drains, and then its pool is drained, too.
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_moves_no_drain() {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let begun = SystemTime::UNIX_EPOCH + 10 * DAY;
+        for then in [begun - DAY, begun, begun + DAY] {
+            for (of_pool, over_after) in [(600, 60), (20, 30)] {
+                let mut bench = Bench::new(None);
+                bench.wall = begun;
+                bench.live().endpoints[0].drain =
+                    drain(60, PinsOnDrain::Move).map(|drain| Drain { since: begun, ..drain });
+                bench.carry_out();
+                let endpoint = bench.endpoint(0);
+                assert_eq!(endpoint.occupancy.in_flight(), 0);
+                bench.pass(10).await;
+                bench.wall = then;
+                bench.live().drain = drain(of_pool, PinsOnDrain::Move)
+                    .map(|drain| Drain { since: then + Duration::from_millis(1), ..drain });
+                bench.carry_out();
+                bench.pass(over_after - 11).await;
+                let shown = bench.drains.shown()[&endpoint.id].clone();
+                assert!(!endpoint.drain.is_over(), "the sooner of both counts, from its own beginning");
+                assert_eq!(shown.left(), Some(Duration::from_secs(1)), "{of_pool}");
+                bench.pass(1).await;
+                assert!(endpoint.drain.is_over());
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

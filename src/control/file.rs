@@ -14,8 +14,8 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    change::Change, declaration::Source, fixed, handle::ControlError, refusal::FileFault, refusal::Refusal,
-    snapshot::Snapshot,
+    change::Change, declaration::Source, fixed, handle::ControlError, own_addresses::OwnAddresses,
+    refusal::FileFault, refusal::Refusal, snapshot::Snapshot, turns::Turns,
 };
 use crate::config::{self, Config, Follow};
 pub use crate::config::{ConfigErrors, Diagnostic, Warning};
@@ -61,6 +61,11 @@ pub enum LoadError {
     Control(#[from] ControlError),
 }
 
+/// For texts that come with a call.
+static OF_TEXTS: Turns = Turns::new();
+/// For calls that have the file read. Not the same: a file system that hangs must hold up no text.
+static OF_READINGS: Turns = Turns::new();
+
 /// A text that was checked: its configuration, and what may surprise about it.
 pub type Checked = Result<(Arc<Config>, Vec<Warning>), ConfigErrors>;
 
@@ -88,8 +93,14 @@ impl File {
 
     /// Reads and checks it, on a thread of its own: a file system that hangs must not hold up the control plane.
     pub async fn read(&self) -> Checked {
+        self.read_holding(()).await
+    }
+
+    /// Reads and checks it on a thread, which holds something until it is done.
+    async fn read_holding(&self, held: impl Send + 'static) -> Checked {
         let path = self.0.path.clone();
         let read = tokio::task::spawn_blocking(move || {
+            let _held = held;
             // Opening a pipe would wait for whoever writes to it.
             if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
                 return Err(ConfigErrors::of_file(&path, "the file can't be read: it is not a regular file"));
@@ -99,6 +110,12 @@ impl File {
         let failed = |error| Err(ConfigErrors::of_file(&self.0.path, &format!("it can't be read: {error}")));
         let (config, warnings) = read.await.unwrap_or_else(failed)?;
         Ok((Arc::new(config), warnings))
+    }
+
+    /// The same for a caller, of whom there may be many: one after the other.
+    pub async fn read_in_turn(&self) -> Result<(Arc<Config>, Vec<Warning>), LoadError> {
+        let turn = OF_READINGS.take().await?;
+        Ok(self.read_holding(turn).await?)
     }
 
     /// Takes down what became of a reading.
@@ -165,10 +182,28 @@ impl Trouble {
     }
 }
 
-/// Checks a text that came through the admin API, on a thread of its own: a large one takes a while.
-pub async fn checked(text: String, in_force: &Snapshot) -> Checked {
+/// Checks a text that came through the admin API, on a thread of its own: a large one takes a while. One text after the other;
+/// a caller who goes away meanwhile leaves his turn when his text is done with.
+pub async fn checked_in_turn(
+    text: String,
+    in_force: &Snapshot,
+) -> Result<(Arc<Config>, Vec<Warning>), LoadError> {
+    let turn = OF_TEXTS.take().await?;
+    Ok(checked_holding(text, in_force, turn).await?)
+}
+
+/// Checks a text that is in force already.
+pub(super) async fn checked(text: String, in_force: &Snapshot) -> Checked {
+    checked_holding(text, in_force, ()).await
+}
+
+/// Checks a text on a thread, which holds something until it is done.
+async fn checked_holding(text: String, in_force: &Snapshot, held: impl Send + 'static) -> Checked {
     let known = Arc::clone(&in_force.config);
-    let parse = move || config::parse_following("the text", &text, Follow::Known(&known.references));
+    let parse = move || {
+        let _held = held;
+        config::parse_following("the text", &text, Follow::Known(&known.references))
+    };
     let parsed = tokio::task::spawn_blocking(parse).await;
     let failed =
         |error| Err(ConfigErrors::of_file(Path::new("the text"), &format!("it can't be read: {error}")));
@@ -176,9 +211,10 @@ pub async fn checked(text: String, in_force: &Snapshot) -> Checked {
     Ok((Arc::new(config), warnings))
 }
 
-/// What of a checked text could not come into force now.
-pub fn unloadable(config: &Config, source: Source, in_force: &Snapshot) -> Vec<FileFault> {
-    fixed::faults(&in_force.config, config, source)
+/// What of a checked text that came through the admin API could not come into force now.
+pub fn unloadable(config: &Config, in_force: &Snapshot, own: &OwnAddresses) -> Vec<FileFault> {
+    let fixed = fixed::faults(&in_force.config, config, Source::Applied);
+    fixed.into_iter().chain(own.faults(&in_force.config, config)).collect()
 }
 
 fn seconds() -> u64 {

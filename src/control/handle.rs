@@ -202,8 +202,9 @@ impl Control {
         let Request { command, author, expected, .. } = request;
         let snapshot = self.snapshot();
         expected.iter().try_for_each(|expected| expected.check(&snapshot.state))?;
-        self.own.check(&snapshot.config, command)?;
-        let (_, change) = snapshot.state.apply(&snapshot.config, command, author, SystemTime::now())?;
+        let (state, config) = (&snapshot.state, &snapshot.config);
+        self.own.check(config, state.live(), command)?;
+        let (_, change) = state.apply(config, command, author, state.moment(SystemTime::now()))?;
         Ok(change)
     }
 

@@ -4,11 +4,11 @@
 //! an edit of one route never undoes a live switch, and an edit of a split's weights does take effect. The fields are
 //! a split's weights as one, an endpoint's presence, its weight and its drain, and a pool's drain.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use crate::model::{
     endpoint_address::EndpointAddress,
-    live_state::{LiveEndpoint, LivePool, LiveState},
+    live_state::{Drain, LiveEndpoint, LivePool, LiveState},
     name::Name,
 };
 
@@ -34,9 +34,9 @@ pub fn merged(before: &LiveState, now: &LiveState, live: &LiveState) -> LiveStat
     LiveState { pools: pools.collect(), released, weights }
 }
 
-/// What becomes of a live state when that of an earlier revision is restored: everything in it that is still declared is as it
-/// was then; what was not declared then stays as it is.
-pub fn restored(then: &LiveState, live: &LiveState) -> LiveState {
+/// What becomes of a live state when that of an earlier revision is restored `at` a moment: everything in it that is still
+/// declared is as it was then; what was not declared then stays as it is. A drain that begins by it has all of its time.
+pub fn restored(then: &LiveState, live: &LiveState, at: SystemTime) -> LiveState {
     let mut next = live.clone();
     for (split, weights) in &mut next.weights {
         let Some(earlier) = then.weights.get(split) else { continue };
@@ -52,10 +52,28 @@ pub fn restored(then: &LiveState, live: &LiveState) -> LiveState {
     }
     for (name, pool) in &mut next.pools {
         if let Some(earlier) = then.pools.get(name) {
-            *pool = earlier.clone();
+            *pool = restored_pool(earlier, pool, at);
         }
     }
     next
+}
+
+fn restored_pool(then: &LivePool, live: &LivePool, at: SystemTime) -> LivePool {
+    let endpoint = |earlier: &LiveEndpoint| {
+        let now = find(live, &earlier.address).and_then(|endpoint| endpoint.drain);
+        LiveEndpoint { drain: restored_drain(earlier.drain, now, at), ..earlier.clone() }
+    };
+    LivePool {
+        endpoints: then.endpoints.iter().map(endpoint).collect(),
+        drain: restored_drain(then.drain, live.drain, at),
+    }
+}
+
+/// The deadlines of a drain count from its beginning: one on the same terms goes on, and any other begins now.
+fn restored_drain(then: Option<Drain>, now: Option<Drain>, at: SystemTime) -> Option<Drain> {
+    let then = then?;
+    let goes_on = now.filter(|now| Drain { since: now.since, ..then } == *now);
+    Some(goes_on.unwrap_or(Drain { since: at, ..then }))
 }
 
 fn pool(before: &LivePool, now: &LivePool, live: &LivePool) -> LivePool {

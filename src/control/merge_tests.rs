@@ -137,3 +137,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_drain_that_comes_back_with_a_revision_has_all_of_its_time() {
+    let state = |drained: Option<Drain>| LiveState {
+        pools: [(name("blue"), LivePool { drain: drained, ..pool(vec![Some((1, true))], false, 7) })].into(),
+        ..LiveState::default()
+    };
+    let (then, now) = (state(drain(true, 7)), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+    let undrained = LiveState {
+        pools: [(name("blue"), pool(vec![Some((1, false))], false, 0))].into(),
+        ..LiveState::default()
+    };
+    let restored = super::merge::restored(&then, &undrained, now);
+    let begins = |of: &LiveState| {
+        let pool = &of.pools["blue"];
+        [pool.drain, pool.endpoints[0].drain].map(|drain| drain.expect("it drains").since)
+    };
+    assert_eq!(begins(&restored), [now, now], "it had ended meanwhile, and begins");
+    let later = now + Duration::from_secs(1);
+    assert_eq!(super::merge::restored(&then, &restored, later), restored, "a second time changes nothing");
+    assert_eq!(super::merge::restored(&then, &then, now), then, "one that goes on goes on");
+}

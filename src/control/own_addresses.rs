@@ -1,4 +1,6 @@
-//! Where Switchback itself listens: an endpoint there would send requests in circles.
+//! Which endpoints no call may bring: where Switchback itself listens, since requests would go in circles or reach the admin
+//! API from a place that it is not open to, and a link's own services. What the file on this machine declares is its
+//! author's business.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -7,10 +9,15 @@ use std::{
 
 use super::{
     command::Command,
+    declaration::Source,
     fixed,
-    refusal::{AddressFault, Refusal, Unknown},
+    refusal::{AddressFault, FileFault, Refusal, Unknown},
 };
-use crate::{config::Config, discovery::screen, model::endpoint_address::EndpointAddress};
+use crate::{
+    config::Config,
+    discovery::screen,
+    model::{endpoint_address::EndpointAddress, live_state::LiveState},
+};
 
 /// The addresses that are bound, as soon as they are; until then those that the file declares. Every clone is the same
 /// one.
@@ -23,15 +30,63 @@ impl OwnAddresses {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
     }
 
-    /// Refuses to add an endpoint that is one of them.
-    pub fn check(&self, config: &Config, command: &Command) -> Result<(), Refusal> {
-        let Command::PutEndpoint { of, .. } = command else { return Ok(()) };
-        let Ok(address) = of.address.parse::<EndpointAddress>() else { return Ok(()) };
-        if !leads_back(&address, &self.all(config)) {
-            return Ok(());
+    /// Refuses a command that would bring an endpoint which no call may bring, to what is in force now.
+    pub fn check(&self, config: &Config, live: &LiveState, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::PutEndpoint { of, .. } => match of.address.parse::<EndpointAddress>() {
+                // Whether a link's own address is declared, and what is no address at all, is seen to with the pool.
+                Ok(address) if leads_back(&address, &self.all(config)) => Err(Refusal::Address {
+                    address: of.address.chars().take(Unknown::MAX_ECHO).collect(),
+                    fault: AddressFault::OurOwn,
+                }),
+                _ => Ok(()),
+            },
+            Command::Restore { live: then, .. } => self.check_restored(config, live, then),
+            Command::Load { config: next, source: Source::Applied } => {
+                let strange = self.faults(config, next);
+                if strange.is_empty() {
+                    return Ok(());
+                }
+                Err(Refusal::File(
+                    fixed::faults(config, next, Source::Applied).into_iter().chain(strange).collect(),
+                ))
+            }
+            _ => Ok(()),
         }
-        let address = of.address.chars().take(Unknown::MAX_ECHO).collect();
-        Err(Refusal::Address { address, fault: AddressFault::OurOwn })
+    }
+
+    /// The endpoints that a file from outside of this machine may not bring in place of what is in force.
+    pub fn faults(&self, now: &Config, next: &Config) -> Vec<FileFault> {
+        let own = self.all(now);
+        let brought = next.pools.iter().flat_map(|pool| {
+            let endpoints = pool.endpoints.iter().enumerate();
+            endpoints.map(move |(index, endpoint)| (&pool.name, index, &endpoint.address))
+        });
+        let strange = brought.filter(|(_, _, address)| !is_declared(now, address));
+        let faults = strange.filter_map(|(pool, index, address)| {
+            let fault = fault(address, &own)?;
+            Some(FileFault {
+                pointer: format!("/pool/{pool}/endpoints/{index}"),
+                message: format!("{address}: {fault}"),
+                help: "declare it in the file on the machine itself, if it is meant".into(),
+            })
+        });
+        faults.collect()
+    }
+
+    /// What was taken once may lead back by now, or have been declared by a file that is not in force any more.
+    fn check_restored(&self, config: &Config, live: &LiveState, then: &LiveState) -> Result<(), Refusal> {
+        let own = self.all(config);
+        let is_there = |address: &EndpointAddress| {
+            let mut endpoints = live.pools.values().flat_map(|pool| &pool.endpoints);
+            endpoints.any(|endpoint| endpoint.address == *address) || is_declared(config, address)
+        };
+        let brought = then.pools.values().flat_map(|pool| &pool.endpoints).map(|endpoint| &endpoint.address);
+        let mut faults = brought.filter_map(|address| Some((address, fault(address, &own)?)));
+        match faults.find(|(address, _)| !is_there(address)) {
+            Some((address, fault)) => Err(Refusal::Address { address: address.to_string(), fault }),
+            None => Ok(()),
+        }
     }
 
     /// All of them.
@@ -39,14 +94,37 @@ impl OwnAddresses {
         if let Some(bound) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             return bound.clone();
         }
-        let listeners = config.listeners.iter().map(|listener| listener.address);
-        listeners.chain(fixed::admin_address(config)).chain(config.health).collect()
+        declared(config)
     }
+}
+
+fn is_declared(config: &Config, address: &EndpointAddress) -> bool {
+    config.pools.iter().flat_map(|pool| &pool.endpoints).any(|endpoint| endpoint.address == *address)
+}
+
+/// Why no call may bring an endpoint, if none may.
+fn fault(address: &EndpointAddress, own: &[SocketAddr]) -> Option<AddressFault> {
+    if leads_back(address, own) {
+        return Some(AddressFault::OurOwn);
+    }
+    is_link_local(address).then_some(AddressFault::LinkLocal)
+}
+
+/// Whether an address belongs to one link alone: what is there is the machine's own services (a cloud's metadata, say), not
+/// an application.
+pub(super) fn is_link_local(address: &EndpointAddress) -> bool {
+    address.socket().is_some_and(|address| screen::is_link_local(address.ip()))
+}
+
+/// Those that a file declares.
+pub fn declared(config: &Config) -> Vec<SocketAddr> {
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    listeners.chain(fixed::admin_address(config)).chain(config.health).collect()
 }
 
 /// Whether a connection to an endpoint would come to one of our sockets. Of names only `localhost` is known to be this
 /// machine; what the others stand for is looked at when they are resolved.
-fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
+pub fn leads_back(endpoint: &EndpointAddress, own: &[SocketAddr]) -> bool {
     let address = match endpoint {
         EndpointAddress::Socket(address) => *address,
         EndpointAddress::Host { name, port } if matches!(&**name, "localhost" | "localhost.") => {

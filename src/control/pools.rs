@@ -12,6 +12,7 @@ use super::{
     change::Effect,
     command::{Command, EndpointOf, Terms},
     names,
+    own_addresses::is_link_local,
     refusal::{AddressFault, Refusal, Unknown},
 };
 use crate::{
@@ -211,16 +212,6 @@ fn drain(
         Some(current) if (Drain { since: current.since, ..drain }) == current => current,
         // New terms count from now on, as whoever names them expects.
         _ => drain,
-    }
-}
-
-/// Whether an address belongs to one link alone: what is there is the machine's own services (a cloud's metadata,
-/// say), not an application.
-fn is_link_local(address: &EndpointAddress) -> bool {
-    match address.socket().map(|address| address.ip().to_canonical()) {
-        Some(std::net::IpAddr::V4(ip)) => ip.is_link_local(),
-        Some(std::net::IpAddr::V6(ip)) => ip.is_unicast_link_local(),
-        None => false,
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{drains::Draining, schedule::Schedule};
+use super::{
+    drains::{Draining, Parts},
+    schedule::Schedule,
+};
 use crate::{
     config::{Config, PinTo},
     model::{
@@ -60,13 +63,16 @@ impl Situation<'_> {
             pool.endpoints.iter().map(|(endpoint, _)| (endpoint.address, endpoint)).collect();
         let mut draining = Vec::new();
         for declared in &live.endpoints {
-            let schedule = schedule(live, declared, pins, settings.drain.deadline);
+            let parts = parts(live, declared, pins, settings.drain.deadline);
+            let schedule = parts.into_iter().flatten().reduce(Schedule::or_sooner);
             let targets = self.resolved.targets(&declared.address);
             for endpoint in targets.iter().filter_map(|target| left.remove(&target.address)) {
                 draining.extend(schedule.map(|schedule| Draining {
                     endpoint: Arc::clone(endpoint),
                     declared: declared.address.clone(),
                     schedule,
+                    parts,
+                    ends: None,
                     is_gone: false,
                 }));
             }
@@ -110,10 +116,13 @@ impl Situation<'_> {
             stream_deadline: unless_resolved(settings.stream_deadline),
             pins: PinsOnDrain::Move,
         };
+        let schedule = Schedule::of(&drain, false, settings.deadline);
         Draining {
             endpoint: Arc::clone(endpoint),
             declared: endpoint.address.into(),
-            schedule: Schedule::of(&drain, false, settings.deadline),
+            schedule,
+            parts: [Some(schedule), None],
+            ends: None,
             is_gone: true,
         }
     }
@@ -123,11 +132,11 @@ fn ids(endpoints: &[(Arc<Endpoint>, u32)]) -> HashSet<EndpointId> {
     endpoints.iter().map(|(endpoint, _)| endpoint.id).collect()
 }
 
-/// The schedule of an endpoint that drains by itself, with its pool, or both.
-fn schedule(live: &LivePool, endpoint: &LiveEndpoint, pins: Pinned, in_flight: Duration) -> Option<Schedule> {
+/// The schedules of an endpoint that drains by itself, with its pool, or both.
+fn parts(live: &LivePool, endpoint: &LiveEndpoint, pins: Pinned, in_flight: Duration) -> Parts {
     let own = endpoint.drain.map(|drain| Schedule::of(&drain, pins.to_endpoints, in_flight));
     let pools = live.drain.map(|drain| Schedule::of(&drain, pins.to_pool, in_flight));
-    own.into_iter().chain(pools).reduce(Schedule::or_sooner)
+    [own, pools]
 }
 
 /// What sessions can be pinned to.

@@ -27,6 +27,7 @@ pub(super) fn state(
         resumed(&kept).map_err(|why| StoreError::Damaged { path: kept.path.clone(), why, copy: None })?;
     let (config, source) = in_force(&state, &kept, disk);
     let author = Author::from(Origin::File);
+    let at = state.moment(at);
     let load = Command::Load { config: Arc::clone(&config), source };
     let applied = state.apply(&config, &load, &author, at);
     let (next, change) =

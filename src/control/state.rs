@@ -24,6 +24,9 @@ use crate::{
     model::{live_state::LiveState, name::Name, weights::Weights},
 };
 
+/// The store knows the moments of revisions in microseconds.
+const REVISIONS_APART: Duration = Duration::from_micros(1);
+
 /// Pins know their moment of issue in milliseconds.
 const RELEASES_APART: Duration = Duration::from_millis(1);
 
@@ -38,6 +41,8 @@ pub struct State {
     histories: BTreeMap<Name, Arc<History>>,
     /// For each object that a revision was about, the newest of those.
     touched: BTreeMap<Object, u64>,
+    /// When the newest revision was made.
+    latest: SystemTime,
 }
 
 /// What can be read, changed and compared by itself.
@@ -60,7 +65,7 @@ impl State {
         let declared = Arc::new(live.clone());
         let declaration = Declaration::of_disk(config);
         let (histories, touched) = Default::default();
-        let mut state = Self { revision: 0, live, declared, declaration, histories, touched };
+        let mut state = Self { revision: 0, live, declared, declaration, histories, touched, latest: at };
         state.remember(&change);
         (state, change)
     }
@@ -74,7 +79,8 @@ impl State {
     ) -> Self {
         let declared = Arc::new(declared);
         let (histories, touched) = Default::default();
-        let mut state = Self { revision, live, declared, declaration, histories, touched };
+        let latest = SystemTime::UNIX_EPOCH;
+        let mut state = Self { revision, live, declared, declaration, histories, touched, latest };
         changes.into_iter().for_each(|change| state.remember(change));
         state.histories.retain(|split, _| state.live.weights.contains_key(split));
         for (split, weights) in &state.live.weights {
@@ -92,6 +98,12 @@ impl State {
     /// The newest revision.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The moment of the next revision, if the wall clock shows `wall`: never that of the newest one, nor before it, so that
+    /// the order of times is that of numbers where the clock was set back, too.
+    pub fn moment(&self, wall: SystemTime) -> SystemTime {
+        wall.max(self.latest + REVISIONS_APART)
     }
 
     /// What a table is compiled from.
@@ -150,7 +162,7 @@ impl State {
                 return Ok(state.advanced(change(effects)));
             }
             Command::Restore { live: then, .. } => {
-                let live = merge::restored(then, &self.live);
+                let live = merge::restored(then, &self.live, at);
                 let effects = difference::of_live(&self.live, &live);
                 return Ok(Self { live, ..self.clone() }.advanced(change(effects)));
             }
@@ -278,10 +290,22 @@ impl State {
         (self, change)
     }
 
+    /// The object that shows a setting of the file, beside the file itself: `pool.blue.balance` is one of pool blue.
+    fn shows(&self, effect: &Effect) -> Option<Object> {
+        let Effect::Setting { key, .. } = effect else { return None };
+        let (table, path) = key.split_once('.')?;
+        match table {
+            "pool" => first_of(self.live.pools.keys(), path).map(Object::Pool),
+            "split" => first_of(self.live.weights.keys(), path).map(Object::Split),
+            _ => None,
+        }
+    }
+
     /// Takes down what a change was about.
     fn remember(&mut self, change: &Change) {
         let Change { revision: number, at, kind, author, effects } = change;
         let (number, at, kind) = (*number, *at, *kind);
+        self.latest = self.latest.max(at);
         for effect in effects {
             let revision = |weights: &Weights, released: &[Name]| {
                 let (author, weights, released) = (author.clone(), weights.clone(), released.to_vec());
@@ -304,8 +328,19 @@ impl State {
                 Effect::Endpoint { .. } | Effect::Pool { .. } | Effect::Setting { .. } => {}
             }
             self.touched.insert(Object::of(effect), number);
+            if let Some(object) = self.shows(effect) {
+                self.touched.insert(object, number);
+            }
         }
     }
+}
+
+/// The name that a path of keys begins with; names may have dots themselves.
+fn first_of<'a>(mut names: impl Iterator<Item = &'a Name>, path: &str) -> Option<Name> {
+    let begins = |name: &&Name| {
+        path.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    names.find(begins).cloned()
 }
 
 impl Object {

@@ -11,18 +11,22 @@ use crate::model::endpoint_address::Nowhere;
 /// The address in its plain form, if it can be an endpoint's: an IPv4 address in IPv6's clothes is the IPv4 address.
 pub(super) fn screened(address: IpAddr) -> Result<IpAddr, Refused> {
     let plain = address.to_canonical();
-    let is_link_local = match plain {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
     let refused = match Nowhere::of(plain) {
         Some(Nowhere::Unspecified | Nowhere::ThisNetwork) => Some("means no machine"),
         Some(Nowhere::Broadcast) => Some("means every machine"),
         Some(Nowhere::Multicast) => Some("is of a group"),
-        None if is_link_local => Some("is a link's own"),
+        None if is_link_local(plain) => Some("is a link's own"),
         None => None,
     };
     refused.map_or(Ok(plain), |why| Err(Refused { address, why }))
+}
+
+/// Whether an address belongs to one link alone.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
 }
 
 /// Whether an address leads back to one that this process listens on. Requests would go round in a circle, or reach the

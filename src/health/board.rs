@@ -223,7 +223,8 @@ impl Moment {
     pub(super) fn of(self, at: Instant) -> SystemTime {
         match at.checked_duration_since(self.now) {
             Some(ahead) => self.wall + ahead,
-            None => self.wall - self.now.saturating_duration_since(at),
+            // No text can be made of what a clock that was set to 1970 would have shown before that.
+            None => (self.wall - self.now.saturating_duration_since(at)).max(SystemTime::UNIX_EPOCH),
         }
     }
 }

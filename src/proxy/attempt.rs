@@ -58,6 +58,11 @@ impl Attempts {
     pub(super) fn new(endpoint: EndpointId, due: Option<Instant>) -> Self {
         Self { due, needs_fresh: false, tried: [endpoint; MOST], count: 0 }
     }
+
+    /// Every endpoint may be tried again: there was time for one to come back.
+    pub(super) fn forget_tried(&mut self) {
+        self.count = 0;
+    }
 }
 
 impl Request {
@@ -119,7 +124,7 @@ impl Request {
 
     /// Claims an endpoint that was not tried: one that is in, or else one that is ejected, which may be well again, as
     /// those that are in have just failed. If there is none, claims one of those that were tried.
-    fn elsewhere(&self, downstream: &Downstream) -> Option<Next> {
+    pub(super) fn elsewhere(&self, downstream: &Downstream) -> Option<Next> {
         let Attempts { mut tried, count, .. } = self.attempts;
         tried[count] = self.lease.id;
         let tried = &tried[..=count];

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     answer::Answer,
-    clock,
+    awaiting, clock,
     downstream::{After, Downstream},
     forward,
     handler::{self, Begin, OwnAnswer},
@@ -82,8 +82,19 @@ async fn serve_requests(worker: Rc<Worker>, standing: Rc<Standing>, stream: Clie
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {
-        let after = match poll_fn(|cx| downstream.poll_request(cx)).await {
-            Arrival::Closed => After::Close,
+        let arrival = poll_fn(|cx| downstream.poll_request(cx)).await;
+        if let Arrival::Request(Begin::Await(waiting), _) = arrival {
+            downstream.waited = Some(waiting.patience);
+            // In a box, so that only a request that waits pays for its room.
+            if Box::pin(awaiting::endpoint(&downstream, *waiting)).await {
+                continue;
+            }
+            return;
+        }
+        downstream.waited = None;
+        let after = match arrival {
+            // What waits is decided anew, above.
+            Arrival::Closed | Arrival::Request(Begin::Await(_), _) => After::Close,
             Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
             Arrival::Request(Begin::Answer(own), end) => {
                 let OwnAnswer { answer, mut account, routed } = *own;

@@ -12,8 +12,8 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use super::{
-    account::Account, answer::Answer, client, clock, deadline::Deadline, held::Held, listener::Standing,
-    response_head::Afterwards, routed::Routed, stream::ClientStream, worker::Worker,
+    account::Account, answer::Answer, awaiting::Patience, client, clock, deadline::Deadline, held::Held,
+    listener::Standing, response_head::Afterwards, routed::Routed, stream::ClientStream, worker::Worker,
 };
 use crate::{config::Listener, upstream::local::Lease};
 
@@ -32,6 +32,8 @@ pub(super) struct Downstream {
     pub(super) has_served: bool,
     /// Whether it was given a last time for its first request, because the worker drains.
     pub(super) is_at_last_chance: bool,
+    /// How long the request that stands first in `held` may wait for an endpoint, once it has begun to.
+    pub(super) waited: Option<Patience>,
 }
 
 /// Who is at the other end, found out once for a connection.
@@ -80,6 +82,7 @@ impl Downstream {
             held: Held::default(),
             has_served: false,
             is_at_last_chance: false,
+            waited: None,
         }
     }
 

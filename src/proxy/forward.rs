@@ -9,7 +9,7 @@ use super::{
     admission,
     answer::Answer,
     attempt::Next,
-    clock,
+    awaiting, clock,
     downstream::{After, Downstream},
     exchange::{Begun, Exchange, Failed, Finished, LOOK},
     handler::Request,
@@ -41,7 +41,13 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         } else if failed.failure.counts_against_endpoint() {
             request.lease.outcomes.failed();
         }
-        let Some(next) = failed.next.take() else { break Err(failed) };
+        let next = match failed.next.take() {
+            Some(next) => next,
+            None => match Box::pin(awaiting::again(downstream, &mut request, &failed.failure)).await {
+                Some(next) => next,
+                None => break Err(failed),
+            },
+        };
         if let Some(pause) = request.go_on(downstream, &failed.failure, *next) {
             // Boxed, as every connection's task would be larger by it otherwise.
             Box::pin(tokio::time::sleep(pause)).await;

@@ -10,6 +10,7 @@ use super::{
     admission,
     answer::Answer,
     attempt::{self, Attempts},
+    awaiting::{self, Waiting},
     buffers::Buffers,
     client,
     downstream::Downstream,
@@ -48,6 +49,8 @@ pub(super) enum Begin {
     Answer(Box<OwnAnswer>),
     /// It is forwarded.
     Forward(KeptRequest),
+    /// It waits, unread, for an endpoint, and is then decided anew.
+    Await(Box<Waiting>),
 }
 
 /// An answer of Switchback's own, and what is known of its request.
@@ -250,7 +253,11 @@ fn act(
             return (Begin::answer(answer, Some(account), None), read);
         }
         Selection::Redirect { route } => (route, Err(None)),
-        Selection::Unavailable { route, .. } => (route, Err(Some("no endpoint is available"))),
+        Selection::Unavailable { route, arm } => match awaiting::begin(downstream, &table, (route, arm)) {
+            Some(Ok(waiting)) => return (Begin::Await(Box::new(waiting)), 0),
+            Some(Err((pool, limit))) => return shed(downstream, view, table, (route, arm, pool), limit),
+            None => (route, Err(Some("no endpoint is available"))),
+        },
         Selection::Shed { route, arm, pool, limit } => {
             return shed(downstream, view, table, (route, arm, pool), limit);
         }
@@ -296,6 +303,9 @@ fn shed(
 /// Opens the account of a request.
 fn open(downstream: &Downstream, view: &View<'_>, table: &Table, route: Option<&Route>) -> Account {
     let mut account = Account::open(&downstream.worker, route.map(|route| route.slot));
+    if let Some(waited) = downstream.waited {
+        account.started = waited.since;
+    }
     if downstream.worker.is_logged() {
         account.record = Some(view::record(downstream, view, table.generation, route));
     }

@@ -12,6 +12,7 @@ mod account;
 mod admission;
 mod answer;
 mod attempt;
+mod awaiting;
 mod budget;
 mod buffers;
 mod client;

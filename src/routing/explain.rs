@@ -369,7 +369,7 @@ impl Explanation {
         self.outcome = if available.is_empty() { Outcome::Unavailable } else { Outcome::Forward };
         self.status = available.is_empty().then_some(503);
         self.say(match available[..] {
-            [] => "no endpoint is available: the request is answered with 503".to_owned(),
+            [] => nobody(pools),
             [only] => format!("endpoint {only} is the only one that is available"),
             // Whose it is by its key is told with the balance.
             _ if by_key => format!("{} endpoints are available", available.len()),
@@ -378,6 +378,17 @@ impl Explanation {
         if let ([only], Some(_)) = (&available[..], &self.pool) {
             self.endpoint = Some(*only);
         }
+    }
+}
+
+/// What becomes of a request for whom nobody is there.
+fn nobody(pools: &[&Pool]) -> String {
+    match pools {
+        [pool] if !pool.drains() && !pool.settings.limits.unavailable_wait.is_zero() => format!(
+            "no endpoint is available: the request waits for one, and is answered with 503 after {:?}",
+            pool.settings.limits.unavailable_wait
+        ),
+        _ => "no endpoint is available: the request is answered with 503".to_owned(),
     }
 }
 

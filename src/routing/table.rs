@@ -109,11 +109,12 @@ impl Pool {
 
     /// Why it takes no new request, in words, if it does not.
     pub(super) fn why_away(&self) -> &'static str {
-        let is_declared = self.any(|_| true);
-        match is_declared && !self.any(|endpoint| endpoint.occupancy.standing().takes_new()) {
-            true => "drains",
-            false => "has no available endpoint",
-        }
+        if self.drains() { "drains" } else { "has no available endpoint" }
+    }
+
+    /// Whether it has endpoints, and all of them drain.
+    pub fn drains(&self) -> bool {
+        self.any(|_| true) && !self.any(|endpoint| endpoint.occupancy.standing().takes_new())
     }
 
     /// Whether it balances by a key of the request.

@@ -44,6 +44,7 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
         text: Arc::default(),
         tokens: None,
         health: None,
+        required_pools: Vec::new(),
         references: Arc::default(),
         require_if_match: false,
         workers: None,

@@ -1,10 +1,13 @@
 //! Who may call the admin API: tokens and roles, tries in vain, hostile calls, and the address for probes; over real
 //! sockets, with the real binary.
 
+#[path = "../admin_support/mod.rs"]
+mod admin_support;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod attack;
+mod author;
 mod command;
 mod hostile;
 mod live;

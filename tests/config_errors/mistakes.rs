@@ -26,7 +26,8 @@ fn of_the_file_its_listeners_and_its_logs() {
         (format!("{SOUND}[admin]\nlisten = \"unix:\"\n"), "/admin/listen", "unix socket"),
         (format!("{SOUND}[admin]\n"), "/admin", "\"listen\" is missing"),
         (format!("{SOUND}[admin]\nlisten = \"127.0.0.1:1\"\ntokens = \"\"\n"), "/admin/tokens", "no path"),
-        (format!("{SOUND}[health]\n"), "/health", "\"listen\" is missing"),
+        (format!("{SOUND}[health]\n"), "/health", "says nothing"),
+        (format!("{SOUND}[health]\nrequires = [\"rde\"]\n"), "/health/requires/0", "no pool \"rde\""),
         (format!("{SOUND}[health]\nlisten = \"everywhere\"\n"), "/health/listen", "address"),
         (format!("{SOUND}[health]\nlisten = \"0.0.0.0:8080\"\n"), "/health/listen", "not free"),
         (

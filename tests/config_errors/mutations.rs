@@ -10,7 +10,9 @@ fn seeds() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     let mut seeds: Vec<_> = std::fs::read_dir(folder)
         .expect("config is there")
-        .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("a readable example"))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| std::fs::read_to_string(path).expect("a readable example"))
         .chain([SAMPLE.to_owned()])
         .collect();
     seeds.sort();

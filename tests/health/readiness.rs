@@ -71,3 +71,26 @@ fn without_probes_it_is_ready_at_once() {
     let switchback = Setup::new().start(&Upstream::ok());
     assert!(is_ready(&switchback));
 }
+
+#[test]
+fn a_pool_that_the_file_requires_takes_readiness_with_it_and_brings_it_back() {
+    let upstreams = [Upstream::ok(), Upstream::ok()];
+    let switchback = Setup::new()
+        .pool(&fast(r#"http = "/""#))
+        .tables("[health]\nrequires = [\"app\"]")
+        .start_all(&[&upstreams[0], &upstreams[1]]);
+    let ready = || switchback.admin("GET", "/readyz", "").status == 200;
+    wait_until("it is ready", ready);
+    upstreams[0].stop();
+    wait_state(&switchback, upstreams[0].address, "unhealthy");
+    assert!(ready(), "the other one is available");
+    let drain = format!("/v1/pools/app/endpoints/{}/drain", upstreams[1].address);
+    switchback.json("POST", &drain, "{}");
+    let answer = switchback.admin("GET", "/readyz", "");
+    assert_eq!(answer.status, 503, "nobody takes a new request");
+    assert!(answer.text().contains("\"phase\":\"ready\",\"unavailable\":[\"app\"]"), "{}", answer.text());
+    switchback.json("POST", &drain.replace("/drain", "/undrain"), "{}");
+    assert!(ready(), "in the very moment of the answer");
+    let mut client = switchback.client();
+    assert_eq!(client.exchange(crate::get("/")).status, 200);
+}

@@ -142,3 +142,80 @@ fn an_applied_file_opens_no_address_and_names_no_file() {
     }
     assert_eq!(bench.blue(), 1);
 }
+
+#[test]
+fn an_applied_file_brings_no_endpoint_that_no_call_may_bring() {
+    let bench = Bench::start("");
+    let blue = bench.blue.address.to_string();
+    let (web, admin) = (bench.switchback.address, bench.switchback.admin);
+    let localhost = format!("localhost:{}", admin.port());
+    for bad in
+        [web.to_string(), admin.to_string(), localhost, "169.254.169.254:80".into(), "[fe80::1]:80".into()]
+    {
+        let text = bench.text(5).replace(&format!("[\"{blue}\"]"), &format!("[\"{blue}\", \"{bad}\"]"));
+        assert!(text.contains(&bad));
+        let refused = bench.switchback.put_file(&text);
+        assert_eq!(refused.status, 422, "{bad}: {}", refused.text());
+        assert!(refused.text().contains("/pool/blue/endpoints/1"), "{}", refused.text());
+        let valid = bench.switchback.post_file("/v1/config/validate", &text).text();
+        assert!(valid.contains("/pool/blue/endpoints/1"), "{valid}");
+        let alone = format!("/v1/pools/blue/endpoints/{}", bad.replace('[', "%5B").replace(']', "%5D"));
+        assert_eq!(bench.switchback.admin("PUT", &alone, "").status, 422, "{bad}");
+    }
+    assert_eq!(bench.blue(), 1);
+    // What the file on the machine declares may stay in a file that is applied.
+    let declared =
+        bench.text(1).replace(&format!("[\"{blue}\"]"), &format!("[\"{blue}\", \"169.254.0.9:80\"]"));
+    bench.switchback.write(&declared);
+    wait_until("the edit is in force", || {
+        bench.switchback.json("GET", "/v1/config", "")["text"] == *declared
+    });
+    assert_eq!(bench.switchback.put_file(&declared.replace("blue = 1", "blue = 6")).status, 200);
+    assert_eq!(bench.blue(), 6);
+    // It is gone by now, and does not come back by the way of the history.
+    bench.switchback.write(&bench.text(7));
+    wait_until("the edit is in force", || bench.blue() == 7);
+    let refused = bench.switchback.admin("POST", "/v1/revisions/1/restore", "");
+    assert_eq!(refused.status, 422, "{}", refused.text());
+}
+
+#[test]
+fn texts_by_the_dozen_are_checked_one_after_the_other() {
+    let bench = Bench::start("");
+    let large = bench.text(5) + &"# a comment that goes on and on\n".repeat(30_000);
+    let statuses = std::thread::scope(|scope| {
+        let calls = || bench.switchback.post_file("/v1/config/validate", &large);
+        let calls: Vec<_> = (0..40).map(|_| scope.spawn(calls)).collect();
+        calls.into_iter().map(|call| call.join().expect("an answer")).collect::<Vec<_>>()
+    });
+    for answer in &statuses {
+        assert!(
+            answer.status == 200 || answer.status == 503 && answer.head.one("retry-after").is_some(),
+            "{}",
+            answer.text()
+        );
+    }
+    assert!(statuses.iter().any(|answer| answer.status == 200));
+    assert_eq!(
+        bench.switchback.post_file("/v1/config/validate", &bench.text(5)).status,
+        200,
+        "and then again"
+    );
+}
+
+#[test]
+fn the_tag_of_a_pool_tells_of_its_settings() {
+    let bench = Bench::start("");
+    let tags = || {
+        ["/v1/pools/blue", "/v1/pools/green", "/v1/splits/main"].map(|path| {
+            bench.switchback.admin("GET", path, "").head.one("etag").map(str::to_owned).expect("a tag")
+        })
+    };
+    let before = tags();
+    let text = bench.text(1).replacen("endpoints", "max_requests = 77\nendpoints", 1);
+    bench.switchback.write(&text);
+    wait_until("the edit is in force", || bench.switchback.json("GET", "/v1/config", "")["text"] == *text);
+    let after = tags();
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1..], after[1..]);
+}

@@ -1,9 +1,12 @@
-//! Where the admin API is reached, by whom, and the address beside it for probes and scrapers.
+//! Where the admin API is reached, by whom, the address beside it for probes and scrapers, and what readiness needs.
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{listener, value};
-use crate::config::{pointer::Pointer, problems::Problems, raw, settings::AdminAddress, spanned::Spanned};
+use super::{Names, Seen, limit, listener, value};
+use crate::{
+    config::{defaults, pointer::Pointer, problems::Problems, raw, settings::AdminAddress, spanned::Spanned},
+    model::name::Name,
+};
 
 pub(super) fn admin(
     raw: &Spanned<raw::Admin>,
@@ -57,6 +60,31 @@ pub(super) fn tokens(
         return None;
     }
     Some(PathBuf::from(path.as_str()))
+}
+
+/// The pools that readiness needs.
+pub(super) fn required_pools(
+    raw: &Spanned<raw::Probes>,
+    pools: &Names<'_>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<Name> {
+    if raw.listen.is_none() && raw.requires.is_empty() {
+        let help = "listen = \"0.0.0.0:9901\" opens an address for probes; requires = [\"app\"] makes readiness need that pool";
+        problems.missing(&raw.span, at, "this table says nothing", help.to_owned());
+    }
+    let at = at.key("requires");
+    limit(&raw.requires, defaults::MAX_REQUIRED_POOLS, |pool| pool.span.clone(), &at, problems);
+    let mut seen = Seen::default();
+    let mut required = Vec::new();
+    for (index, pool) in raw.requires.iter().enumerate() {
+        let at = at.index(index);
+        let Some(name) = value::reference(pool, pools, &at, problems) else { continue };
+        if seen.is_new(name.clone(), &format!("the pool {name}"), &pool.span, &at, problems) {
+            required.push(name);
+        }
+    }
+    required
 }
 
 /// The second address. It may be any: nothing can be changed there.

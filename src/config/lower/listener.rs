@@ -99,6 +99,7 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         &at.key("max_requests"),
         problems,
     );
+    let tls = raw.tls.as_ref().and_then(|raw| tls::settings(raw, name.as_ref(), &at.key("tls"), problems));
     Some(Listener {
         name: name?,
         address: address?,
@@ -114,7 +115,7 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         keep_alive_timeout: keep_alive,
         body_timeout: body,
         write_timeout: write,
-        tls: raw.tls.as_ref().and_then(|raw| tls::settings(raw, name.as_ref(), &at.key("tls"), problems)).map(Arc::new),
+        tls: tls.map(Arc::new),
     })
 }
 

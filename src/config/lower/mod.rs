@@ -70,6 +70,9 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         health: file.health.as_ref().and_then(|raw| {
             access::health(raw, file.admin.as_ref(), declared_listeners, &root.key("health"), problems)
         }),
+        required_pools: file.health.as_ref().map_or_else(Vec::new, |raw| {
+            access::required_pools(raw, &declared.pools, &root.key("health"), problems)
+        }),
         require_if_match: file.admin.as_ref().and_then(|raw| raw.require_if_match).unwrap_or(false),
         state: file.state.as_ref().and_then(|raw| state(raw, &root.key("state"), problems)),
         listeners: listeners.into_iter().map(Arc::new).collect(),

@@ -35,10 +35,12 @@ pub(in crate::config) struct Pool {
     pub max_age: Option<Spanned<DurationText>>,
     /// The most connections to one endpoint, over all workers; unlimited by default.
     pub max_connections: Option<Spanned<u64>>,
-    /// The most requests of the pool that wait for a connection, 1024 by default.
+    /// The most requests of the pool that wait, for a connection or for an endpoint; 1024 by default.
     pub max_pending: Option<Spanned<u64>>,
     /// How long a request waits for a connection.
     pub pending_timeout: Option<Spanned<DurationText>>,
+    /// How long a request waits where no endpoint is available or can be connected to; "0s" (default) not at all.
+    pub unavailable_wait: Option<Spanned<DurationText>>,
     /// The most requests in flight in the pool, over all workers; unlimited by default.
     pub max_requests: Option<Spanned<u64>>,
     /// The most requests in flight on one endpoint, over all workers; unlimited by default.

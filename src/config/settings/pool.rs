@@ -129,10 +129,12 @@ pub struct HttpProbe {
 pub struct Limits {
     /// Connections to one endpoint.
     pub max_connections: Option<u32>,
-    /// Requests of the pool that wait for a connection, where `max_connections` has been reached.
+    /// Requests of the pool that wait: for a connection, where `max_connections` has been reached, or for an endpoint.
     pub max_pending: u32,
     /// How long a request waits for a connection.
     pub pending_timeout: Duration,
+    /// How long a request waits where no endpoint is available, or none can be connected to; 0 is not at all.
+    pub unavailable_wait: Duration,
     /// Requests in flight in the pool.
     pub max_requests: Option<u32>,
     /// Requests in flight on one endpoint.
@@ -185,6 +187,7 @@ impl Default for Limits {
             max_connections: None,
             max_pending: defaults::MAX_PENDING,
             pending_timeout: defaults::PENDING_TIMEOUT,
+            unavailable_wait: defaults::UNAVAILABLE_WAIT,
             max_requests: None,
             max_endpoint_requests: None,
             adaptive: None,

@@ -32,6 +32,12 @@ pub(super) fn limits(raw: &raw::Pool, at: &Pointer<'_>, problems: &mut Problems<
             &at.key("pending_timeout"),
             problems,
         ),
+        unavailable_wait: value::pause(
+            &raw.unavailable_wait,
+            default.unavailable_wait,
+            &at.key("unavailable_wait"),
+            problems,
+        ),
         max_requests: cap(&raw.max_requests, "max_requests", problems),
         max_endpoint_requests: cap(&raw.max_endpoint_requests, "max_endpoint_requests", problems),
         adaptive: raw.adaptive.as_ref().map(|raw| adaptive(raw, &at.key("adaptive"), problems)),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::arguments::{Connection, DryRun};
+use super::connection::{Connection, Intent};
 
 /// What is done with the file.
 #[derive(Debug, Subcommand)]
@@ -28,7 +28,7 @@ pub enum Config {
     #[command(after_help = "Example:\n  switchback config reload --dry-run")]
     Reload {
         #[command(flatten)]
-        dry_run: DryRun,
+        intent: Intent,
         #[command(flatten)]
         connection: Connection,
     },
@@ -44,7 +44,7 @@ pub struct Apply {
     #[arg(long)]
     pub exit_code: bool,
     #[command(flatten)]
-    pub dry_run: DryRun,
+    pub intent: Intent,
     #[command(flatten)]
     pub connection: Connection,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::output::text;
+use super::text;
 
 /// A change of an endpoint, or of a pool's drain, in words.
 pub fn pool_change(answer: &Value) -> String {

@@ -1,48 +1,15 @@
-//! The command line against a running instance: what it prints, and the exit codes that scripts rely on.
+//! The commands that move traffic and look at it, and what is told of wrong usage.
 
-mod admin_support;
-#[path = "support/port.rs"]
-mod port;
+use std::{net::TcpListener, process::Command};
 
-use std::{
-    net::TcpListener,
-    process::{Command, Output},
-};
-
-use admin_support::Instance;
-use port::Reserved;
 use serde_json::{Value, json};
 use switchback::{config::AdminAddress, control::lifecycle::Phase};
 
-/// Runs the binary with nothing of this environment that it reads.
-fn switchback(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_switchback"))
-        .args(arguments)
-        .env_remove("SWITCHBACK_ADMIN")
-        .env_remove("SWITCHBACK_TOKEN")
-        .output()
-        .expect("the binary starts")
-}
-
-fn on(instance: &Instance, arguments: &[&str]) -> Output {
-    switchback(&[arguments, &["--admin", &instance.url()]].concat())
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("it was ended by a signal: {output:?}"))
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("it prints UTF-8")
-}
-
-fn complained(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).expect("it prints UTF-8")
-}
-
-fn parsed(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
+use super::{
+    admin_support::Instance,
+    port::Reserved,
+    run::{code, command, complained, on, parsed, said, switchback},
+};
 
 #[test]
 fn a_release_is_made_and_taken_back() {
@@ -124,6 +91,27 @@ fn wrong_usage_is_2() {
         &["status", "--admin", "127.0.0.1:9900"],
         &["status", "--admin", "https://127.0.0.1:9900"],
         &["status", "--token", "a\nb"],
+        &["status", "--interval", "1s"],
+        &["status", "--watch", "--interval", "10ms"],
+        &["history", "--limit", "0"],
+        &["history", "--limit", "10001"],
+        &["revision"],
+        &["revision", "-1"],
+        &["restore", "x"],
+        &["events", "--since", "x"],
+        &["events", "--watch"],
+        &["switch", "shop", "green", "--reason", ""],
+        &["switch", "shop", "green", "--reason", "two\nlines"],
+        &["switch", "shop", "green", "--if-match", "a b"],
+        &["switch", "shop", "green", "--if-match", "r1", "--if-revision", "1"],
+        &["status", "--reason", "none"],
+        &["completions"],
+        &["completions", "tcsh"],
+        &["man", "--json"],
+        &["--admin", "http://127.0.0.1:1", "status", "--admin", "http://127.0.0.1:2"],
+        &["status", "--admin", "http://127.0.0.1:1", "--instance", "shop"],
+        &["status", "--instance", "shop"],
+        &["token", "list", "--file", "tokens.toml", "--admin", "http://127.0.0.1:1"],
     ] {
         let wrong = switchback(arguments);
         assert_eq!(code(&wrong), 2, "{arguments:?}: {wrong:?}");
@@ -135,7 +123,25 @@ fn wrong_usage_is_2() {
 fn nobody_there_is_3() {
     let nobody = Reserved::any();
     for admin in [format!("http://{}", nobody.address), "unix:/nonexistent/switchback.sock".to_owned()] {
-        for arguments in [&["status"][..], &["health"], &["switch", "shop", "green"]] {
+        for arguments in [
+            &["status"][..],
+            &["status", "--watch"],
+            &["health"],
+            &["switch", "shop", "green"],
+            &["switch", "shop", "green", "--if-revision", "0"],
+            &["drain", "blue"],
+            &["endpoint", "set", "blue", "127.0.0.1:1"],
+            &["history"],
+            &["revision", "1"],
+            &["restore", "1"],
+            &["events"],
+            &["drift"],
+            &["config", "export"],
+            &["config", "reload"],
+            &["upgrade"],
+            &["token", "list"],
+            &["token", "revoke", "ci"],
+        ] {
             let alone = switchback(&[arguments, &["--admin", &admin]].concat());
             assert_eq!(code(&alone), 3, "{alone:?}");
             assert!(complained(&alone).contains(&admin), "{alone:?}");
@@ -168,6 +174,18 @@ fn what_answers_json_of_another_shape_is_1() {
         &["weights", "shop", "blue=1"],
         &["switch", "shop", "green"],
         &["explain", "http://x/"],
+        &["history"],
+        &["revision", "1"],
+        &["restore", "1"],
+        &["events"],
+        &["drift"],
+        &["drain", "blue"],
+        &["config", "export"],
+        &["config", "reload"],
+        &["token", "list"],
+        &["token", "new", "--role", "viewer"],
+        &["token", "revoke", "ci"],
+        &["upgrade"],
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -184,6 +202,30 @@ fn what_answers_json_of_another_shape_is_1() {
 }
 
 #[test]
+fn an_exported_file_is_what_the_instance_wrote() {
+    use std::io::{Read, Write};
+    let text = "# é\r\n[pool.blue]\r\n\tendpoints = []\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("the client comes");
+            let _ = stream.read(&mut [0; 4096]);
+            let length = text.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/toml\r\nContent-Length: {length}\r\n\r\n"
+            );
+            stream.write_all((head + text).as_bytes()).expect("it reads");
+        }
+    });
+    let exported = switchback(&["config", "export", "--admin", &url]);
+    assert_eq!((code(&exported), said(&exported).as_str()), (0, text));
+    let exported = switchback(&["config", "export", "--json", "--admin", &url]);
+    assert_eq!(parsed(&exported), json!({ "text": text }));
+    server.join().expect("the server ends");
+}
+
+#[test]
 fn an_answer_that_can_t_be_written_is_1_and_one_that_nobody_reads_is_not() {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut schema = Command::new(env!("CARGO_BIN_EXE_switchback"));
@@ -193,6 +235,32 @@ fn an_answer_that_can_t_be_written_is_1_and_one_that_nobody_reads_is_not() {
     drop(reader);
     let unread = schema.stdout(writer).output().expect("the binary starts");
     assert_eq!((code(&unread), complained(&unread)), (0, String::new()));
+}
+
+#[test]
+fn what_nobody_reads_is_printed_to_nobody() {
+    let instance = Instance::start();
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["status", "--watch"],
+        &["status", "--watch", "--json"],
+        &["weights", "shop", "blue=1"],
+        &["history"],
+        &["revision", "1"],
+        &["restore", "0"],
+        &["events", "--since", "0"],
+        &["events", "--since", "0", "--json"],
+        &["explain", "http://shop.example.com/"],
+        &["drift"],
+        &["config", "export"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let unread = command().args(arguments).args(["--admin", &instance.url()]).stdout(writer).output();
+        let unread = unread.expect("the binary starts");
+        assert_eq!((code(&unread), complained(&unread)), (0, String::new()), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -250,7 +318,7 @@ fn health_is_for_probes() {
 fn the_environment_says_which_instance_and_a_unix_socket_will_do() {
     let path = std::env::temp_dir().join(format!("switchback-cli-{}.sock", std::process::id()));
     let instance = Instance::at(AdminAddress::Unix(path));
-    let status = Command::new(env!("CARGO_BIN_EXE_switchback"))
+    let status = command()
         .args(["status", "--json"])
         .env("SWITCHBACK_ADMIN", instance.url())
         .env("SWITCHBACK_TOKEN", "not needed")

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::arguments::{Connection, DryRun, patience};
-use crate::{control::command::MAX_DEADLINE, model::weights::Weights};
+use super::{
+    connection::{Connection, Intent},
+    values,
+};
+use crate::model::weights::Weights;
 
 /// What is drained, and how.
 #[derive(Debug, Args)]
@@ -22,7 +25,7 @@ pub struct Drain {
     #[command(flatten)]
     pub wait: Wait,
     #[command(flatten)]
-    pub dry_run: DryRun,
+    pub intent: Intent,
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -31,11 +34,11 @@ pub struct Drain {
 #[derive(Debug, Args)]
 pub struct Terms {
     /// When what is left is cut: 30s, 10m, or off [default: the pool's]
-    #[arg(long, value_name = "DURATION", value_parser = bound)]
+    #[arg(long, value_name = "DURATION", value_parser = values::deadline)]
     pub deadline: Option<String>,
     /// Over which time tunnels and event streams are closed, one after the other [default: the pool's, but no longer
     /// than the deadline]
-    #[arg(long, value_name = "DURATION", value_parser = bound)]
+    #[arg(long, value_name = "DURATION", value_parser = values::deadline)]
     pub stream_deadline: Option<String>,
 }
 
@@ -46,7 +49,7 @@ pub struct Wait {
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, at most 10m [default: until the last deadline]
-    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = patience)]
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = values::patience)]
     pub timeout: Option<Duration>,
 }
 
@@ -67,7 +70,7 @@ pub struct Undrain {
     /// The endpoint; without one the whole pool, whose endpoints that are drained for themselves stay so
     pub address: Option<String>,
     #[command(flatten)]
-    pub dry_run: DryRun,
+    pub intent: Intent,
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -86,7 +89,7 @@ pub enum Endpoint {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=i64::from(Weights::MAX)))]
         weight: u32,
         #[command(flatten)]
-        dry_run: DryRun,
+        intent: Intent,
         #[command(flatten)]
         connection: Connection,
     },
@@ -102,7 +105,7 @@ pub enum Endpoint {
         #[command(flatten)]
         wait: Wait,
         #[command(flatten)]
-        dry_run: DryRun,
+        intent: Intent,
         #[command(flatten)]
         connection: Connection,
     },
@@ -127,31 +130,6 @@ impl Pins {
         match self {
             Self::Keep => "keep",
             Self::Move => "move",
-        }
-    }
-}
-
-/// A duration as the admin API takes it.
-fn bound(text: &str) -> Result<String, String> {
-    match humantime::parse_duration(text) {
-        _ if text == "off" => Ok(text.to_owned()),
-        Ok(duration) if duration <= MAX_DEADLINE => Ok(text.to_owned()),
-        Ok(_) => Err(format!("at most {}, or off", humantime::format_duration(MAX_DEADLINE))),
-        Err(error) => Err(format!("{error}; write it as 30s or 10m, or off")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deadline_is_a_duration_or_off() {
-        for good in ["30s", "10m", "7days", "off", "0s"] {
-            assert_eq!(bound(good).as_deref(), Ok(good));
-        }
-        for bad in ["", "30", "never", "8days", "-1s"] {
-            assert!(bound(bad).is_err(), "{bad}");
         }
     }
 }

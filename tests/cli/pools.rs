@@ -1,27 +1,19 @@
 //! The commands that drain, add and remove endpoints, and drain pools: what they print, and their exit codes.
 
-mod admin_support;
-
 use std::{
     fs::File,
-    io::Read,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Stdio},
 };
 
-use admin_support::Instance;
-use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
 
-const BLUE: &str = "127.0.0.1:9001";
+use super::{
+    admin_support::Instance,
+    run::{command, switchback},
+    terminal::{read_until, rest, terminal},
+};
 
-fn switchback(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_switchback"))
-        .args(arguments)
-        .env_remove("SWITCHBACK_ADMIN")
-        .env_remove("SWITCHBACK_TOKEN")
-        .output()
-        .expect("the binary starts")
-}
+const BLUE: &str = "127.0.0.1:9001";
 
 /// Exit code, standard output, standard error.
 fn on(instance: &Instance, arguments: &[&str]) -> (i32, String, String) {
@@ -98,21 +90,10 @@ fn a_drain_that_does_not_end_in_time_is_1_and_in_force() {
     instance.occupy("blue", false);
 }
 
-/// A terminal, and the side of it that a program writes to.
-fn terminal() -> (File, Stdio) {
-    let ours = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    pty::grantpt(&ours).expect("our own terminal");
-    pty::unlockpt(&ours).expect("our own terminal");
-    let name = pty::ptsname(&ours, Vec::new()).expect("it has a name");
-    let name = name.into_string().expect("a path of the system's");
-    let theirs = File::options().read(true).write(true).open(name).expect("the terminal's other side");
-    (ours.into(), theirs.into())
-}
-
 /// Starts a drain of blue that waits, on a terminal.
 fn draining_on_a_terminal(instance: &Instance, arguments: &[&str]) -> (Child, File) {
     let (shown, stderr) = terminal();
-    let child = Command::new(env!("CARGO_BIN_EXE_switchback"))
+    let child = command()
         .args(["drain", "blue", BLUE, "--wait", "--admin", &instance.url()])
         .args(arguments)
         .stdout(Stdio::piped())
@@ -120,25 +101,6 @@ fn draining_on_a_terminal(instance: &Instance, arguments: &[&str]) -> (Child, Fi
         .spawn()
         .expect("the binary starts");
     (child, shown)
-}
-
-/// Reads what a terminal shows until it ends in a text; answers all of it.
-fn read_until(shown: &mut File, end: &str) -> String {
-    let mut text = String::new();
-    let mut buffer = [0; 1024];
-    while !text.ends_with(end) {
-        let read = shown.read(&mut buffer).expect("the command writes on");
-        text.push_str(std::str::from_utf8(&buffer[..read]).expect("it writes UTF-8"));
-    }
-    text
-}
-
-/// What a terminal shows until nobody writes to it any more.
-fn rest(shown: &mut File) -> String {
-    let mut bytes = Vec::new();
-    // Its end is an error to whoever reads: the other side is closed.
-    shown.read_to_end(&mut bytes).ok();
-    String::from_utf8(bytes).expect("it writes UTF-8")
 }
 
 #[test]
