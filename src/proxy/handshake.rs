@@ -116,17 +116,14 @@ async fn attempt(
         HandshakeResult::Malformed
     })?;
     let turns = &waiting.worker.handshakes;
-    loop {
+    while !handshake.is_done() {
         waiting.until(|cx| handshake.poll_receive(cx)).await?;
         let mut turn = pin!(turns.next());
         waiting.until(|cx| turn.as_mut().poll(cx).map(Ok)).await?;
         handshake.process()?;
         waiting.until(|cx| handshake.poll_send(cx)).await?;
-        handshake = match handshake.finish() {
-            Ok(stream) => return Ok(Shaken::Done(ClientStream::Tls(Box::new(stream)))),
-            Err(more) => more,
-        };
     }
+    Ok(Shaken::Done(ClientStream::Tls(Box::new(handshake.into_stream()))))
 }
 
 /// Who waits for a step of a handshake, and until when.

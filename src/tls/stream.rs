@@ -80,9 +80,14 @@ impl Handshake {
         self.0.poll_drain(cx).map_err(|_| Ill::Gone)
     }
 
-    /// The connection, once the handshake is done.
-    pub fn finish(self) -> Result<Stream, Self> {
-        if self.0.session.is_handshaking() { Err(self) } else { Ok(self.0) }
+    /// Whether all of it has happened.
+    pub fn is_done(&self) -> bool {
+        !self.0.session.is_handshaking()
+    }
+
+    /// The connection that came of it.
+    pub fn into_stream(self) -> Stream {
+        self.0
     }
 }
 
