@@ -17,7 +17,7 @@ use crate::{
 /// The answer to `GET /v1/certificates`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Listed {
-    /// The certificates in force, by listener, in the order of the file.
+    /// The certificates in force: by the names of their listeners, and of one listener in the order of the file.
     certificates: Vec<CertificateView>,
 }
 
