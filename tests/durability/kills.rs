@@ -61,8 +61,7 @@ fn a_kill_at_any_write_sync_or_rename_leaves_a_sound_state() {
         // Killed while it starts, it never gets ready: that is told by a panic of the support, which is no failure here.
         let started = std::panic::catch_unwind(|| Switchback::run(&file, &line));
         if let Ok(switchback) = started {
-            let (_, weight) = in_force(&switchback);
-            acknowledged = change_until_killed(&switchback, weight + 1);
+            acknowledged = change_until_killed(&switchback, acknowledged + 1);
         }
         let switchback = home.start(&blue, &green);
         let (revision, weight) = in_force(&switchback);
