@@ -46,6 +46,7 @@ impl Server {
             lifecycle: Lifecycle::default(),
             file: None,
             health: Health::new(&[], Instant::now()),
+            certificates: Default::default(),
             access: Access::default(),
             tags: Tags::new(false),
             streams: Streams::default(),

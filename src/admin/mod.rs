@@ -10,6 +10,7 @@ mod bodies;
 mod body;
 mod call;
 mod calls;
+mod certificates;
 mod changes;
 mod condition;
 mod difference;

@@ -19,6 +19,7 @@ use super::{
     descriptors::{self, Shares},
     doors::{Doors, Held},
     succession::heritage::{Door, Heritage, Unkept},
+    surroundings,
 };
 use crate::{
     admin::{
@@ -39,6 +40,7 @@ use crate::{
         lifecycle::{Lifecycle, Phase},
         names,
         pin_keys::{self, KeyFile, PassingKey},
+        refusal::FileFault,
         reload,
         store::{
             Backend as _, Entry,
@@ -54,6 +56,7 @@ use crate::{
     },
     routing::{live::Live, table::Table},
     telemetry::registry::Registry,
+    tls,
 };
 
 /// How often a start looks whether the first probes have ended.
@@ -76,6 +79,8 @@ pub struct ControlPlane {
     pub control: Control,
     /// What is known of the endpoints' health.
     pub health: Health,
+    /// The TLS of the listeners.
+    pub(super) certificates: tls::Book,
     /// Has another file of keys followed.
     pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
     /// The key of pins, where no file names any.
@@ -118,6 +123,8 @@ impl ControlPlane {
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
+        let certificates = tls::Book::default();
+        surroundings::certificates(&certificates, &config).map_err(unreadable)?.put_in_force();
         let own_key = heritage.memory.pin_key.take().map_or_else(PassingKey::random, Ok)?;
         let (key_files, followed) = mpsc::unbounded_channel();
         // Whoever follows it is there as long as the plane is.
@@ -133,6 +140,7 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
+            certificates: certificates.clone(),
             access: book.clone().map_or_else(Access::default, Access::by),
             file,
             tags: Tags::new(control.snapshot().is_durable()),
@@ -163,6 +171,7 @@ impl ControlPlane {
             probes,
             control,
             health,
+            certificates,
             key_files,
             own_key,
             open: Some((open, doors)),
@@ -259,6 +268,12 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Certificates without which the process can't begin.
+fn unreadable(faults: Vec<FileFault>) -> anyhow::Error {
+    let words: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.message, fault.help)).collect();
+    anyhow::anyhow!(words.join("\n"))
 }
 
 /// Says it where pins will not outlive the process.
@@ -383,6 +398,7 @@ async fn run(
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     watching.spawn(follow_keys(files.keys));
+    watching.spawn(admin.certificates.clone().follow());
     if let Some(file) = &admin.file {
         watching.spawn(follow_file(file.clone(), admin.control.clone(), admin.lifecycle.clone()));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Balance, DnsFamily, WhenUnavailable};
+use super::settings::{Balance, DnsFamily, MinVersion, WhenUnavailable};
 use crate::model::slow_start::SlowStart;
 
 // --- listeners
@@ -22,6 +22,11 @@ pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// As for bodies: a client that takes no byte for so long has gone.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As long as for a head: a handshake is two packets each way.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What every client of the last ten years speaks; below it are known attacks.
+pub const MIN_TLS_VERSION: MinVersion = MinVersion::V12;
 
 // --- pools
 
@@ -127,6 +132,8 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 pub const MAX_WORKERS: u64 = 1024;
 /// Listeners: each is a socket in each worker.
 pub const MAX_LISTENERS: usize = 1_000;
+/// Certificates of a listener: each is read at a start, and looked at again and again.
+pub const MAX_CERTIFICATES: usize = 1_000;
 /// Pools and splits: each has its series in the metrics.
 pub const MAX_POOLS: usize = 20_000;
 /// Splits; see [`MAX_POOLS`].

@@ -8,12 +8,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use self::{dns::*, pool::*, sticky::*};
+pub(super) use self::{dns::*, pool::*, sticky::*, tls::*};
 use super::spanned::{Entries, Spanned};
 
 mod dns;
 mod pool;
 mod sticky;
+mod tls;
 
 /// A configuration file of Switchback.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -113,6 +114,8 @@ pub(super) struct Listener {
     pub body_timeout: Option<Spanned<DurationText>>,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Option<Spanned<DurationText>>,
+    /// Has clients speak TLS. Without it they speak plain HTTP.
+    pub tls: Option<Spanned<ListenerTls>>,
 }
 
 /// What happens to requests with an underscore in a field name.

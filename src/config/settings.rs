@@ -9,6 +9,7 @@ use super::defaults;
 pub use super::references::Reference;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
 use crate::model::{name::Name, weights::Weights};
+pub use crate::tls::{MinVersion, PairFiles, Settings as TlsSettings};
 
 mod dns;
 mod pool;
@@ -96,6 +97,8 @@ pub struct Listener {
     pub body_timeout: Duration,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Duration,
+    /// Has clients speak TLS.
+    pub tls: Option<Arc<TlsSettings>>,
 }
 
 /// A named set of weights over pools.

@@ -1,7 +1,7 @@
 //! What a file may not change while the process runs, and what one from outside of this machine may not say. Pure.
 
 use super::{declaration::Source, refusal::FileFault};
-use crate::config::{AdminAddress, Config};
+use crate::config::{AdminAddress, Config, PairFiles};
 
 /// Everything in `next` that can't come into force in a process that runs with `now`.
 pub fn faults(now: &Config, next: &Config, source: Source) -> Vec<FileFault> {
@@ -45,6 +45,7 @@ fn from_outside(now: &Config, next: &Config, faults: &mut Vec<FileFault>) {
             refuse(format!("/listener/{index}/listen"), message);
         }
     }
+    certificate_files(now, next, &mut refuse);
     let log = |config: &Config| config.access_log.as_ref().map(|log| log.path.clone());
     if next.access_log.is_some() && log(now) != log(next) {
         let message = "another file for the access log can't be named through the admin API".to_owned();
@@ -53,6 +54,21 @@ fn from_outside(now: &Config, next: &Config, faults: &mut Vec<FileFault>) {
     if next.pins.key_file.is_some() && now.pins.key_file != next.pins.key_file {
         let message = "another file of keys can't be named through the admin API".to_owned();
         refuse("/pins/key_file".into(), message);
+    }
+}
+
+/// A listener may show the certificates that it has, or fewer; whoever calls the admin API names no other files.
+fn certificate_files(now: &Config, next: &Config, refuse: &mut impl FnMut(String, String)) {
+    let known = |files: &PairFiles| {
+        let all = now.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        all.flat_map(|tls| &tls.certificates).any(|known| known == files)
+    };
+    for (index, listener) in next.listeners.iter().enumerate() {
+        let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        for (place, _) in certificates.enumerate().filter(|(_, files)| !known(files)) {
+            let pointer = format!("/listener/{index}/tls/certificates/{place}");
+            refuse(pointer, "other files of certificates can't be named through the admin API".to_owned());
+        }
     }
 }
 

@@ -22,16 +22,18 @@ use super::{
     downstream::{After, Downstream},
     forward,
     handler::{self, Begin, OwnAnswer},
+    handshake::{self, Shaken},
     linger::linger,
     listener::Standing,
     response_head::Afterwards,
+    stream::ClientStream,
     view,
     worker::{Phase, Worker},
 };
 use crate::wire::fields::{LIMITS, Progress};
 
 /// How long a connection that was accepted at the last moment has for its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(3);
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What the wait for a request came to.
 enum Arrival {
@@ -51,6 +53,31 @@ struct RequestEnd {
 
 /// Serves a client's connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: TcpStream, peer: SocketAddr) {
+    let front = standing.front.borrow().clone();
+    let stream = match front {
+        None => ClientStream::Plain(stream),
+        // In a box, so that a connection without TLS is no larger for it.
+        Some(front) => match Box::pin(handshake::shake(&worker, &standing, &front, stream)).await {
+            Shaken::Done(stream) => stream,
+            Shaken::PlainHttp(stream) => {
+                return refuse_plain(Downstream::new(worker, standing, stream, peer)).await;
+            }
+            Shaken::Failed => return,
+        },
+    };
+    serve_requests(worker, standing, stream, peer).await;
+}
+
+/// Answers a client that speaks plain HTTP where TLS is spoken.
+async fn refuse_plain(mut downstream: Downstream) {
+    let answer = Answer::closing(400, "a plain HTTP request was sent to a port of HTTPS");
+    view::count_refused(&downstream, answer.status);
+    if downstream.send_answer(&answer, None, None, None, false, Afterwards::Closes).await == After::Linger {
+        linger(&mut downstream).await;
+    }
+}
+
+async fn serve_requests(worker: Rc<Worker>, standing: Rc<Standing>, stream: ClientStream, peer: SocketAddr) {
     let mut downstream = Downstream::new(worker, standing, stream, peer);
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
@@ -83,8 +110,10 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
         downstream.has_served = true;
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
-    if after == After::Linger {
-        linger(&mut downstream).await;
+    match after {
+        After::Linger => linger(&mut downstream).await,
+        After::Close => downstream.stream.end_now(),
+        After::Next | After::BreakOff => {}
     }
 }
 

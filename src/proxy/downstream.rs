@@ -9,11 +9,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 use super::{
     account::Account, answer::Answer, awaiting::Patience, client, clock, deadline::Deadline, held::Held,
-    listener::Standing, response_head::Afterwards, routed::Routed, worker::Worker,
+    listener::Standing, response_head::Afterwards, routed::Routed, stream::ClientStream, worker::Worker,
 };
 use crate::{config::Listener, upstream::local::Lease};
 
@@ -24,7 +24,7 @@ pub(super) struct Downstream {
     pub(super) listener: Rc<Listener>,
     /// What has become of the listener since the connection was accepted.
     pub(super) standing: Rc<Standing>,
-    pub(super) stream: TcpStream,
+    pub(super) stream: ClientStream,
     pub(super) peer: Peer,
     pub(super) deadline: Deadline,
     pub(super) held: Held,
@@ -56,15 +56,17 @@ pub(super) enum After {
     Next,
     /// The response was sent, but there may be bytes to come that nobody wants: stop writing, read on for a while.
     Linger,
-    /// It is closed at once.
+    /// It is closed at once, since all was said.
     Close,
+    /// It is closed at once, within a message: over TLS without the word that would say that it was whole.
+    BreakOff,
 }
 
 impl Downstream {
     pub(super) fn new(
         worker: Rc<Worker>,
         standing: Rc<Standing>,
-        stream: TcpStream,
+        stream: ClientStream,
         peer: SocketAddr,
     ) -> Self {
         let deadline = worker.deadlines.register();
@@ -118,22 +120,29 @@ impl Downstream {
             account.close(lease, written.is_ok());
         }
         match (written, afterwards) {
-            (Err(_), _) => After::Close,
+            (Err(_), _) => After::BreakOff,
             (Ok(()), Afterwards::Closes) => After::Linger,
             (Ok(()), _) => After::Next,
         }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
-        while *sent < bytes.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]) {
+        loop {
+            let stream = Pin::new(&mut self.stream);
+            let poll = match &bytes[*sent..] {
+                [] => stream.poll_flush(cx).map_ok(|()| None),
+                rest => stream.poll_write(cx, rest).map_ok(Some),
+            };
+            match poll {
                 Poll::Pending if self.deadline.poll_due(cx) => {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                poll => *sent += ready!(poll)?,
+                poll => match ready!(poll)? {
+                    Some(taken) => *sent += taken,
+                    None => return Poll::Ready(Ok(())),
+                },
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its

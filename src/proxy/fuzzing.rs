@@ -59,6 +59,7 @@ fn one(input: &[u8], piece: usize) -> Option<(Vec<u8>, usize)> {
         peer: &Peer::new(([127, 0, 0, 1], 1).into(), &CONFIG.listeners[0]),
         upgrade: None,
         request_id: None,
+        scheme: "http",
         in_session: false,
     }
     .write(&mut message);

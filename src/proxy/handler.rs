@@ -33,6 +33,7 @@ use crate::{
         table::{Route, Table},
         terms::{self, Unfit},
     },
+    tls,
     upstream::{gate::Limit, local::Lease},
     wire::{
         body::Body,
@@ -173,12 +174,20 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Ok(target) => target,
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
+    if let Some(tls) = downstream.stream.tls()
+        && tls.server_name().is_some_and(|name| *name != *target.host)
+        && is_misdirected(tls, &target.host)
+    {
+        let message = "this host has another certificate than the one that this connection was made with";
+        return refuse(Answer::closing(421, message));
+    }
     let peer = &downstream.peer;
+    let own = downstream.stream.scheme();
     let (client, scheme) = if peer.is_trusted {
         let client = client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies);
-        (client, client::scheme(buffer, &head.fields))
+        (client, client::scheme(buffer, &head.fields, own))
     } else {
-        (peer.ip, "http")
+        (peer.ip, own)
     };
     let view = View { buffer, head, target: &target, client, scheme };
     if downstream.standing.in_flight.get() >= settings.max_requests {
@@ -187,6 +196,12 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         return (Begin::answer(answer, None, None), read);
     }
     decide(downstream, &view)
+}
+
+/// Whether a client would have been shown another certificate had it asked for this host (RFC 9110 15.5.20).
+#[cold]
+fn is_misdirected(tls: &tls::Stream, host: &str) -> bool {
+    tls.server_name().is_some_and(|name| tls.certificates().is_of_others(host, &name.to_ascii_lowercase()))
 }
 
 /// Selects, and does what the selection says.
@@ -331,6 +346,7 @@ fn forward(
         peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: routed.request_id(),
+        scheme: downstream.stream.scheme(),
         in_session: session.is_some(),
     };
     outgoing.write(&mut message);

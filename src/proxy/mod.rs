@@ -25,6 +25,7 @@ mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handler;
+mod handshake;
 mod held;
 mod inherited;
 mod linger;
@@ -41,6 +42,7 @@ mod requests;
 mod response_head;
 mod retry;
 mod routed;
+mod stream;
 mod tunnel;
 mod view;
 mod worker;

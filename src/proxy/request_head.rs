@@ -32,6 +32,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a [u8]>,
     /// The request's id, if the route sends one.
     pub(super) request_id: Option<&'a [u8]>,
+    /// The scheme by which it came here.
+    pub(super) scheme: &'static str,
     /// Whether its split is sticky: a pin in a field of our own has been read, and goes no further.
     pub(super) in_session: bool,
 }
@@ -131,7 +133,7 @@ impl Outgoing<'_> {
         out.extend_from_slice(self.peer.text());
         out.extend_from_slice(b"\r\n");
         if !self.is_believed(Known::XForwardedProto) {
-            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+            emit::line(out, b"X-Forwarded-Proto", self.scheme.as_bytes());
         }
         if !self.is_believed(Known::XForwardedHost) {
             emit::line(out, b"X-Forwarded-Host", self.target.authority);
@@ -172,8 +174,8 @@ impl Outgoing<'_> {
         // Addresses of IPv6 stand in brackets and quotes, and so does a host with a port (RFC 7239 4 and 6).
         let (open, close): (&[u8], &[u8]) =
             if self.peer.ip.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-        for part in [open, self.peer.text(), close, b";host=\"", self.target.authority, b"\";proto=http\r\n"]
-        {
+        let (peer, host, scheme) = (self.peer.text(), self.target.authority, self.scheme.as_bytes());
+        for part in [open, peer, close, b";host=\"", host, b"\";proto=", scheme, b"\r\n"] {
             out.extend_from_slice(part);
         }
     }

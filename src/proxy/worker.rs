@@ -14,6 +14,7 @@ use super::{
     buffers::Buffers,
     clock::{self, DateValue},
     deadline::Deadlines,
+    handshake::Turns,
     replay::KeptBytes,
     requests::Requests,
 };
@@ -65,6 +66,8 @@ pub(super) struct Worker {
     pub(super) requests: Requests,
     pub(super) kept_bytes: KeptBytes,
     pub(super) deadlines: Rc<Deadlines>,
+    /// The share of the loop that handshakes have.
+    pub(super) handshakes: Turns,
     pub(super) routing: RefCell<Routing>,
     pub(super) counts: Arc<WorkerCounts>,
     pub(super) date: RefCell<DateValue>,
@@ -113,6 +116,7 @@ impl Worker {
             requests: Requests::default(),
             kept_bytes: KeptBytes::default(),
             deadlines: Rc::default(),
+            handshakes: Turns::default(),
             routing: RefCell::new(Routing {
                 reader: live.reader(),
                 chooser: Chooser::new(fastrand::u64(..)),

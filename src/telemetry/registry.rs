@@ -52,8 +52,59 @@ pub struct WorkerCounts {
     pub log_dropped: Counter,
     /// The generation of the routing table that this worker used last.
     pub generation: Counter,
+    /// TLS handshakes, by what came of them.
+    pub handshakes: [Counter; HandshakeResult::ALL.len()],
     /// What drains have cut, in the order of [`CUT_KINDS`].
     pub drain_cut: [Counter; CUT_KINDS.len()],
+}
+
+/// What came of a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeResult {
+    /// Requests could come.
+    Done,
+    /// It took too long.
+    TimedOut,
+    /// The client went away.
+    Gone,
+    /// The client ended it with an alert.
+    RefusedByClient,
+    /// There is no version, cipher suite or signature that both sides know.
+    Incompatible,
+    /// The client asked for other protocols (ALPN).
+    NoProtocol,
+    /// The client spoke plain HTTP.
+    PlainHttp,
+    /// What came was no TLS, or wrong.
+    Malformed,
+}
+
+impl HandshakeResult {
+    /// All, in their order.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::TimedOut,
+        Self::Gone,
+        Self::RefusedByClient,
+        Self::Incompatible,
+        Self::NoProtocol,
+        Self::PlainHttp,
+        Self::Malformed,
+    ];
+
+    /// The name that metrics have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::TimedOut => "timed_out",
+            Self::Gone => "gone",
+            Self::RefusedByClient => "refused_by_client",
+            Self::Incompatible => "incompatible",
+            Self::NoProtocol => "no_protocol",
+            Self::PlainHttp => "plain_http",
+            Self::Malformed => "malformed",
+        }
+    }
 }
 
 /// What a drain cuts, by the names that metrics have for it.

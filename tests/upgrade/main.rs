@@ -6,11 +6,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../tls/authority.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod authority;
+#[path = "../tls/peer.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod peer;
+
 mod activation;
 mod failing;
 mod killed;
 mod known;
 mod load;
+mod tls;
 mod traces;
 
 use std::{

@@ -1,10 +1,10 @@
 //! Listeners.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Seen, host, limit, value};
+use super::{Seen, host, limit, tls, value};
 use crate::config::{
     defaults, pointer::Pointer, problems::Problems, raw, settings::Listener, shape::shortened,
     spanned::Spanned,
@@ -99,6 +99,7 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         &at.key("max_requests"),
         problems,
     );
+    let tls = raw.tls.as_ref().and_then(|raw| tls::settings(raw, name.as_ref(), &at.key("tls"), problems));
     Some(Listener {
         name: name?,
         address: address?,
@@ -114,6 +115,7 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         keep_alive_timeout: keep_alive,
         body_timeout: body,
         write_timeout: write,
+        tls: tls.map(Arc::new),
     })
 }
 

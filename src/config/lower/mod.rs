@@ -16,6 +16,7 @@ mod request_key;
 mod route;
 mod split;
 mod sticky;
+mod tls;
 mod unused;
 mod value;
 

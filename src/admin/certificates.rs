@@ -1,0 +1,118 @@
+//! What the API and the metrics tell of listeners' certificates.
+//!
+//! Invariant: nothing of a private key is told but where its file is.
+
+use std::time::SystemTime;
+
+use axum::{Json, extract::State};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{metrics::MAX_SERIES, reading::timestamp, router::Admin};
+use crate::{
+    telemetry::{prometheus::Text, registry::HandshakeResult},
+    tls::{Front, Pair, Standing},
+};
+
+/// The answer to `GET /v1/certificates`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Listed {
+    /// The certificates in force: by the names of their listeners, and of one listener in the order of the file.
+    certificates: Vec<CertificateView>,
+}
+
+/// A certificate in force.
+#[derive(Debug, Serialize, JsonSchema)]
+struct CertificateView {
+    listener: String,
+    /// The DNS names that it is for.
+    names: Vec<String>,
+    issuer: String,
+    /// In hexadecimal.
+    serial: String,
+    not_before: String,
+    not_after: String,
+    /// SHA-256 of the certificate, in hexadecimal.
+    fingerprint: String,
+    /// The file of the certificate.
+    cert: String,
+    /// The file of its key.
+    key: String,
+    /// When it was read.
+    loaded_at: String,
+    /// Why what is on disk is not in force instead; `null` if it is.
+    error: Option<String>,
+}
+
+/// `GET /v1/certificates`.
+pub(super) async fn list(State(admin): State<Admin>) -> Json<Listed> {
+    let fronts = admin.certificates.fronts();
+    Json(Listed { certificates: fronts.iter().flat_map(|front| of_listener(front)).collect() })
+}
+
+fn of_listener(front: &Front) -> Vec<CertificateView> {
+    let (certificates, standings) = (front.certificates(), front.standings());
+    let pairs = certificates.pairs().iter().zip(standings);
+    pairs.map(|(pair, standing)| CertificateView::of(front, pair, standing)).collect()
+}
+
+impl CertificateView {
+    fn of(front: &Front, pair: &Pair, standing: Standing) -> Self {
+        let facts = &pair.facts;
+        Self {
+            listener: front.listener.to_string(),
+            names: facts.names.clone(),
+            issuer: facts.issuer.clone(),
+            serial: facts.serial.clone(),
+            not_before: timestamp(facts.not_before),
+            not_after: timestamp(facts.not_after),
+            fingerprint: facts.fingerprint.clone(),
+            cert: pair.files.certificate.display().to_string(),
+            key: pair.files.key.display().to_string(),
+            loaded_at: timestamp(pair.loaded_at),
+            error: standing.error,
+        }
+    }
+}
+
+/// Writes the metrics of TLS.
+pub(super) fn metrics(admin: &Admin, text: &mut Text) {
+    let workers = admin.control.series().workers();
+    let help = "TLS handshakes of clients, by what came of them.";
+    let mut family = text.counter("switchback_tls_handshakes_total", help);
+    for result in HandshakeResult::ALL {
+        let count = workers.iter().map(|counts| counts.handshakes[result as usize].value()).sum::<u64>();
+        family.sample(&[("result", result.name())], count);
+    }
+    let fronts = admin.certificates.fronts();
+    let help = "When a listener's certificate expires, in seconds since 1970; name is its first.";
+    let mut family = text.gauge("switchback_certificate_not_after_seconds", help);
+    let mut shown = 0;
+    for front in fronts.iter() {
+        for (place, pair) in front.certificates().pairs().iter().enumerate() {
+            shown += 1;
+            if shown > MAX_SERIES {
+                break;
+            }
+            let name = pair.facts.names.first().map_or("", String::as_str);
+            let place = place.to_string();
+            let labels = [("listener", front.listener.as_str()), ("name", name), ("place", &place)];
+            let since = pair.facts.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            family.sample(&labels, since.as_secs());
+        }
+    }
+    let help = "Readings of a listener's certificates after a change on disk, by what became of them.";
+    let mut family = text.counter("switchback_certificate_reloads_total", help);
+    for front in fronts.iter() {
+        let (applied, refused) = front.reloads();
+        for (result, count) in [("applied", applied), ("refused", refused)] {
+            family.sample(&[("listener", front.listener.as_str()), ("result", result)], count);
+        }
+    }
+    let help = "1 while certificates on disk can't be used, so that older ones are in force.";
+    let mut family = text.gauge("switchback_certificates_refused", help);
+    for front in fronts.iter() {
+        let refused = front.standings().iter().any(|standing| standing.error.is_some());
+        family.sample(&[("listener", front.listener.as_str())], u8::from(refused));
+    }
+}

@@ -1,0 +1,13 @@
+//! TLS towards clients, over real sockets, with real peers: curl, openssl, and rustls as a client.
+//!
+//! Every test has an authority and certificates of its own.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod authority;
+mod certificates;
+mod hostile;
+mod peer;
+mod reload;
+mod traffic;
