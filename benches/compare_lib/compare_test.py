@@ -77,9 +77,9 @@ class Builds(unittest.TestCase):
         messages = [artifact("lib", "upstream", None), artifact("bin", "upstream", "/t/bin"),
                     artifact("bench", "upstream", "/t/upstream-0f"), {"reason": "build-finished", "success": True}]
         text = "\n".join(map(json.dumps, messages))
-        self.assertEqual(build.parse_artifacts(text, "bench", "upstream"), "/t/upstream-0f")
+        self.assertEqual(build.parse_artifacts(text, "upstream"), "/t/bin")
         with self.assertRaises(SystemExit):
-            build.parse_artifacts(text, "bench", "routing")
+            build.parse_artifacts(text, "switchback")
 
 
 class Instructions(unittest.TestCase):

@@ -273,7 +273,7 @@ def binary() -> str:
     """The release binary: `SWITCHBACK_BIN`, or built now."""
     if given := os.environ.get("SWITCHBACK_BIN"):
         return given
-    return build.executable("bin", "switchback")
+    return build.executable("switchback")
 
 
 def nginx_user() -> str:
