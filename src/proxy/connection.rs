@@ -65,7 +65,7 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
             Shaken::Failed => return,
         },
     };
-    serve_requests(worker, standing, stream, peer).await;
+    serve_requests(Downstream::new(worker, standing, stream, peer)).await;
 }
 
 /// Answers a client that speaks plain HTTP where TLS is spoken.
@@ -77,8 +77,7 @@ async fn refuse_plain(mut downstream: Downstream) {
     }
 }
 
-async fn serve_requests(worker: Rc<Worker>, standing: Rc<Standing>, stream: ClientStream, peer: SocketAddr) {
-    let mut downstream = Downstream::new(worker, standing, stream, peer);
+async fn serve_requests(mut downstream: Downstream) {
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {

@@ -37,7 +37,7 @@ pub(super) struct Downstream {
 }
 
 /// Who is at the other end, found out once for a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Peer {
     /// Its address; one of IPv4 is one of IPv4 on a dual-stack listener, too.
     pub(super) ip: IpAddr,
@@ -69,9 +69,20 @@ impl Downstream {
         stream: ClientStream,
         peer: SocketAddr,
     ) -> Self {
-        let deadline = worker.deadlines.register();
         let listener = Rc::clone(&standing.settings.borrow());
         let peer = Peer::new(peer, &listener);
+        Self::of(worker, standing, listener, stream, peer)
+    }
+
+    /// The same of a client that is known.
+    pub(super) fn of(
+        worker: Rc<Worker>,
+        standing: Rc<Standing>,
+        listener: Rc<Listener>,
+        stream: ClientStream,
+        peer: Peer,
+    ) -> Self {
+        let deadline = worker.deadlines.register();
         Self {
             worker,
             listener,

@@ -33,7 +33,7 @@ use crate::{
         table::{Route, Table},
         terms::{self, Unfit},
     },
-    tls,
+    tls::Certificates,
     upstream::{gate::Limit, local::Lease},
     wire::{
         body::Body,
@@ -174,9 +174,9 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Ok(target) => target,
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
-    if let Some(tls) = downstream.stream.tls()
-        && tls.server_name().is_some_and(|name| *name != *target.host)
-        && is_misdirected(tls, &target.host)
+    if let Some((name, certificates)) = downstream.stream.asked()
+        && *name != *target.host
+        && is_misdirected(name, certificates, &target.host)
     {
         let message = "this host has another certificate than the one that this connection was made with";
         return refuse(Answer::closing(421, message));
@@ -200,8 +200,8 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
 
 /// Whether a client would have been shown another certificate had it asked for this host (RFC 9110 15.5.20).
 #[cold]
-fn is_misdirected(tls: &tls::Stream, host: &str) -> bool {
-    tls.server_name().is_some_and(|name| tls.certificates().is_of_others(host, &name.to_ascii_lowercase()))
+fn is_misdirected(name: &str, certificates: &Certificates, host: &str) -> bool {
+    certificates.is_of_others(host, &name.to_ascii_lowercase())
 }
 
 /// Selects, and does what the selection says.

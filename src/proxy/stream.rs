@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::tls;
+use crate::tls::{self, Certificates};
 
 /// A client's connection as bytes.
 #[derive(Debug)]
@@ -27,19 +27,23 @@ pub(super) enum ClientStream {
 }
 
 impl ClientStream {
-    /// What is known of the TLS, if it is spoken.
+    /// What the client asked for in its handshake, if TLS is spoken and it named a host: that name in lower case, and the
+    /// certificates of which it was shown one.
     #[inline]
-    pub(super) fn tls(&self) -> Option<&tls::Stream> {
+    pub(super) fn asked(&self) -> Option<(&str, &Certificates)> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(stream) => Some(stream),
+            Self::Tls(stream) => Some((stream.server_name()?, stream.certificates())),
         }
     }
 
     /// The scheme that the client used to come here.
     #[inline]
     pub(super) fn scheme(&self) -> &'static str {
-        if self.tls().is_some() { "https" } else { "http" }
+        match self {
+            Self::Plain(_) => "http",
+            Self::Tls(_) => "https",
+        }
     }
 
     fn socket(&self) -> &TcpStream {
@@ -76,7 +80,10 @@ impl ClientStream {
     /// Whether nothing that was taken to be sent waits here.
     #[inline]
     pub(super) fn is_flushed(&self) -> bool {
-        self.tls().is_none_or(tls::Stream::is_flushed)
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.is_flushed(),
+        }
     }
 
     /// The error that the socket has met, if any.

@@ -127,7 +127,7 @@ impl Stream {
     }
 
     /// The certificates of which the client was shown one.
-    pub fn certificates(&self) -> &Certificates {
+    pub fn certificates(&self) -> &Arc<Certificates> {
         &self.certificates
     }
 
