@@ -23,6 +23,11 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// As for bodies: a client that takes no byte for so long has gone.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Every browser speaks it, and gRPC needs it.
+pub const HTTP2: bool = true;
+/// What RFC 9113 6.5.2 recommends at least, and browsers count on.
+pub const HTTP2_STREAMS: usize = 100;
+
 /// As long as for a head: a handshake is two packets each way.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What every client of the last ten years speaks; below it are known attacks.
@@ -174,6 +179,8 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 255;
 pub const MAX_TEMPLATE_BYTES: usize = 4096;
 /// The most connections a listener may be given.
 pub const MAX_MAX_CONNECTIONS: u64 = 10_000_000;
+/// The most requests in flight that a connection of HTTP/2 may be given: each may hold some 100 KiB.
+pub const MAX_HTTP2_STREAMS: u64 = 10_000;
 /// The most idle connections to an endpoint for each worker.
 pub const MAX_MAX_IDLE: u64 = 65_536;
 /// The shortest timeout: under it a sound peer on the same machine would be cut off.

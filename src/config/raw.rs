@@ -114,6 +114,10 @@ pub(super) struct Listener {
     pub body_timeout: Option<Spanned<DurationText>>,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Option<Spanned<DurationText>>,
+    /// Whether HTTP/2 is spoken with clients that begin with it, or ask for it in their TLS handshake (default: true).
+    pub http2: Option<bool>,
+    /// The most requests of a connection of HTTP/2 that are in flight at once. 100 by default.
+    pub http2_max_streams: Option<Spanned<u64>>,
     /// Has clients speak TLS. Without it they speak plain HTTP.
     pub tls: Option<Spanned<ListenerTls>>,
 }

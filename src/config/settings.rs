@@ -97,6 +97,10 @@ pub struct Listener {
     pub body_timeout: Duration,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Duration,
+    /// Whether HTTP/2 is spoken with clients that begin with it, or ask for it in their handshake.
+    pub http2: bool,
+    /// The most requests of a connection of HTTP/2 that are in flight at once.
+    pub http2_max_streams: usize,
     /// Has clients speak TLS.
     pub tls: Option<Arc<TlsSettings>>,
 }

@@ -23,8 +23,9 @@ use super::{
     forward,
     handler::{self, Begin, OwnAnswer},
     handshake::{self, Shaken},
+    http2,
     linger::linger,
-    listener::Standing,
+    listener::{Open, Standing},
     response_head::Afterwards,
     stream::ClientStream,
     view,
@@ -41,6 +42,17 @@ enum Arrival {
     Closed,
     /// A request.
     Request(Begin, RequestEnd),
+    /// The client speaks HTTP/2. What it has sent is held.
+    Http2,
+}
+
+/// What came of serving requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// The connection has ended.
+    Ended,
+    /// It is one of HTTP/2, whose first bytes are held.
+    Http2,
 }
 
 /// What is left to know of a request's head once it is gone, for answers of our own.
@@ -52,7 +64,13 @@ struct RequestEnd {
 }
 
 /// Serves a client's connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    standing: Rc<Standing>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    open: &Open,
+) {
     let front = standing.front.borrow().clone();
     let stream = match front {
         None => ClientStream::Plain(stream),
@@ -65,7 +83,12 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
             Shaken::Failed => return,
         },
     };
-    serve_requests(Downstream::new(worker, standing, stream, peer)).await;
+    let is_http2 = stream.has_agreed_on_http2();
+    let mut downstream = Downstream::new(worker, standing, stream, peer);
+    if is_http2 || serve_requests(&mut downstream).await == Served::Http2 {
+        // In a box, so that a connection of HTTP/1.1 is no larger for it.
+        Box::pin(http2::serve(downstream, open.clone())).await;
+    }
 }
 
 /// Answers a client that speaks plain HTTP where TLS is spoken.
@@ -77,7 +100,8 @@ async fn refuse_plain(mut downstream: Downstream) {
     }
 }
 
-async fn serve_requests(mut downstream: Downstream) {
+/// Serves requests, one after the other, until the connection ends or turns out to be one of HTTP/2.
+pub(super) async fn serve_requests(downstream: &mut Downstream) -> Served {
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {
@@ -85,16 +109,17 @@ async fn serve_requests(mut downstream: Downstream) {
         if let Arrival::Request(Begin::Await(waiting), _) = arrival {
             downstream.waited = Some(waiting.patience);
             // In a box, so that only a request that waits pays for its room.
-            if Box::pin(awaiting::endpoint(&downstream, *waiting)).await {
+            if Box::pin(awaiting::endpoint(downstream, *waiting)).await {
                 continue;
             }
-            return;
+            return Served::Ended;
         }
         downstream.waited = None;
         let after = match arrival {
+            Arrival::Http2 => return Served::Http2,
             // What waits is decided anew, above.
             Arrival::Closed | Arrival::Request(Begin::Await(_), _) => After::Close,
-            Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
+            Arrival::Request(Begin::Forward(request), _) => forward::forward(downstream, request).await,
             Arrival::Request(Begin::Answer(own), end) => {
                 let OwnAnswer { answer, mut account, routed } = *own;
                 let closes = answer.close || !end.keeps_alive || downstream.is_leaving();
@@ -110,10 +135,11 @@ async fn serve_requests(mut downstream: Downstream) {
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
     match after {
-        After::Linger => linger(&mut downstream).await,
+        After::Linger => linger(downstream).await,
         After::Close => downstream.stream.end_now(),
         After::Next | After::BreakOff => {}
     }
+    Served::Ended
 }
 
 impl Downstream {
@@ -227,6 +253,7 @@ impl Downstream {
         let mut head = worker.request.borrow_mut();
         match head.parse(bytes, &LIMITS) {
             Ok(Progress::Partial) => (None, 0),
+            Err(_) if self.begins_http2(bytes) => (Some(Arrival::Http2), 0),
             Err(error) => (Some(self.refuse(Answer::closing(error.status(), error))), bytes.len()),
             Ok(Progress::Complete(_)) => {
                 let (begin, read) = handler::begin(self, bytes, &head);
@@ -238,6 +265,14 @@ impl Downstream {
                 (Some(Arrival::Request(begin, end)), read)
             }
         }
+    }
+
+    /// Whether these are the first bytes of a client that knows, without having asked, that HTTP/2 is spoken here
+    /// (RFC 9113 3.3). Over TLS it would have asked.
+    #[cold]
+    fn begins_http2(&self, bytes: &[u8]) -> bool {
+        let may = self.listener.http2 && !self.has_served && matches!(self.stream, ClientStream::Plain(_));
+        may && http2::is_preface(bytes)
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {

@@ -159,7 +159,7 @@ impl Downstream {
     /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its
     /// answer; only a reset leaves an error on the socket.
     pub(super) fn is_reset(&self) -> bool {
-        !matches!(self.stream.take_error(), Ok(None))
+        self.stream.is_reset()
     }
 }
 

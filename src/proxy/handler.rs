@@ -347,6 +347,7 @@ fn forward(
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: routed.request_id(),
         scheme: downstream.stream.scheme(),
+        is_http2: downstream.stream.is_http2(),
         in_session: session.is_some(),
     };
     outgoing.write(&mut message);

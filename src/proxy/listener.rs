@@ -95,7 +95,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Whether there is no descriptor for another.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.on_all.load(Ordering::Relaxed) >= self.most.load(Ordering::Relaxed)
     }
 }
@@ -216,7 +216,7 @@ fn begin(worker: &Rc<Worker>, standing: &Rc<Standing>, open: &Open, stream: TcpS
     let counted = Counted::new(worker, open);
     let (worker, standing) = (Rc::clone(worker), Rc::clone(standing));
     tokio::task::spawn_local(async move {
-        connection::serve(worker, standing, stream, peer).await;
+        connection::serve(worker, standing, stream, peer, &counted.open).await;
         drop(counted);
     });
 }

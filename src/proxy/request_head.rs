@@ -34,6 +34,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) request_id: Option<&'a [u8]>,
     /// The scheme by which it came here.
     pub(super) scheme: &'static str,
+    /// Whether it came by HTTP/2.
+    pub(super) is_http2: bool,
     /// Whether its split is sticky: a pin in a field of our own has been read, and goes no further.
     pub(super) in_session: bool,
 }
@@ -141,8 +143,11 @@ impl Outgoing<'_> {
         if self.route.forwarded {
             self.write_forwarded(out);
         }
-        let via: &[u8] =
-            if self.head.is_http11 { b"Via: 1.1 switchback\r\n" } else { b"Via: 1.0 switchback\r\n" };
+        let via: &[u8] = match (self.is_http2, self.head.is_http11) {
+            (true, _) => b"Via: 2 switchback\r\n",
+            (false, true) => b"Via: 1.1 switchback\r\n",
+            (false, false) => b"Via: 1.0 switchback\r\n",
+        };
         out.extend_from_slice(via);
     }
 

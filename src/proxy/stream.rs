@@ -1,10 +1,11 @@
-//! A client's connection as bytes: plain, or over TLS.
+//! A client's connection as bytes: plain, over TLS, or a stream of one of HTTP/2.
 //!
-//! Invariant: plain HTTP pays a branch for TLS, and nothing else.
+//! Invariant: plain HTTP pays a branch for the others, and nothing else.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::http2;
 use crate::tls::{self, Certificates};
 
 /// A client's connection as bytes.
@@ -24,17 +26,31 @@ pub(super) enum ClientStream {
     Plain(TcpStream),
     /// In records. In a box, as it is much larger.
     Tls(Box<tls::Stream>),
+    /// A stream of a connection of HTTP/2, which has one request. In a box, too.
+    Http2(Box<http2::Stream>),
 }
 
 impl ClientStream {
     /// What the client asked for in its handshake, if TLS is spoken and it named a host: that name in lower case, and the
     /// certificates of which it was shown one.
     #[inline]
-    pub(super) fn asked(&self) -> Option<(&str, &Certificates)> {
+    pub(super) fn asked(&self) -> Option<(&str, &Arc<Certificates>)> {
         match self {
             Self::Plain(_) => None,
             Self::Tls(stream) => Some((stream.server_name()?, stream.certificates())),
+            Self::Http2(stream) => stream.asked(),
         }
+    }
+
+    /// Whether the client has asked for HTTP/2 in its handshake, and was granted it (RFC 9113 3.2).
+    pub(super) fn has_agreed_on_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.is_http2())
+    }
+
+    /// Whether a request came by HTTP/2.
+    #[inline]
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
     }
 
     /// The scheme that the client used to come here.
@@ -43,13 +59,16 @@ impl ClientStream {
         match self {
             Self::Plain(_) => "http",
             Self::Tls(_) => "https",
+            Self::Http2(stream) => stream.scheme(),
         }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// The socket, of who has one of its own.
+    fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.socket(),
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.socket()),
+            Self::Http2(_) => None,
         }
     }
 
@@ -62,6 +81,8 @@ impl ClientStream {
         match self {
             Self::Plain(stream) => stream.poll_peek(cx, buffer),
             Self::Tls(stream) => stream.socket_mut().poll_peek(cx, buffer),
+            // Behind its request nothing comes but a reset.
+            Self::Http2(stream) => stream.poll_reset(cx).map(Err),
         }
     }
 
@@ -74,6 +95,8 @@ impl ClientStream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => stream.poll_discard(cx, buffer),
+            // What is left of its request ends with it.
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -81,14 +104,18 @@ impl ClientStream {
     #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         match self {
-            Self::Plain(_) => true,
+            Self::Plain(_) | Self::Http2(_) => true,
             Self::Tls(stream) => stream.is_flushed(),
         }
     }
 
-    /// The error that the socket has met, if any.
-    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.socket().take_error()
+    /// Whether the client has reset it: only a reset leaves an error on a socket.
+    pub(super) fn is_reset(&self) -> bool {
+        match self {
+            Self::Http2(stream) => stream.is_reset(),
+            Self::Plain(stream) => !matches!(stream.take_error(), Ok(None)),
+            Self::Tls(stream) => !matches!(stream.socket().take_error(), Ok(None)),
+        }
     }
 
     /// Tells the client that it was sent all that it is to get; the connection is closed next.
@@ -99,10 +126,12 @@ impl ClientStream {
         }
     }
 
-    /// Has the close be a reset.
+    /// Has the close be a reset. That of a stream within its response always is.
     pub(super) fn reset_at_close(&self) {
-        // If this fails, there is no client any more to be deceived.
-        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+        if let Some(socket) = self.socket() {
+            // If this fails, there is no client any more to be deceived.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 
@@ -116,6 +145,7 @@ impl AsyncRead for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            Self::Http2(stream) => stream.poll_read(cx, buffer),
         }
     }
 }
@@ -126,6 +156,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Self::Http2(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -138,6 +169,9 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+            Self::Http2(stream) => {
+                stream.poll_write(cx, parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+            }
         }
     }
 
@@ -148,7 +182,8 @@ impl AsyncWrite for ClientStream {
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            // What a stream has taken is its connection's to send.
+            Self::Plain(_) | Self::Http2(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
@@ -157,6 +192,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 }

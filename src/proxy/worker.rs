@@ -156,7 +156,9 @@ impl Worker {
     /// and never takes the other's.
     pub(super) fn make_room(&self) {
         let routing = self.routing.borrow();
-        let clients = usize::try_from(self.counts.connections.value()).unwrap_or(usize::MAX);
+        // A stream of HTTP/2 may need a connection of its own as a client does.
+        let clients = self.counts.connections.value() + self.counts.http2_streams_open.value();
+        let clients = usize::try_from(clients).unwrap_or(usize::MAX);
         let used = routing.upstreams.idle() + self.requests.in_flight();
         let over = used.saturating_sub(clients.max(self.idle_floor));
         if over > 0 {

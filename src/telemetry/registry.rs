@@ -52,10 +52,55 @@ pub struct WorkerCounts {
     pub log_dropped: Counter,
     /// The generation of the routing table that this worker used last.
     pub generation: Counter,
+    /// Connections that have turned out to be of HTTP/2, and those of them that are open now.
+    pub http2_connections: Counter,
+    #[expect(missing_docs, reason = "said above")]
+    pub http2_connections_open: Counter,
+    /// Streams that were taken on them, and those of them that are open now.
+    pub http2_streams: Counter,
+    #[expect(missing_docs, reason = "said above")]
+    pub http2_streams_open: Counter,
+    /// Streams that clients have reset.
+    pub http2_resets_received: Counter,
+    /// Streams that were reset here.
+    pub http2_resets_sent: Counter,
+    /// Connections of HTTP/2 that were ended here, by the cause.
+    pub http2_goaways: [Counter; GoAway::ALL.len()],
     /// TLS handshakes, by what came of them.
     pub handshakes: [Counter; HandshakeResult::ALL.len()],
     /// What drains have cut, in the order of [`CUT_KINDS`].
     pub drain_cut: [Counter; CUT_KINDS.len()],
+}
+
+/// Why a connection of HTTP/2 is ended from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoAway {
+    /// The process stops or was replaced, or the listener is no more.
+    Leaving,
+    /// No request has come for long.
+    Idle,
+    /// The client has sent more frames, resets or fields than any sound one does.
+    Flood,
+    /// The client took too long to send a block of fields, or took no byte for too long.
+    Slow,
+    /// What the client sent is no HTTP/2.
+    Malformed,
+}
+
+impl GoAway {
+    /// All, in their order.
+    pub const ALL: [Self; 5] = [Self::Leaving, Self::Idle, Self::Flood, Self::Slow, Self::Malformed];
+
+    /// The name that metrics have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leaving => "leaving",
+            Self::Idle => "idle",
+            Self::Flood => "flood",
+            Self::Slow => "slow",
+            Self::Malformed => "malformed",
+        }
+    }
 }
 
 /// What came of a TLS handshake.

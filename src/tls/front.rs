@@ -25,6 +25,10 @@ use super::{
 };
 use crate::model::name::Name;
 
+/// The names of protocols in handshakes (RFC 7301 6, RFC 9113 3.1).
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP11: &[u8] = b"http/1.1";
+
 /// The TLS of one listener.
 #[derive(Debug)]
 pub struct Front {
@@ -101,7 +105,8 @@ impl Front {
             .map_err(tls)?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let protocols: &[&[u8]] = if settings.http2 { &[HTTP2, HTTP11] } else { &[HTTP11] };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // Sessions are resumed by tickets alone, whose key rotates and is the same for all workers: nothing of a client is
         // kept here.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(tls)?;

@@ -11,6 +11,8 @@ pub struct Settings {
     pub min_version: MinVersion,
     /// How long a client may take from its connection to the end of the handshake.
     pub handshake_timeout: Duration,
+    /// Whether HTTP/2 is spoken with who asks for it.
+    pub http2: bool,
 }
 
 /// The files of a certificate and of its key.

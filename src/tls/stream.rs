@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::front::{Certificates, Front};
+use super::front::{Certificates, Front, HTTP2};
 
 /// A handshake that has begun.
 #[derive(Debug)]
@@ -124,6 +124,11 @@ impl Stream {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         }
+    }
+
+    /// Whether HTTP/2 was agreed on (ALPN, RFC 7301).
+    pub fn is_http2(&self) -> bool {
+        self.session.alpn_protocol() == Some(HTTP2)
     }
 
     /// The certificates of which the client was shown one.

@@ -99,7 +99,16 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         &at.key("max_requests"),
         problems,
     );
-    let tls = raw.tls.as_ref().and_then(|raw| tls::settings(raw, name.as_ref(), &at.key("tls"), problems));
+    let http2 = raw.http2.unwrap_or(defaults::HTTP2);
+    let http2_max_streams = value::count(
+        &raw.http2_max_streams,
+        1..=defaults::MAX_HTTP2_STREAMS,
+        defaults::HTTP2_STREAMS,
+        &at.key("http2_max_streams"),
+        problems,
+    );
+    let tls =
+        raw.tls.as_ref().and_then(|raw| tls::settings(raw, name.as_ref(), http2, &at.key("tls"), problems));
     Some(Listener {
         name: name?,
         address: address?,
@@ -115,6 +124,8 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         keep_alive_timeout: keep_alive,
         body_timeout: body,
         write_timeout: write,
+        http2,
+        http2_max_streams,
         tls: tls.map(Arc::new),
     })
 }

@@ -19,6 +19,7 @@ use crate::{
 pub(super) fn settings(
     raw: &Spanned<raw::ListenerTls>,
     listener: Option<&Name>,
+    http2: bool,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<TlsSettings> {
@@ -57,6 +58,7 @@ pub(super) fn settings(
             &at.key("handshake_timeout"),
             problems,
         ),
+        http2,
     })
 }
 
