@@ -20,6 +20,7 @@ mod files;
 mod guard;
 mod health;
 mod health_metrics;
+mod http2;
 mod idempotency;
 mod imagined;
 mod limits;
