@@ -344,6 +344,8 @@ impl Running {
         standing.is_closed.set(true);
         standing.closed.notify_waiters();
         let worker = Rc::clone(worker);
+        // A connection of HTTP/2 can be told at once, without losing what its client is sending.
+        worker.deadlines.wake_all();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(deadline).await;
             standing.is_cut.set(true);

@@ -125,7 +125,8 @@ fn requests_without_a_body_have_none_and_one_of_length_0_says_so() {
         let mut peer = Peer::connect(switchback.address).await;
         peer.get("/").await.whole();
         assert!(upstream.last().head.all("content-length").is_empty());
-        let request = Request::post("http://a.example/").header("content-length", "0").body(()).expect("good");
+        let request =
+            Request::post("http://a.example/").header("content-length", "0").body(()).expect("good");
         peer.exchange(request, None, None).await.whole();
         assert_eq!(upstream.last().head.all("content-length"), ["0"]);
     });
@@ -193,7 +194,9 @@ fn a_slow_upload_is_held_back_to_what_the_upstream_takes() {
         let mut peer = Peer::connect(switchback.address).await;
         let before = switchback.memory("VmRSS");
         let answer = peer.begin(post("/"), Some(vec![1; UPLOAD]), None).await;
-        upstream.wait_connected();
+        while upstream.open() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
         let grown = switchback.memory("VmRSS").saturating_sub(before);
         assert!(grown < 16 << 20, "it holds {grown} bytes for an upstream that does not read");

@@ -88,7 +88,9 @@ impl Peer {
                 let mut rest = Bytes::from(body.unwrap_or_default());
                 while !rest.is_empty() {
                     stream.reserve_capacity(rest.len());
-                    let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+                    let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                        return;
+                    };
                     let piece = rest.split_to(room.min(rest.len()));
                     if stream.send_data(piece, rest.is_empty() && trailers.is_none()).is_err() {
                         return;

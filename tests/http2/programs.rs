@@ -107,8 +107,12 @@ fn row_31_a_host_of_another_certificate_is_misdirected() {
 
 /// Runs h2load while something else happens; answers what it counted.
 fn h2load(arguments: &[&str], mut meanwhile: impl FnMut()) -> String {
-    let mut child =
-        Command::new("h2load").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("h2load");
+    let mut child = Command::new("h2load")
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("h2load");
     while child.try_wait().expect("our own child").is_none() {
         meanwhile();
     }

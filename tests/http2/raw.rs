@@ -118,7 +118,7 @@ impl Raw {
         }
     }
 
-    /// Reads what a request has led to, up to the answer to a ping that is sent behind it.
+    /// Reads what comes up to the answer to a ping.
     pub fn settle(&mut self) -> Seen {
         // Who was told to go away may be refused here.
         self.write(&frame(PING, 0, 0, b"settled?")).ok();
@@ -133,6 +133,21 @@ impl Raw {
                 Some(frame) => seen.frames.push(frame),
             }
         }
+    }
+
+    /// Reads until it is known what becomes of a request: its response's head, its reset, or the end of the connection.
+    pub fn outcome(&mut self, stream: u32) -> Seen {
+        let mut seen = Seen::default();
+        while let Some(frame) = self.read() {
+            let is_known = frame.kind == GO_AWAY
+                || frame.stream == stream && (frame.kind == HEADERS || frame.kind == RESET);
+            seen.frames.push(frame);
+            if is_known {
+                return seen;
+            }
+        }
+        seen.is_over = true;
+        seen
     }
 
     /// Reads to the end.

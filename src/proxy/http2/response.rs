@@ -82,11 +82,17 @@ impl Response {
         }
     }
 
-    /// Breaks it off, unless it has ended.
-    pub(super) fn break_off(&mut self, reason: Reason) {
-        match &mut self.state {
-            State::Head(respond, _) => respond.send_reset(reason),
-            State::Length(stream, _) | State::Chunks(stream, _) => stream.send_reset(reason),
+    /// What of it has not ended, to be [`Self::reset`].
+    pub(super) fn take_unfinished(&mut self) -> Option<Self> {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        (!matches!(state, State::Ended)).then_some(Self { state, is_to_head: self.is_to_head })
+    }
+
+    /// Breaks it off. What was written of it and has not gone out is dropped.
+    pub(super) fn reset(self, reason: Reason) {
+        match self.state {
+            State::Head(mut respond, _) => respond.send_reset(reason),
+            State::Length(mut stream, _) | State::Chunks(mut stream, _) => stream.send_reset(reason),
             State::Ended => {}
         }
     }

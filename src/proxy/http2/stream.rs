@@ -84,6 +84,8 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.request.give_back(&self.client.worker.buffers);
-        self.response.get_mut().break_off(Reason::INTERNAL_ERROR);
+        if let Some(response) = self.response.get_mut().take_unfinished() {
+            self.client.break_off(response);
+        }
     }
 }
