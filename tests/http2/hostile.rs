@@ -17,6 +17,9 @@ use super::{
     support::{Setup, Switchback, Upstream, upstream::response, wait_until},
 };
 
+/// What is sent in each round of a flood.
+type Frames<'a> = Box<dyn FnMut(u32) -> Vec<u8> + 'a>;
+
 /// Sends without end, reading all the while; answers the reason of the GOAWAY that ended it.
 fn flooded(mut raw: Raw, mut frames: impl FnMut(u32) -> Vec<u8>) -> Option<u32> {
     const MOST: u32 = 400_000;
@@ -56,7 +59,7 @@ fn row_21_floods_are_ended_and_others_are_served() {
     let head = |stream: u32, flags| frame(HEADERS, flags | END_HEADERS, stream, &get);
     let reset = |stream: u32| frame(RESET, 0, stream, &8u32.to_be_bytes());
     let id = |round: u32| 2 * round + 1;
-    let floods: [(&str, Box<dyn FnMut(u32) -> Vec<u8>>); 8] = [
+    let floods: [(&str, Frames<'_>); 8] = [
         ("rapid reset", Box::new(|round| [head(id(round), END_STREAM), reset(id(round))].concat())),
         ("pings", Box::new(|_| frame(PING, 0, 0, b"12345678"))),
         ("settings", Box::new(|_| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]))),

@@ -157,22 +157,33 @@ fn a_thousand_idle_handshakes_and_a_storm_of_whole_ones_keep_nobody_out() {
 fn protocols_that_are_not_spoken_are_refused_by_name() {
     let authority = Authority::new();
     let upstream = Upstream::ok();
-    let switchback = started(&authority, "", &upstream);
-    let trust = Trust::of(&authority);
-    let offering = |protocols: &[&str]| {
-        let trust = trust.with(|config| {
-            config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        });
-        trust.connect(switchback.address, "a.example")
-    };
-    let refused = offering(&["h2", "spdy/3"]).map(|_| ()).expect_err("neither is spoken").to_string();
-    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
-    wait_until("it was counted", || count(&switchback, "no_protocol") == 1.0);
-    for protocols in [&["h2", "http/1.1"][..], &[]] {
-        let mut peer = offering(protocols).expect("a handshake");
-        let agreed = peer.stream.conn.alpn_protocol().map(<[u8]>::to_vec);
-        assert_eq!(agreed.is_some(), !protocols.is_empty());
-        assert_eq!(peer.get("a.example").0, 200);
+    for (key, refused, agreed) in [
+        (
+            "http2 = true",
+            &["h3", "spdy/3"],
+            [(&["h2", "http/1.1"][..], Some("h2")), (&["h2"][..], Some("h2"))],
+        ),
+        ("http2 = false", &["h2", "spdy/3"], [(&["h2", "http/1.1"][..], Some("http/1.1")), (&[][..], None)]),
+    ] {
+        let pairs = [authority.issue("site", &["a.example"], Kind::Ecdsa)];
+        let switchback = Setup::new().listener(&format!("{}\n{key}", listener(&pairs, ""))).start(&upstream);
+        let trust = Trust::of(&authority);
+        let offering = |protocols: &[&str]| {
+            let trust = trust.with(|config| {
+                config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+            });
+            trust.connect(switchback.address, "a.example")
+        };
+        let said = offering(refused).map(|_| ()).expect_err("neither is spoken").to_string();
+        assert!(said.contains("NoApplicationProtocol"), "{key}: {said}");
+        wait_until("it was counted", || count(&switchback, "no_protocol") == 1.0);
+        for (protocols, agreed) in agreed {
+            let mut peer = offering(protocols).expect("a handshake");
+            assert_eq!(peer.stream.conn.alpn_protocol(), agreed.map(str::as_bytes), "{key} {protocols:?}");
+            if agreed != Some("h2") {
+                assert_eq!(peer.get("a.example").0, 200);
+            }
+        }
     }
 }
 

@@ -235,7 +235,7 @@ impl Driver {
             return true;
         }
         // Its client has only just connected, and its first request is on the way.
-        if client.worker.phase.get() >= Phase::Draining {
+        if client.worker.phase.get() >= Phase::HandedOver || client.standing.is_closed.get() {
             self.last_chance.get_or_insert(now + FIRST_REQUEST);
         }
         false

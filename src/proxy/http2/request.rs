@@ -202,9 +202,55 @@ fn write_lines(fields: HeaderMap, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use http::Request as HttpRequest;
+    use http::{HeaderName, HeaderValue, Request as HttpRequest};
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::{
+        fields::{LIMITS, Progress},
+        request::RequestHead,
+    };
+
+    proptest! {
+        /// Whatever fields the types of HTTP can hold, the engine reads those and no others.
+        #[test]
+        fn the_engine_reads_the_fields_that_came(
+            fields in prop::collection::vec(("[a-z0-9!#$&'*+.^`|~-]{1,12}", "[\\x20-\\x7e\\x80-\\xff\t]{0,20}"), 0..20),
+            path in "/[!-~&&[^#?]]{0,20}",
+        ) {
+            let Ok(uri) = format!("http://a.example{path}").parse::<http::Uri>() else { return Ok(()) };
+            let mut request = HttpRequest::get(uri).body(()).unwrap();
+            for (name, value) in &fields {
+                let latin1: Vec<u8> = value.chars().map(|character| character as u8).collect();
+                let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(&latin1)) else {
+                    continue;
+                };
+                // Those that frame a message are another matter.
+                if !matches!(name.as_str(), "host" | "te" | "cookie" | "expect" | "connection") {
+                    request.headers_mut().append(name, value);
+                }
+            }
+            let (parts, ()) = request.into_parts();
+            let mut text = Vec::new();
+            prop_assert!(write_line(&parts, &mut text));
+            write_fields(&parts, &mut text);
+            text.extend_from_slice(b"\r\n");
+            let mut head = RequestHead::default();
+            // A field may resemble one that frames; then it is refused, and nothing else may happen.
+            let Ok(read) = head.parse(&text, &LIMITS) else { return Ok(()) };
+            prop_assert_eq!(read, Progress::Complete(text.len()));
+            // The first is Host.
+            let lines = head.fields.lines.iter().skip(1);
+            let read: Vec<_> =
+                lines.map(|line| (line.name.of(&text).to_vec(), line.value.of(&text).to_vec())).collect();
+            let came: Vec<_> = parts
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().trim_ascii().to_vec()))
+                .collect();
+            prop_assert_eq!(read, came);
+        }
+    }
 
     fn text(uri: &str, method: &str, fields: &[(&str, &str)]) -> Option<String> {
         let mut request = HttpRequest::builder().method(method).uri(uri);
