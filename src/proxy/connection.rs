@@ -24,8 +24,8 @@ use super::{
     handler::{self, Begin, OwnAnswer},
     linger::linger,
     listener::Standing,
+    record,
     response_head::Afterwards,
-    view,
     worker::{Phase, Worker},
 };
 use crate::wire::fields::{LIMITS, Progress};
@@ -213,7 +213,7 @@ impl Downstream {
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {
-        view::count_refused(self, answer.status);
+        record::count_refused(self, answer.status);
         let end = RequestEnd { is_head: false, is_http11: true, keeps_alive: false };
         Arrival::Request(Begin::answer(answer, None, None), end)
     }

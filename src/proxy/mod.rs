@@ -33,6 +33,7 @@ mod listeners;
 mod outbox;
 mod pin;
 mod plane;
+mod record;
 mod redirect;
 mod replay;
 mod request_head;
@@ -42,7 +43,6 @@ mod response_head;
 mod retry;
 mod routed;
 mod tunnel;
-mod view;
 mod worker;
 
 pub use inherited::{Inherited, Offer};
