@@ -36,6 +36,7 @@ mod listeners;
 mod outbox;
 mod pin;
 mod plane;
+mod record;
 mod redirect;
 mod replay;
 mod request_head;
@@ -46,7 +47,6 @@ mod retry;
 mod routed;
 mod stream;
 mod tunnel;
-mod view;
 mod worker;
 
 pub use inherited::{Inherited, Offer};
