@@ -60,6 +60,7 @@ fn one(input: &[u8], piece: usize) -> Option<(Vec<u8>, usize)> {
         upgrade: None,
         request_id: None,
         scheme: "http",
+        is_http2: false,
         in_session: false,
     }
     .write(&mut message);

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     authority::{Authority, Kind, listener},
+    ending::Successors,
     support::{Setup, Switchback, Upstream, config::blue_green, pattern, upstream::response},
 };
 
@@ -137,6 +138,33 @@ fn weights_change_under_h2load_and_no_request_fails() {
     assert!(blue.requests() > 0 && green.requests() > 0);
     assert_eq!(switchback.metric("switchback_http2_streams_total"), 12_000.0);
     println!("{changes} changes");
+}
+
+#[test]
+fn h2load_over_tls_loses_nothing_that_it_has_sent_when_the_binary_is_replaced() {
+    let authority = Authority::new();
+    let upstream = Upstream::answering(response(200, b"ok"));
+    let switchback = over_tls(&authority, "", &upstream);
+    let url = format!("https://127.0.0.1:{}/", switchback.address.port());
+    let mut successors = Successors::default();
+    let mut is_replaced = false;
+    // It opens no other connection after a GOAWAY, and counts the requests as errors that it then can't begin.
+    let counted = h2load(&["-D", "3", "-c", "4", "-m", "8", &url], || {
+        if !is_replaced && upstream.requests() > 50 {
+            successors.replace(&switchback);
+            is_replaced = true;
+        }
+        thread::sleep(std::time::Duration::from_millis(5));
+    });
+    assert!(is_replaced && counted.contains(" 0 3xx, 0 4xx, 0 5xx"), "{counted}");
+    let answered = counted.split(" done, ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a count");
+    assert_eq!(answered.parse(), Ok(upstream.requests()), "{counted}");
+    // The successor serves the next.
+    let counted = h2load(&["-n", "500", "-c", "4", "-m", "8", &url], || {
+        thread::sleep(std::time::Duration::from_millis(5));
+    });
+    assert!(counted.contains("500 succeeded, 0 failed"), "{counted}");
+    assert!(switchback.metric("switchback_http2_streams_total") >= 500.0);
 }
 
 #[test]

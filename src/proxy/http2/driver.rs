@@ -21,7 +21,7 @@ use http::Request;
 
 use super::{
     client::Client,
-    limits::{self, LAST_WORD},
+    limits::{self, LAST_WORD, LEAVE_WITHIN},
     link::{Io, Link},
     stream::Stream,
 };
@@ -39,6 +39,9 @@ use crate::{
     telemetry::registry::GoAway,
 };
 
+/// A GOAWAY without an error, that names the highest stream there can be.
+const GO_AWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 /// A connection and where it stands.
 struct Driver {
     client: Rc<Client>,
@@ -46,8 +49,10 @@ struct Driver {
     http2: Connection<Io, Bytes>,
     /// Whether it has had a stream.
     has_served: bool,
-    /// Whether the client was told to connect anew.
-    is_leaving: bool,
+    /// Since when the client is told to connect anew.
+    leaving_since: Option<Instant>,
+    /// Whether no more streams are taken than are on the way.
+    is_closing: bool,
     /// When it is closed, once it was ended for the client's fault or by a cut.
     ends_at: Option<Instant>,
     /// Since when it has no stream.
@@ -107,7 +112,8 @@ impl Driver {
             link,
             http2,
             has_served: false,
-            is_leaving: false,
+            leaving_since: None,
+            is_closing: false,
             ends_at: None,
             idle_since: None,
             fields_since: None,
@@ -227,12 +233,15 @@ impl Driver {
             self.end(GoAway::Leaving, Reason::NO_ERROR, now);
             return true;
         }
-        if self.is_leaving || !(client.worker.is_leaving() || client.standing.is_closed.get()) {
+        if let Some(since) = self.leaving_since {
+            let is_time = client.streams() == 0 || since + LEAVE_WITHIN <= now;
+            return is_time && self.close(now);
+        }
+        if !(client.worker.is_leaving() || client.standing.is_closed.get()) {
             return false;
         }
         if self.has_served {
-            self.leave(GoAway::Leaving, now);
-            return true;
+            return self.leave(GoAway::Leaving, now);
         }
         // Its client has only just connected, and its first request is on the way.
         if client.worker.phase.get() >= Phase::HandedOver || client.standing.is_closed.get() {
@@ -244,14 +253,15 @@ impl Driver {
     /// When something is due, if anything is.
     fn due(&self) -> Option<Instant> {
         let settings = &self.client.listener;
-        let idle = if self.is_leaving { FIRST_REQUEST } else { settings.keep_alive_timeout };
+        let idle = if self.is_closing { FIRST_REQUEST } else { settings.keep_alive_timeout };
+        let leaving = self.leaving_since.filter(|_| !self.is_closing).map(|since| since + LEAVE_WITHIN);
         let stalled = self.stalled.map(|(since, _)| since + settings.write_timeout);
         let fields = self.fields_since.map(|since| since + settings.head_timeout);
         // What a client has not taken yet is waited for by its own time.
         let idle = self.idle_since.filter(|_| self.stalled.is_none()).map(|since| since + idle);
-        let last_chance = self.last_chance.filter(|_| !self.is_leaving);
+        let last_chance = self.last_chance.filter(|_| self.leaving_since.is_none());
         // Once it was ended there is nothing else to wait for.
-        self.ends_at.or_else(|| [stalled, fields, idle, last_chance].into_iter().flatten().min())
+        self.ends_at.or_else(|| [stalled, fields, idle, leaving, last_chance].into_iter().flatten().min())
     }
 
     /// Does what is due; answers whether the connection is closed for it, without a word.
@@ -268,22 +278,38 @@ impl Driver {
         }
         if is_past(self.fields_since, settings.head_timeout) {
             self.end(GoAway::Slow, Reason::ENHANCE_YOUR_CALM, now);
-        } else if self.last_chance.is_some_and(|at| at <= now) && !self.is_leaving {
+        } else if self.leaving_since.is_none() && self.last_chance.is_some_and(|at| at <= now) {
             self.leave(GoAway::Leaving, now);
-        } else if self.is_leaving {
-            return self.stalled.is_none() && is_past(self.idle_since, FIRST_REQUEST);
+        } else if self.leaving_since.is_some() {
+            return self.is_closing && self.stalled.is_none() && is_past(self.idle_since, FIRST_REQUEST);
         } else if is_past(self.idle_since, settings.keep_alive_timeout) {
             self.leave(GoAway::Idle, now);
         }
         false
     }
 
-    /// Asks the client to connect anew. What it has sent until it hears of it is served.
-    fn leave(&mut self, why: GoAway, now: Instant) {
+    /// Asks the client to connect anew, by a GOAWAY that refuses nothing (RFC 9113 6.8). Answers whether it could be.
+    ///
+    /// The h2 crate would say at once, and a round trip later finally, which stream is the last. Clients that go on to
+    /// open streams until they hear that, as those of the h2 crate do, would lose some. So here it follows when the
+    /// client has none in flight.
+    fn leave(&mut self, why: GoAway, now: Instant) -> bool {
+        if self.client.streams() > 0 && !self.link.borrow_mut().add_frame(&GO_AWAY) {
+            return false;
+        }
         self.count(why);
-        self.is_leaving = true;
+        self.leaving_since = Some(now);
+        true
+    }
+
+    /// Takes no more streams but those on the way; answers whether that is news. The connection ends with them.
+    fn close(&mut self, now: Instant) -> bool {
+        if std::mem::replace(&mut self.is_closing, true) {
+            return false;
+        }
         self.idle_since = self.idle_since.map(|_| now);
         self.http2.graceful_shutdown();
+        true
     }
 
     /// Ends the connection with all that is on it.

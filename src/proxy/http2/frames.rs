@@ -51,6 +51,11 @@ impl Frames {
         self.is_continued || self.has_fields && self.left > 0
     }
 
+    /// Whether another frame may stand here: the last is whole, and no block of fields is to be continued.
+    pub(super) fn is_between(&self) -> bool {
+        self.left == 0 && self.have == 0 && !self.is_continued
+    }
+
     /// Follows bytes, and says which frames begin in them.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHead)) {
         loop {

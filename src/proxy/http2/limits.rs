@@ -48,6 +48,8 @@ pub(super) const RESETS: u32 = 200;
 /// So many a second, whatever happens.
 pub(super) const RESETS_A_SECOND: u32 = 10;
 
+/// How long a client that was told to open no more streams, and opens more all the while, is served.
+pub(super) const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take to take the word that ends its connection for its fault.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(2);
 

@@ -58,6 +58,15 @@ impl Link {
         Pin::new(&mut self.downstream.stream).poll_flush(cx)
     }
 
+    /// Sends a frame between those of the h2 crate; answers whether there is a place for it now.
+    pub(super) fn add_frame(&mut self, frame: &[u8]) -> bool {
+        let has_place = self.meter.is_between_frames();
+        if has_place {
+            self.gather(frame);
+        }
+        has_place
+    }
+
     /// Gives the room for writing back: a connection without streams holds none.
     pub(super) fn rest(&mut self) {
         if self.out.is_empty() {

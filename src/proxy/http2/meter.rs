@@ -57,6 +57,11 @@ impl Meter {
         self.received.is_within_fields()
     }
 
+    /// Whether a frame may be sent between those of the h2 crate.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.sent.is_between()
+    }
+
     /// Counts what the client has sent; answers how many resets are in it.
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> u64 {
         let Self { received, control, resets, is_flooded, .. } = self;
