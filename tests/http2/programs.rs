@@ -149,7 +149,7 @@ fn h2load_over_tls_loses_nothing_that_it_has_sent_when_the_binary_is_replaced() 
     let mut successors = Successors::default();
     let mut is_replaced = false;
     // It opens no other connection after a GOAWAY, and counts the requests as errors that it then can't begin.
-    let counted = h2load(&["-D", "3", "-c", "4", "-m", "8", &url], || {
+    let counted = h2load(&["-n", "20000", "-c", "4", "-m", "8", &url], || {
         if !is_replaced && upstream.requests() > 50 {
             successors.replace(&switchback);
             is_replaced = true;
