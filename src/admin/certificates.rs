@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{metrics::MAX_SERIES, reading::timestamp, router::Admin};
 use crate::{
     telemetry::{prometheus::Text, registry::HandshakeResult},
-    tls::{Front, Pair, Standing},
+    tls::{self, Front, Pair, Standing},
 };
 
 /// The answer to `GET /v1/certificates`.
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Listed {
     /// The certificates in force: by the names of their listeners, and of one listener in the order of the file.
     certificates: Vec<CertificateView>,
+    /// What is asked of clients, by the names of the listeners that ask for certificates.
+    clients: Vec<ClientsView>,
 }
 
 /// A certificate in force.
@@ -38,21 +40,60 @@ struct CertificateView {
     cert: String,
     /// The file of its key.
     key: String,
+    /// The OCSP response that clients are shown with it; `null` if the file names none.
+    ocsp: Option<OcspView>,
     /// When it was read.
     loaded_at: String,
     /// Why what is on disk is not in force instead; `null` if it is.
     error: Option<String>,
 }
 
+/// What clients are told of a certificate's revocation.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OcspView {
+    /// The file.
+    file: String,
+    /// Until when clients are shown it; `null` if they are not.
+    until: Option<String>,
+    /// Why clients are not shown it; `null` if they are.
+    error: Option<String>,
+}
+
+/// What is asked of the clients of a listener.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ClientsView {
+    listener: String,
+    /// `required` or `optional`.
+    client_auth: &'static str,
+    /// The file of the authorities.
+    client_ca: String,
+    /// The lists of revocations.
+    crl: Vec<ListView>,
+    /// Why what is on disk is not in force instead; `null` if it is.
+    error: Option<String>,
+}
+
+/// A list of revocations.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ListView {
+    file: String,
+    issuer: String,
+    /// From when on no certificate of the issuer counts, unless there is a newer list.
+    next_update: Option<String>,
+}
+
 /// `GET /v1/certificates`.
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Listed> {
     let fronts = admin.certificates.fronts();
-    Json(Listed { certificates: fronts.iter().flat_map(|front| of_listener(front)).collect() })
+    Json(Listed {
+        certificates: fronts.iter().flat_map(|front| of_listener(front)).collect(),
+        clients: fronts.iter().filter_map(|front| ClientsView::of(front)).collect(),
+    })
 }
 
 fn of_listener(front: &Front) -> Vec<CertificateView> {
     let (certificates, standings) = (front.certificates(), front.standings());
-    let pairs = certificates.pairs().iter().zip(standings);
+    let pairs = certificates.pairs().iter().zip(standings.pairs);
     pairs.map(|(pair, standing)| CertificateView::of(front, pair, standing)).collect()
 }
 
@@ -69,9 +110,32 @@ impl CertificateView {
             fingerprint: facts.fingerprint.clone(),
             cert: pair.files.certificate.display().to_string(),
             key: pair.files.key.display().to_string(),
+            ocsp: pair.files.ocsp.as_ref().map(|file| OcspView {
+                file: file.display().to_string(),
+                until: pair.staple.as_ref().and_then(|read| read.as_ref().ok()).map(|it| timestamp(it.until)),
+                error: pair.staple.as_ref().and_then(|read| read.as_ref().err()).cloned(),
+            }),
             loaded_at: timestamp(pair.loaded_at),
             error: standing.error,
         }
+    }
+}
+
+impl ClientsView {
+    fn of(front: &Front) -> Option<Self> {
+        let (settings, clients) = (front.settings.clients.as_ref()?, front.clients()?);
+        let list = |list: &tls::List| ListView {
+            file: list.path.display().to_string(),
+            issuer: list.issuer.clone(),
+            next_update: list.next_update.map(timestamp),
+        };
+        Some(Self {
+            listener: front.listener.to_string(),
+            client_auth: if settings.is_required { "required" } else { "optional" },
+            client_ca: settings.authorities.display().to_string(),
+            crl: clients.lists.iter().map(list).collect(),
+            error: front.standings().clients.error,
+        })
     }
 }
 
@@ -112,7 +176,7 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
     let help = "1 while certificates on disk can't be used, so that older ones are in force.";
     let mut family = text.gauge("switchback_certificates_refused", help);
     for front in fronts.iter() {
-        let refused = front.standings().iter().any(|standing| standing.error.is_some());
+        let refused = front.standings().all().any(|standing| standing.error.is_some());
         family.sample(&[("listener", front.listener.as_str())], u8::from(refused));
     }
 }

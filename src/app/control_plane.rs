@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, mpsc::SyncSender},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
@@ -123,7 +123,9 @@ impl ControlPlane {
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
-        let certificates = tls::Book::default();
+        let secret = heritage.memory.ticket_secret.take();
+        let secret = secret.map_or_else(|| tls::Secret::random(SystemTime::now()), Ok);
+        let certificates = tls::Book::new(secret.context("a key of session tickets")?);
         surroundings::certificates(&certificates, &config).map_err(unreadable)?.put_in_force();
         let own_key = heritage.memory.pin_key.take().map_or_else(PassingKey::random, Ok)?;
         let (key_files, followed) = mpsc::unbounded_channel();

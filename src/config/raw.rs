@@ -114,6 +114,8 @@ pub(super) struct Listener {
     pub body_timeout: Option<Spanned<DurationText>>,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Option<Spanned<DurationText>>,
+    /// The port of HTTPS to which requests that come over plain HTTP are redirected; none are by default.
+    pub redirect_to_https: Option<Spanned<u64>>,
     /// Has clients speak TLS. Without it they speak plain HTTP.
     pub tls: Option<Spanned<ListenerTls>>,
 }

@@ -9,7 +9,7 @@ use super::defaults;
 pub use super::references::Reference;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
 use crate::model::{name::Name, weights::Weights};
-pub use crate::tls::{MinVersion, PairFiles, Settings as TlsSettings};
+pub use crate::tls::{ClientSettings, Hsts, MinVersion, PairFiles, Settings as TlsSettings};
 
 mod dns;
 mod pool;
@@ -97,6 +97,8 @@ pub struct Listener {
     pub body_timeout: Duration,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Duration,
+    /// The port of HTTPS to which requests that come over plain HTTP are redirected.
+    pub redirect_to_https: Option<u16>,
     /// Has clients speak TLS.
     pub tls: Option<Arc<TlsSettings>>,
 }

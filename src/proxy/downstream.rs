@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,7 +16,11 @@ use super::{
     account::Account, answer::Answer, awaiting::Patience, client, clock, deadline::Deadline, held::Held,
     listener::Standing, response_head::Afterwards, routed::Routed, stream::ClientStream, worker::Worker,
 };
-use crate::{config::Listener, upstream::local::Lease};
+use crate::{
+    config::{Hsts, Listener},
+    tls::Identity,
+    upstream::local::Lease,
+};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -45,6 +50,9 @@ pub(super) struct Peer {
     pub(super) port: u16,
     /// Whether its account of its own client is believed.
     pub(super) is_trusted: bool,
+    /// Whether it was asked for a certificate, and who it is by that.
+    pub(super) is_asked: bool,
+    pub(super) identity: Option<Arc<Identity>>,
     text: [u8; 46],
     text_length: u8,
 }
@@ -71,7 +79,11 @@ impl Downstream {
     ) -> Self {
         let deadline = worker.deadlines.register();
         let listener = Rc::clone(&standing.settings.borrow());
-        let peer = Peer::new(peer, &listener);
+        let mut peer = Peer::new(peer, &listener);
+        if let Some(tls) = stream.tls() {
+            peer.is_asked = tls.is_asked();
+            peer.identity = tls.identity().cloned();
+        }
         Self {
             worker,
             listener,
@@ -92,6 +104,13 @@ impl Downstream {
         self.worker.is_leaving() || self.standing.is_closed.get()
     }
 
+    /// What a browser is told of HTTPS, to which it has come.
+    #[inline]
+    pub(super) fn hsts(&self) -> Option<&[u8]> {
+        let settings = self.listener.tls.as_ref().filter(|_| self.stream.tls().is_some())?;
+        settings.hsts.as_ref().map(Hsts::value)
+    }
+
     /// Whether nothing may be waited for any longer: the process stops. A request that waits when a successor or another
     /// listener has taken over is still this one's to serve.
     pub(super) fn is_ending(&self) -> bool {
@@ -109,7 +128,9 @@ impl Downstream {
         afterwards: Afterwards,
     ) -> After {
         let mut out = self.worker.buffers.take();
-        let body = answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text(), routed);
+        let mut date = self.worker.date.borrow_mut();
+        let body = answer.write(&mut out, to_head, afterwards, date.text(), routed, self.hsts());
+        drop(date);
         self.deadline.arm(clock::now() + self.listener.write_timeout);
         let mut sent = 0;
         let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
@@ -166,7 +187,8 @@ impl Peer {
         write!(rest, "{ip}").expect("46 bytes hold every IP address");
         let text_length = (46 - rest.len()) as u8;
         let is_trusted = client::is_trusted(ip, &listener.trusted_proxies);
-        Self { ip, port: address.port(), is_trusted, text, text_length }
+        let port = address.port();
+        Self { ip, port, is_trusted, is_asked: false, identity: None, text, text_length }
     }
 
     /// The IP address as text.

@@ -7,7 +7,11 @@ mod support;
 
 mod authority;
 mod certificates;
+mod clients;
+mod edge;
 mod hostile;
 mod peer;
 mod reload;
+mod staple;
+mod tickets;
 mod traffic;

@@ -9,42 +9,26 @@ use crate::{
         pointer::Pointer,
         problems::Problems,
         raw,
-        settings::{MinVersion, PairFiles, TlsSettings},
+        settings::{ClientSettings, Hsts, MinVersion, PairFiles, TlsSettings},
         spanned::Spanned,
     },
-    model::name::Name,
-    tls::{self, Part},
+    tls::{self, ClientPart, Part},
 };
 
 pub(super) fn settings(
     raw: &Spanned<raw::ListenerTls>,
-    listener: Option<&Name>,
+    of: &str,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<TlsSettings> {
-    let list = raw.certificates.as_ref()?;
-    let place = at.key("certificates");
-    if list.is_empty() {
-        let help = "{ cert = \"site.pem\", key = \"site.key\" }, at least once".to_owned();
-        problems.error(&list.span, &place, "there is no certificate", help);
-    }
-    limit(list, defaults::MAX_CERTIFICATES, |pair| pair.span.clone(), &place, problems);
-    let mut certificates = Vec::new();
-    for (index, pair) in list.iter().enumerate() {
-        let at = place.index(index);
-        let certificate = pair.cert.as_ref().and_then(|text| path(text, &at.key("cert"), problems));
-        let key = pair.key.as_ref().and_then(|text| path(text, &at.key("key"), problems));
-        if let (Some(certificate), Some(key)) = (certificate, key) {
-            let files = PairFiles { certificate, key };
-            if problems.reads_files() {
-                look_at(&files, pair, listener, &at, problems);
-            }
-            certificates.push(files);
-        }
-    }
+    let certificates = certificates(raw.certificates.as_ref(), of, &at.key("certificates"), problems);
+    let clients = clients(raw, of, at, problems);
+    let keys = &raw.ticket_keys;
+    let ticket_keys = keys.as_ref().and_then(|text| path(text, &at.key("ticket_keys"), problems));
+    let hsts = raw.hsts.as_ref().map(|raw| hsts(raw, &at.key("hsts"), problems));
     let timeout = &raw.handshake_timeout;
     Some(TlsSettings {
-        certificates,
+        certificates: certificates?,
         min_version: raw.min_version.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| {
             match version.value {
                 raw::TlsVersion::V12 => MinVersion::V12,
@@ -57,7 +41,127 @@ pub(super) fn settings(
             &at.key("handshake_timeout"),
             problems,
         ),
+        clients,
+        ticket_keys,
+        hsts,
     })
+}
+
+fn certificates(
+    list: Option<&Spanned<Vec<Spanned<raw::CertificatePair>>>>,
+    of: &str,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<PairFiles>> {
+    let list = list?;
+    if list.is_empty() {
+        let help = "{ cert = \"site.pem\", key = \"site.key\" }, at least once".to_owned();
+        problems.error(&list.span, at, "there is no certificate", help);
+    }
+    limit(list, defaults::MAX_CERTIFICATES, |pair| pair.span.clone(), at, problems);
+    let mut certificates = Vec::new();
+    for (index, pair) in list.iter().enumerate() {
+        let at = at.index(index);
+        let mut file = |text: &Option<Spanned<String>>, key| {
+            text.as_ref().and_then(|text| path(text, &at.key(key), problems))
+        };
+        let (certificate, key, ocsp) =
+            (file(&pair.cert, "cert"), file(&pair.key, "key"), file(&pair.ocsp, "ocsp"));
+        if let (Some(certificate), Some(key)) = (certificate, key) {
+            let files = PairFiles { certificate, key, ocsp };
+            if problems.reads_files() {
+                look_at(&files, pair, of, &at, problems);
+            }
+            certificates.push(files);
+        }
+    }
+    Some(certificates)
+}
+
+/// What is asked of clients.
+fn clients(
+    raw: &Spanned<raw::ListenerTls>,
+    of: &str,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<ClientSettings> {
+    let Some(authorities) = &raw.client_ca else {
+        let alone = raw.client_auth.as_ref().map(|auth| (auth.span.clone(), "client_auth"));
+        let lists = raw.crl.first().map(|list| (list.span.clone(), "crl"));
+        for (span, key) in [alone, lists].into_iter().flatten() {
+            let help =
+                "client_ca = \"ca.pem\" names the authorities whose certificates clients show".to_owned();
+            let message = format!("\"{key}\" has no meaning without \"client_ca\"");
+            problems.error(&span, &at.key(key), message, help);
+        }
+        return None;
+    };
+    let lists = at.key("crl");
+    limit(&raw.crl, defaults::MAX_REVOCATION_LISTS, |text| text.span.clone(), &lists, problems);
+    let revocations = raw.crl.iter().enumerate();
+    let revocations: Vec<_> =
+        revocations.filter_map(|(index, text)| path(text, &lists.index(index), problems)).collect();
+    let settings = ClientSettings {
+        authorities: path(authorities, &at.key("client_ca"), problems)?,
+        is_required: !raw
+            .client_auth
+            .as_ref()
+            .is_some_and(|auth| matches!(auth.value, raw::ClientAuth::Optional)),
+        revocations,
+    };
+    if problems.reads_files() && settings.revocations.len() == raw.crl.len() {
+        look_at_clients(&settings, raw, of, at, problems);
+    }
+    Some(settings)
+}
+
+/// Reports what is wrong with the files themselves, at the key that names the one that it is about.
+fn look_at_clients(
+    settings: &ClientSettings,
+    raw: &Spanned<raw::ListenerTls>,
+    of: &str,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let span = |part| match part {
+        ClientPart::Authorities => raw.client_ca.as_ref().map(|text| text.span.clone()),
+        ClientPart::Revocations(place) => raw.crl.get(place).map(|text| text.span.clone()),
+    };
+    let lists = at.key("crl");
+    match tls::Clients::read(settings, &tls::provider()) {
+        Ok(clients) => {
+            for (file, message, help) in clients.warnings(SystemTime::now()) {
+                let place = settings.revocations.iter().position(|known| *known == file).unwrap_or_default();
+                let span = span(ClientPart::Revocations(place)).unwrap_or(raw.span.clone());
+                problems.warning(&span, &lists.index(place), format!("{of}{message}"), help);
+            }
+        }
+        Err(errors) => {
+            for error in errors {
+                let span = span(error.part).unwrap_or(raw.span.clone());
+                let (message, help) = (format!("{of}{error}"), error.remedy().to_owned());
+                match error.part {
+                    ClientPart::Authorities => problems.error(&span, &at.key("client_ca"), message, help),
+                    ClientPart::Revocations(place) => {
+                        problems.error(&span, &lists.index(place), message, help);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn hsts(raw: &Spanned<raw::Hsts>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Hsts {
+    let most = defaults::MAX_HSTS_MAX_AGE;
+    let age = value::span_of_time(&raw.max_age, defaults::HSTS_MAX_AGE, most, &at.key("max_age"), problems);
+    let is_set = |choice: &Option<Spanned<bool>>| choice.as_ref().is_some_and(|choice| choice.value);
+    let (subdomains, preload) = (is_set(&raw.include_subdomains), is_set(&raw.preload));
+    if preload && (!subdomains || age < defaults::HSTS_MAX_AGE) {
+        let help = "include_subdomains = true, and a max_age of \"8760h\" or more".to_owned();
+        let message = "the lists that browsers bring along take no host by these terms";
+        problems.error(&raw.span, &at.key("preload"), message, help);
+    }
+    Hsts::new(age, subdomains, preload)
 }
 
 fn path(text: &Spanned<String>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
@@ -72,14 +176,14 @@ fn path(text: &Spanned<String>, at: &Pointer<'_>, problems: &mut Problems<'_>) -
 fn look_at(
     files: &PairFiles,
     raw: &Spanned<raw::CertificatePair>,
-    listener: Option<&Name>,
+    of: &str,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) {
-    let of = listener.map_or_else(String::new, |name| format!("listener {name}: "));
     let place = |part| match part {
         Part::Certificate => (&raw.cert, at.key("cert")),
         Part::Key => (&raw.key, at.key("key")),
+        Part::Ocsp => (&raw.ocsp, at.key("ocsp")),
     };
     let span =
         |text: &Option<Spanned<String>>| text.as_ref().map_or(raw.span.clone(), |text| text.span.clone());
