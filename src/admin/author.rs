@@ -40,6 +40,14 @@ impl Peer {
         Self { who: address.to_string().into(), address: Some(address) }
     }
 
+    /// A client that has shown a certificate, if one was asked for: its subject says more than its address.
+    pub fn tls(address: SocketAddr, subject: Option<&str>) -> Self {
+        match subject.filter(|subject| !subject.is_empty()) {
+            Some(subject) => Self { who: subject.into(), address: Some(address.ip()) },
+            None => Self::tcp(address),
+        }
+    }
+
     /// A process on this machine, as the kernel knows it.
     pub fn unix(credentials: std::io::Result<UCred>) -> Self {
         let who = match credentials {

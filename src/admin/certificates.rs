@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing of a private key is told but where its file is.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{Json, extract::State};
 use schemars::JsonSchema;
@@ -17,7 +17,8 @@ use crate::{
 /// The answer to `GET /v1/certificates`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Listed {
-    /// The certificates in force: by the names of their listeners, and of one listener in the order of the file.
+    /// The certificates in force: by the names of their listeners, of one listener in the order of the file; and last those of
+    /// the admin API, whose listener is `[admin]`.
     certificates: Vec<CertificateView>,
     /// What is asked of clients, by the names of the listeners that ask for certificates.
     clients: Vec<ClientsView>,
@@ -84,24 +85,31 @@ struct ListView {
 
 /// `GET /v1/certificates`.
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Listed> {
-    let fronts = admin.certificates.fronts();
+    let fronts = fronts(&admin);
     Json(Listed {
-        certificates: fronts.iter().flat_map(|front| of_listener(front)).collect(),
-        clients: fronts.iter().filter_map(|front| ClientsView::of(front)).collect(),
+        certificates: fronts.iter().flat_map(|(listener, front)| of_listener(listener, front)).collect(),
+        clients: fronts.iter().filter_map(|(listener, front)| ClientsView::of(listener, front)).collect(),
     })
 }
 
-fn of_listener(front: &Front) -> Vec<CertificateView> {
+/// Whose TLS it is, and that: of this API last, by a name that no listener can have.
+fn fronts(admin: &Admin) -> Vec<(String, Arc<Front>)> {
+    let listeners = admin.certificates.fronts();
+    let listeners = listeners.iter().map(|front| (front.listener.to_string(), Arc::clone(front)));
+    listeners.chain(admin.own_tls.iter().map(|front| ("[admin]".to_owned(), Arc::clone(front)))).collect()
+}
+
+fn of_listener(listener: &str, front: &Front) -> Vec<CertificateView> {
     let (certificates, standings) = (front.certificates(), front.standings());
     let pairs = certificates.pairs().iter().zip(standings.pairs);
-    pairs.map(|(pair, standing)| CertificateView::of(front, pair, standing)).collect()
+    pairs.map(|(pair, standing)| CertificateView::of(listener, pair, standing)).collect()
 }
 
 impl CertificateView {
-    fn of(front: &Front, pair: &Pair, standing: Standing) -> Self {
+    fn of(listener: &str, pair: &Pair, standing: Standing) -> Self {
         let facts = &pair.facts;
         Self {
-            listener: front.listener.to_string(),
+            listener: listener.to_owned(),
             names: facts.names.clone(),
             issuer: facts.issuer.clone(),
             serial: facts.serial.clone(),
@@ -122,7 +130,7 @@ impl CertificateView {
 }
 
 impl ClientsView {
-    fn of(front: &Front) -> Option<Self> {
+    fn of(listener: &str, front: &Front) -> Option<Self> {
         let (settings, clients) = (front.settings.clients.as_ref()?, front.clients()?);
         let list = |list: &tls::List| ListView {
             file: list.path.display().to_string(),
@@ -130,7 +138,7 @@ impl ClientsView {
             next_update: list.next_update.map(timestamp),
         };
         Some(Self {
-            listener: front.listener.to_string(),
+            listener: listener.to_owned(),
             client_auth: if settings.is_required { "required" } else { "optional" },
             client_ca: settings.authorities.display().to_string(),
             crl: clients.lists.iter().map(list).collect(),
@@ -148,11 +156,11 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
         let count = workers.iter().map(|counts| counts.handshakes[result as usize].value()).sum::<u64>();
         family.sample(&[("result", result.name())], count);
     }
-    let fronts = admin.certificates.fronts();
+    let fronts = fronts(admin);
     let help = "When a listener's certificate expires, in seconds since 1970; name is its first.";
     let mut family = text.gauge("switchback_certificate_not_after_seconds", help);
     let mut shown = 0;
-    for front in fronts.iter() {
+    for (listener, front) in &fronts {
         for (place, pair) in front.certificates().pairs().iter().enumerate() {
             shown += 1;
             if shown > MAX_SERIES {
@@ -160,23 +168,23 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
             }
             let name = pair.facts.names.first().map_or("", String::as_str);
             let place = place.to_string();
-            let labels = [("listener", front.listener.as_str()), ("name", name), ("place", &place)];
+            let labels = [("listener", listener.as_str()), ("name", name), ("place", &place)];
             let since = pair.facts.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             family.sample(&labels, since.as_secs());
         }
     }
     let help = "Readings of a listener's certificates after a change on disk, by what became of them.";
     let mut family = text.counter("switchback_certificate_reloads_total", help);
-    for front in fronts.iter() {
+    for (listener, front) in &fronts {
         let (applied, refused) = front.reloads();
         for (result, count) in [("applied", applied), ("refused", refused)] {
-            family.sample(&[("listener", front.listener.as_str()), ("result", result)], count);
+            family.sample(&[("listener", listener.as_str()), ("result", result)], count);
         }
     }
     let help = "1 while certificates on disk can't be used, so that older ones are in force.";
     let mut family = text.gauge("switchback_certificates_refused", help);
-    for front in fronts.iter() {
+    for (listener, front) in &fronts {
         let refused = front.standings().all().any(|standing| standing.error.is_some());
-        family.sample(&[("listener", front.listener.as_str())], u8::from(refused));
+        family.sample(&[("listener", listener.as_str())], u8::from(refused));
     }
 }

@@ -35,6 +35,7 @@ mod query;
 mod reading;
 mod revisions;
 pub mod router;
+mod secure;
 pub mod server;
 pub mod socket;
 pub mod streams;

@@ -26,6 +26,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
     pub admin: Option<AdminAddress>,
+    /// Has the admin API speak TLS.
+    pub admin_tls: Option<Arc<TlsSettings>>,
     /// The file of tokens that the admin API asks for; `None` asks for none.
     pub tokens: Option<PathBuf>,
     /// The second address, for probes and scrapers alone.
@@ -66,8 +68,8 @@ pub enum StatePlace {
 /// Where the admin API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {
-    /// A loopback address (anything else needs authentication, which this version lacks).
-    Loopback(SocketAddr),
+    /// An address: of loopback, unless it is served over TLS to those who prove who they are.
+    Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
 }

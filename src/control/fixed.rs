@@ -17,6 +17,7 @@ pub fn faults(now: &Config, next: &Config, source: Source) -> Vec<FileFault> {
     };
     fixed("/workers", "the number of workers", now.workers == next.workers);
     fixed("/admin/listen", "the address of the admin API", now.admin == next.admin);
+    fixed("/admin/tls", "the TLS of the admin API", now.admin_tls == next.admin_tls);
     fixed("/admin/tokens", "where tokens are kept", now.tokens == next.tokens);
     fixed("/health/listen", "the address for probes", now.health == next.health);
     fixed("/state/path", "where the state is kept", now.state == next.state);
@@ -90,7 +91,7 @@ fn certificate_files(now: &Config, next: &Config, refuse: &mut impl FnMut(String
 /// The address of the admin API, if it has one of its own on the network.
 pub fn admin_address(config: &Config) -> Option<std::net::SocketAddr> {
     match &config.admin {
-        Some(AdminAddress::Loopback(address)) => Some(*address),
+        Some(AdminAddress::Tcp(address)) => Some(*address),
         Some(AdminAddress::Unix(_)) | None => None,
     }
 }

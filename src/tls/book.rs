@@ -91,6 +91,21 @@ impl Book {
         Self(Arc::new(Shared { fronts: Mutex::default(), secret, asked: Notify::new() }))
     }
 
+    /// That of one listener alone, which stays as long as the process.
+    pub fn of_one(
+        name: &Name,
+        settings: &Arc<Settings>,
+        secret: Secret,
+    ) -> Result<(Self, Arc<Front>), Vec<Fault>> {
+        let book = Self::new(secret);
+        let front = match Front::open(name, settings, &book.0.secret) {
+            Ok(front) => Arc::new(front),
+            Err(errors) => return Err(errors.iter().map(|error| Fault::of(0, name, error)).collect()),
+        };
+        book.lock().0.insert(name.clone(), Arc::clone(&front));
+        Ok((book, front))
+    }
+
     /// What a successor makes the keys of tickets from.
     pub fn secret(&self) -> Secret {
         self.0.secret.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -2,9 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Names, Seen, limit, listener, value};
+use super::{Names, Seen, limit, listener, tls, value};
 use crate::{
-    config::{defaults, pointer::Pointer, problems::Problems, raw, settings::AdminAddress, spanned::Spanned},
+    config::{
+        defaults,
+        pointer::Pointer,
+        problems::Problems,
+        raw,
+        settings::{AdminAddress, TlsSettings},
+        spanned::Spanned,
+    },
     model::name::Name,
 };
 
@@ -27,20 +34,44 @@ pub(super) fn admin(
         return Some(AdminAddress::Unix(PathBuf::from(path)));
     }
     let address = value::address(listen, &at, problems)?;
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && !is_guarded(raw) {
         problems.error(
             &listen.span,
             &at,
-            "the admin API listens on a loopback address or a unix socket alone",
-            "whoever reaches it can move all traffic, and a token would cross the network in the clear: other addresses \
-             wait for TLS. Write \"127.0.0.1:9900\" or \"unix:/run/switchback/admin.sock\", reach that through ssh -L, and \
-             give probes and scrapers [health] listen"
+            "the admin API leaves loopback only over TLS, and only to those who prove who they are",
+            "whoever reaches it can move all traffic: give it `tls` and, beside that, `tokens` or `client_ca` in `tls`, without \
+             client_auth = \"optional\". Or write \"127.0.0.1:9900\" or \"unix:/run/switchback/admin.sock\", reach that through \
+             ssh -L, and give probes and scrapers [health] listen"
                 .to_owned(),
         );
         return None;
     }
     listener::not_within(address, &listener::addresses(listeners), &listen.span, &at, problems);
-    Some(AdminAddress::Loopback(address))
+    Some(AdminAddress::Tcp(address))
+}
+
+/// Whether nobody calls in the clear, nor without a proof of who it is.
+fn is_guarded(raw: &raw::Admin) -> bool {
+    let asks = |tls: &Spanned<raw::AdminTls>| {
+        let is_optional = |auth: &Spanned<_>| matches!(auth.value, raw::ClientAuth::Optional);
+        tls.client_ca.is_some() && !tls.client_auth.as_ref().is_some_and(is_optional)
+    };
+    raw.tls.as_ref().is_some_and(|tls| raw.tokens.is_some() || asks(tls))
+}
+
+/// The TLS of the admin API.
+pub(super) fn tls(
+    raw: &Spanned<raw::Admin>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<TlsSettings> {
+    let given = raw.tls.as_ref()?;
+    let at = at.key("tls");
+    if raw.listen.as_ref().is_some_and(|listen| listen.starts_with("unix:")) {
+        let help = "what is written to it never leaves this machine: take the key out".to_owned();
+        problems.error(&given.span, &at, "\"tls\" has no meaning on a unix socket", help);
+    }
+    tls::of_admin(given, &at, problems)
 }
 
 /// The file of tokens.

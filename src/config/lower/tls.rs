@@ -15,36 +15,79 @@ use crate::{
     tls::{self, ClientPart, Part},
 };
 
+/// The keys that a listener and the admin API both have.
+struct Shared<'r> {
+    span: &'r std::ops::Range<usize>,
+    certificates: &'r Option<Spanned<Vec<Spanned<raw::CertificatePair>>>>,
+    min_version: &'r Option<Spanned<raw::TlsVersion>>,
+    handshake_timeout: &'r Option<Spanned<raw::DurationText>>,
+    client_ca: &'r Option<Spanned<String>>,
+    client_auth: &'r Option<Spanned<raw::ClientAuth>>,
+    crl: &'r [Spanned<String>],
+}
+
+/// Those of a listener.
 pub(super) fn settings(
     raw: &Spanned<raw::ListenerTls>,
     of: &str,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<TlsSettings> {
-    let certificates = certificates(raw.certificates.as_ref(), of, &at.key("certificates"), problems);
-    let clients = clients(raw, of, at, problems);
+    let shared = Shared {
+        span: &raw.span,
+        certificates: &raw.certificates,
+        min_version: &raw.min_version,
+        handshake_timeout: &raw.handshake_timeout,
+        client_ca: &raw.client_ca,
+        client_auth: &raw.client_auth,
+        crl: &raw.crl,
+    };
+    let settings = shared.settings(of, at, problems);
     let keys = &raw.ticket_keys;
     let ticket_keys = keys.as_ref().and_then(|text| path(text, &at.key("ticket_keys"), problems));
     let hsts = raw.hsts.as_ref().map(|raw| hsts(raw, &at.key("hsts"), problems));
-    let timeout = &raw.handshake_timeout;
-    Some(TlsSettings {
-        certificates: certificates?,
-        min_version: raw.min_version.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| {
-            match version.value {
+    Some(TlsSettings { ticket_keys, hsts, ..settings? })
+}
+
+/// Those of the admin API.
+pub(super) fn of_admin(
+    raw: &Spanned<raw::AdminTls>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<TlsSettings> {
+    let shared = Shared {
+        span: &raw.span,
+        certificates: &raw.certificates,
+        min_version: &raw.min_version,
+        handshake_timeout: &raw.handshake_timeout,
+        client_ca: &raw.client_ca,
+        client_auth: &raw.client_auth,
+        crl: &raw.crl,
+    };
+    shared.settings("the admin API: ", at, problems)
+}
+
+impl Shared<'_> {
+    fn settings(&self, of: &str, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<TlsSettings> {
+        let place = at.key("certificates");
+        let certificates = certificates(self.certificates.as_ref(), of, &place, problems);
+        let clients = clients(self, of, at, problems);
+        let min_version =
+            self.min_version.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| match version.value {
                 raw::TlsVersion::V12 => MinVersion::V12,
                 raw::TlsVersion::V13 => MinVersion::V13,
-            }
-        }),
-        handshake_timeout: value::timeout(
-            timeout,
-            defaults::HANDSHAKE_TIMEOUT,
-            &at.key("handshake_timeout"),
-            problems,
-        ),
-        clients,
-        ticket_keys,
-        hsts,
-    })
+            });
+        let (timeout, place) = (self.handshake_timeout, at.key("handshake_timeout"));
+        let handshake_timeout = value::timeout(timeout, defaults::HANDSHAKE_TIMEOUT, &place, problems);
+        Some(TlsSettings {
+            certificates: certificates?,
+            min_version,
+            handshake_timeout,
+            clients,
+            ticket_keys: None,
+            hsts: None,
+        })
+    }
 }
 
 fn certificates(
@@ -80,12 +123,12 @@ fn certificates(
 
 /// What is asked of clients.
 fn clients(
-    raw: &Spanned<raw::ListenerTls>,
+    raw: &Shared<'_>,
     of: &str,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<ClientSettings> {
-    let Some(authorities) = &raw.client_ca else {
+    let Some(authorities) = raw.client_ca else {
         let alone = raw.client_auth.as_ref().map(|auth| (auth.span.clone(), "client_auth"));
         let lists = raw.crl.first().map(|list| (list.span.clone(), "crl"));
         for (span, key) in [alone, lists].into_iter().flatten() {
@@ -97,7 +140,7 @@ fn clients(
         return None;
     };
     let lists = at.key("crl");
-    limit(&raw.crl, defaults::MAX_REVOCATION_LISTS, |text| text.span.clone(), &lists, problems);
+    limit(raw.crl, defaults::MAX_REVOCATION_LISTS, |text| text.span.clone(), &lists, problems);
     let revocations = raw.crl.iter().enumerate();
     let revocations: Vec<_> =
         revocations.filter_map(|(index, text)| path(text, &lists.index(index), problems)).collect();
@@ -118,7 +161,7 @@ fn clients(
 /// Reports what is wrong with the files themselves, at the key that names the one that it is about.
 fn look_at_clients(
     settings: &ClientSettings,
-    raw: &Spanned<raw::ListenerTls>,
+    raw: &Shared<'_>,
     of: &str,
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,

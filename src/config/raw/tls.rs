@@ -32,6 +32,27 @@ pub(in crate::config) struct ListenerTls {
     pub hsts: Option<Spanned<Hsts>>,
 }
 
+/// TLS of the admin API.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct AdminTls {
+    /// The certificates with their keys, at least one. A client is shown the one that has the name it asks for, or else
+    /// the first.
+    #[schemars(required)]
+    pub certificates: Option<Spanned<Vec<Spanned<CertificatePair>>>>,
+    /// The oldest version of TLS that is spoken: "1.2" (default) or "1.3".
+    pub min_version: Option<Spanned<TlsVersion>>,
+    /// How long a client may take from its connection to the end of the handshake.
+    pub handshake_timeout: Option<Spanned<DurationText>>,
+    /// A PEM file with the authorities whose certificates clients show. Without it none are asked for.
+    pub client_ca: Option<Spanned<String>>,
+    /// Whether a client without a certificate is refused: "required" (default) or "optional".
+    pub client_auth: Option<Spanned<ClientAuth>>,
+    /// Lists of the certificates that those authorities have revoked, in PEM or DER; none by default.
+    #[serde(default)]
+    pub crl: Vec<Spanned<String>>,
+}
+
 /// Whether a client without a certificate is refused.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
