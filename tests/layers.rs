@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "tls"]),
     ("telemetry", &["model"]),
     ("upstream", &["model", "wire", "telemetry"]),
-    ("routing", &["model", "config", "telemetry", "upstream"]),
+    ("routing", &["model", "wire", "config", "telemetry", "upstream"]),
     ("health", &["model", "wire", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "tls", "config", "telemetry", "upstream", "routing"]),
     ("discovery", &["model", "config"]),

@@ -29,10 +29,12 @@ pub async fn explain(
     // It names no listener: what one of them takes is taken.
     let underscores = snapshot.config.listeners.iter().any(|listener| listener.allow_underscores);
     let mut head = RequestHead::default();
-    Ok(Json(match imagined.view(&mut head, underscores) {
+    Ok(Json(match imagined.read_as_sent(&mut head, underscores) {
         Err(refusal) => explain::refused(&snapshot.table, refusal.status(), refusal),
-        Ok(view) => {
-            let mut story = explain::explain(&snapshot.table, &view, &view.authority());
+        Ok(target) => {
+            // As it was given, with its port.
+            let authority = String::from_utf8_lossy(target.authority);
+            let mut story = explain::explain(&snapshot.table, &imagined.view(&head, &target), &authority);
             tell_health(&mut story, &admin.health);
             story
         }

@@ -13,10 +13,10 @@ use super::{
     problem::{Fault, Problem, pointer_to},
 };
 use crate::{
-    routing::request_view::{AnnouncedBody, RequestView},
+    routing::head_view::HeadView,
     wire::{
         fields::LIMITS,
-        request::{RequestBody, RequestError, RequestHead},
+        request::{RequestError, RequestHead},
         target::{self, Target, TargetError},
     },
 };
@@ -29,16 +29,6 @@ const SCHEMES: [&str; 2] = ["http", "https"];
 pub(super) struct Imagined {
     /// Its head.
     bytes: Vec<u8>,
-    scheme: &'static str,
-    client: IpAddr,
-}
-
-/// The request as a listener has read it.
-#[derive(Debug)]
-pub(super) struct View<'a> {
-    bytes: &'a [u8],
-    head: &'a RequestHead,
-    target: Target<'a>,
     scheme: &'static str,
     client: IpAddr,
 }
@@ -102,20 +92,24 @@ impl Imagined {
         Ok(Self { bytes: head.into_bytes(), scheme, client })
     }
 
-    /// Reads it as a listener would, into `head`; `underscores`: whether names may hold any.
-    pub(super) fn view<'a>(
-        &'a self,
-        head: &'a mut RequestHead,
+    /// Reads it as a listener would, into `head`, and answers what it addresses; `underscores`: whether names may hold any.
+    pub(super) fn read_as_sent(
+        &self,
+        head: &mut RequestHead,
         underscores: bool,
-    ) -> Result<View<'a>, Refusal> {
+    ) -> Result<Target<'_>, Refusal> {
         // A listener reads no further than this.
         let bytes = &self.bytes[..self.bytes.len().min(LIMITS.head)];
         head.parse(bytes, &LIMITS)?;
         if !underscores {
             head.refuse_underscores()?;
         }
-        let target = target::read(bytes, head, None)?;
-        Ok(View { bytes, head, target, scheme: self.scheme, client: self.client })
+        Ok(target::read(bytes, head, None)?)
+    }
+
+    /// The same as the routing layer sees it.
+    pub(super) fn view<'a>(&'a self, head: &'a RequestHead, target: &'a Target<'a>) -> HeadView<'a> {
+        HeadView { buffer: &self.bytes, head, target, scheme: self.scheme, client: self.client }
     }
 }
 
@@ -176,60 +170,12 @@ fn push_line(head: &mut String, name: &str, value: &str) {
     }
 }
 
-impl View<'_> {
-    /// The host as it was given, with its port.
-    pub(super) fn authority(&self) -> String {
-        String::from_utf8_lossy(self.target.authority).into_owned()
-    }
-}
-
-impl RequestView for View<'_> {
-    fn method(&self) -> &[u8] {
-        self.head.method.of(self.bytes)
-    }
-
-    fn scheme(&self) -> &str {
-        self.scheme
-    }
-
-    fn host(&self) -> &str {
-        &self.target.host
-    }
-
-    fn path(&self) -> &[u8] {
-        &self.target.path
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        self.target.query
-    }
-
-    fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
-        self.head.fields.value(self.bytes, name, nth)
-    }
-
-    fn client(&self) -> IpAddr {
-        self.client
-    }
-
-    fn body(&self) -> AnnouncedBody {
-        match self.head.body {
-            RequestBody::None => AnnouncedBody::None,
-            RequestBody::Length(length) => AnnouncedBody::Length(length),
-            RequestBody::Chunked => AnnouncedBody::Unknown,
-        }
-    }
-
-    fn asks_to_upgrade(&self) -> bool {
-        self.head.fields.connection.upgrade
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::routing::request_view::RequestView;
 
     fn read(body: Value) -> Result<Imagined, Problem> {
         let Value::Object(mut members) = body else { panic!("a test's body is an object") };
@@ -246,9 +192,10 @@ mod tests {
         }))
         .unwrap();
         let mut head = RequestHead::default();
-        let view = read.view(&mut head, false).unwrap();
+        let target = read.read_as_sent(&mut head, false).unwrap();
+        let view = read.view(&head, &target);
         assert_eq!((view.method(), view.scheme(), view.host()), (&b"GET"[..], "http", "shop.example.com"));
-        assert_eq!(view.authority(), "Shop.Example.com:8080");
+        assert_eq!(target.authority, b"Shop.Example.com:8080");
         assert_eq!((view.path(), view.query()), (&b"/a/b"[..], Some(&b"x=1"[..])));
         assert_eq!((view.cookie("b"), view.header("canary", 0)), (Some(&b"2"[..]), Some(&b"true"[..])));
         assert!(view.client().is_ipv6());
@@ -264,7 +211,7 @@ mod tests {
             (json!({"method": "OPTIONS", "path": "*", "host": "a.b", "headers": {"host": "a.b"}}), "a.b"),
         ] {
             let read = read(body.clone()).unwrap();
-            assert_eq!(read.view(&mut RequestHead::default(), false).unwrap().host(), host, "{body}");
+            assert_eq!(read.read_as_sent(&mut RequestHead::default(), false).unwrap().host, host, "{body}");
         }
     }
 
@@ -272,7 +219,7 @@ mod tests {
     fn what_a_listener_would_refuse_has_its_status() {
         let status = |body: &Value, underscores: bool| {
             let read = read(body.clone()).unwrap();
-            let refusal = read.view(&mut RequestHead::default(), underscores).err();
+            let refusal = read.read_as_sent(&mut RequestHead::default(), underscores).err();
             refusal.map(|refusal| refusal.status())
         };
         for (body, expected) in [

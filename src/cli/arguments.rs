@@ -71,8 +71,8 @@ impl Arguments {
     pub fn whole_command(self) -> Result<Command, String> {
         let Self { early, mut command } = self;
         match &mut command {
-            Command::Call(call) => early.join(call.connection_mut())?,
-            Command::Token(token) => early.join(&mut token.place_mut().connection)?,
+            Command::Call(call) => early.join(call.connection())?,
+            Command::Token(token) => early.join(&mut token.place().connection)?,
             Command::Check { form, .. } => form.json |= early.json,
             Command::Run { .. }
             | Command::Schema
@@ -152,7 +152,7 @@ pub enum Command {
 
 impl Command {
     /// Whether the result is to be JSON.
-    pub fn is_json(&self) -> bool {
+    pub fn is_json(&mut self) -> bool {
         match self {
             Self::Check { form, .. } => form.json,
             Self::Token(token) => token.place().connection.form.json,
@@ -182,7 +182,7 @@ mod tests {
     fn an_instance_may_be_named_before_the_command_or_behind_it_but_once() {
         let connection = |line: &str| {
             let command = Arguments::try_parse_from(line.split(' ')).unwrap().whole_command()?;
-            let Command::Call(call) = command else { panic!("{line} is no call") };
+            let Command::Call(mut call) = command else { panic!("{line} is no call") };
             let connection = call.connection();
             let parts = [&connection.admin, &connection.instance, &connection.token];
             Ok::<_, String>(parts.map(|part| part.clone().unwrap_or_default()))

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Makes a call and prints its answer.
-pub fn call(call: Call) -> Result<(), Failure> {
+pub fn call(mut call: Call) -> Result<(), Failure> {
     let client = &Client::of(call.connection())?;
     match call {
         Call::Status(status) => self::status(client, &status),

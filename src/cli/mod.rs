@@ -59,7 +59,7 @@ pub enum Failure {
 /// Runs the command line and answers the process' exit code.
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with 2; so do --help and --version, with 0.
-    let command = match Arguments::parse().whole_command() {
+    let mut command = match Arguments::parse().whole_command() {
         Ok(command) => command,
         Err(wrong) => return ended(Err(Failure::Usage(wrong)), false),
     };

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Does what a command about tokens asks for, in their file or with a running instance.
-pub fn run(command: Token) -> Result<(), Failure> {
+pub fn run(mut command: Token) -> Result<(), Failure> {
     let Some(file) = command.place().file().map_err(Failure::Usage)?.map(Path::to_owned) else {
         return live(command);
     };
@@ -37,7 +37,7 @@ pub fn run(command: Token) -> Result<(), Failure> {
 }
 
 /// The same with a running instance. What is answered has the shape that the file's commands give it.
-fn live(command: Token) -> Result<(), Failure> {
+fn live(mut command: Token) -> Result<(), Failure> {
     let client = Client::of(&command.place().connection)?;
     match command {
         Token::New { role, name, expires, place: _ } => {

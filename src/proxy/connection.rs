@@ -25,9 +25,9 @@ use super::{
     handshake::{self, Shaken},
     linger::linger,
     listener::Standing,
+    record,
     response_head::Afterwards,
     stream::ClientStream,
-    view,
     worker::{Phase, Worker},
 };
 use crate::wire::fields::{LIMITS, Progress};
@@ -71,7 +71,7 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
 /// Answers a client that speaks plain HTTP where TLS is spoken.
 async fn refuse_plain(mut downstream: Downstream) {
     let answer = Answer::closing(400, "a plain HTTP request was sent to a port of HTTPS");
-    view::count_refused(&downstream, answer.status);
+    record::count_refused(&downstream, answer.status);
     if downstream.send_answer(&answer, None, None, None, false, Afterwards::Closes).await == After::Linger {
         linger(&mut downstream).await;
     }
@@ -242,7 +242,7 @@ impl Downstream {
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {
-        view::count_refused(self, answer.status);
+        record::count_refused(self, answer.status);
         let end = RequestEnd { is_head: false, is_http11: true, keeps_alive: false };
         Arrival::Request(Begin::answer(answer, None, None), end)
     }

@@ -15,18 +15,18 @@ use super::{
     client,
     downstream::Downstream,
     pin::InSession,
-    redirect,
+    record, redirect,
     replay::Replay,
     request_head::{Outgoing, trailers_to_drop},
     requests::KeptRequest,
     routed::Routed,
-    view::{self, View},
     worker::Routing,
 };
 use crate::{
     config,
     model::{access_log::LogField, path},
     routing::{
+        head_view::HeadView,
         live::Generation,
         pins::Session,
         select::{self, Selection},
@@ -162,7 +162,7 @@ impl Traits {
 pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) -> (Begin, usize) {
     let settings = &*downstream.listener;
     let refuse = |answer: Answer| {
-        view::count_refused(downstream, answer.status);
+        record::count_refused(downstream, answer.status);
         (Begin::answer(answer, None, None), buffer.len())
     };
     if !settings.allow_underscores
@@ -189,9 +189,9 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
     } else {
         (peer.ip, own)
     };
-    let view = View { buffer, head, target: &target, client, scheme };
+    let view = HeadView { buffer, head, target: &target, client, scheme };
     if downstream.standing.in_flight.get() >= settings.max_requests {
-        view::count_refused(downstream, 503);
+        record::count_refused(downstream, 503);
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::answer(answer, None, None), read);
     }
@@ -217,7 +217,7 @@ fn is_misdirected(tls: &tls::Stream, host: &str) -> bool {
 }
 
 /// Selects, and does what the selection says.
-fn decide(downstream: &Downstream, view: &View<'_>) -> (Begin, usize) {
+fn decide(downstream: &Downstream, view: &HeadView<'_>) -> (Begin, usize) {
     let (table, selection) = {
         let mut routing = downstream.worker.routing.borrow_mut();
         let Routing { reader, chooser, upstreams, series, .. } = &mut *routing;
@@ -234,7 +234,7 @@ fn decide(downstream: &Downstream, view: &View<'_>) -> (Begin, usize) {
             path: Cow::Owned(merged),
             query: view.target.query,
         };
-        return act(downstream, &View { target: &target, ..*view }, table, selection);
+        return act(downstream, &HeadView { target: &target, ..*view }, table, selection);
     }
     act(downstream, view, table, selection)
 }
@@ -252,7 +252,7 @@ fn merges_slashes(table: &Table, selection: &Selection) -> bool {
 /// Does what a selection says.
 fn act(
     downstream: &Downstream,
-    view: &View<'_>,
+    view: &HeadView<'_>,
     table: Rc<Generation>,
     selection: Selection,
 ) -> (Begin, usize) {
@@ -299,7 +299,7 @@ fn act(
 #[cold]
 fn shed(
     downstream: &Downstream,
-    view: &View<'_>,
+    view: &HeadView<'_>,
     table: Rc<Generation>,
     (route, arm, pool): (usize, Option<(usize, usize)>, usize),
     limit: Limit,
@@ -313,19 +313,19 @@ fn shed(
 }
 
 /// Opens the account of a request.
-fn open(downstream: &Downstream, view: &View<'_>, table: &Table, route: Option<&Route>) -> Account {
+fn open(downstream: &Downstream, view: &HeadView<'_>, table: &Table, route: Option<&Route>) -> Account {
     let mut account = Account::open(&downstream.worker, route.map(|route| route.slot));
     if let Some(waited) = downstream.waited {
         account.started = waited.since;
     }
     if downstream.worker.is_logged() {
-        account.record = Some(view::record(downstream, view, table.generation, route));
+        account.record = Some(record::record(downstream, view, table.generation, route));
     }
     account
 }
 
 /// An answer to a request whose body nobody will read: the connection can go on only if all of it is here.
-fn unread(mut answer: Answer, view: &View<'_>) -> (Answer, usize) {
+fn unread(mut answer: Answer, view: &HeadView<'_>) -> (Answer, usize) {
     let (buffer, head) = (view.buffer, view.head);
     let body = match head.body {
         RequestBody::None => Some(0),
@@ -340,7 +340,7 @@ fn unread(mut answer: Answer, view: &View<'_>) -> (Answer, usize) {
 /// Writes the message that the upstream gets.
 fn forward(
     downstream: &Downstream,
-    view: &View<'_>,
+    view: &HeadView<'_>,
     upgrade: Option<usize>,
     (arm, pool, lease, session): (Option<(usize, usize)>, usize, Lease, Option<Session>),
     (routed, mut account): (Routed, Account),
@@ -391,7 +391,7 @@ fn forward(
 #[inline]
 fn copied_key(
     downstream: &Downstream,
-    view: &View<'_>,
+    view: &HeadView<'_>,
     table: &Table,
     arm: Option<(usize, usize)>,
 ) -> Vec<u8> {

@@ -34,6 +34,7 @@ mod listeners;
 mod outbox;
 mod pin;
 mod plane;
+mod record;
 mod redirect;
 mod replay;
 mod request_head;
@@ -44,7 +45,6 @@ mod retry;
 mod routed;
 mod stream;
 mod tunnel;
-mod view;
 mod worker;
 
 pub use inherited::{Inherited, Offer};

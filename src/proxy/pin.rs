@@ -3,10 +3,10 @@
 //! Invariant: lines are added, and nothing that the upstream said is touched. A client whose pin is good gets no
 //! cookie.
 
-use super::{handler::Request, view::View, worker::Worker};
+use super::{handler::Request, worker::Worker};
 use crate::{
     config::{SameSite, Sticky},
-    routing::pins::Session,
+    routing::{head_view::HeadView, pins::Session},
     wire::{emit, fields::Known},
 };
 
@@ -20,7 +20,7 @@ pub(super) struct InSession {
 
 impl InSession {
     /// The session of a request.
-    pub(super) fn new(session: Session, view: &View<'_>, is_trusted: bool) -> Self {
+    pub(super) fn new(session: Session, view: &HeadView<'_>, is_trusted: bool) -> Self {
         use crate::routing::request_view::RequestView;
         let mut lines = view.head.fields.lines.iter().filter(|_| is_trusted);
         let said = lines.rfind(|field| field.known == Known::XForwardedProto);

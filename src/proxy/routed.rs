@@ -2,8 +2,11 @@
 
 use std::rc::Rc;
 
-use super::{request_id::RequestId, view::View};
-use crate::{config, routing::live::Generation};
+use super::request_id::RequestId;
+use crate::{
+    config,
+    routing::{head_view::HeadView, live::Generation},
+};
 
 /// A request's route and its id.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ impl Routed {
     pub(super) fn new(
         table: Rc<Generation>,
         route: usize,
-        view: &View<'_>,
+        view: &HeadView<'_>,
         is_trusted: bool,
         rng: &mut fastrand::Rng,
     ) -> Self {

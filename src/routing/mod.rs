@@ -12,6 +12,7 @@ mod explain_balance;
 mod explain_pins;
 #[cfg(test)]
 mod explain_tests;
+pub mod head_view;
 pub mod live;
 mod matcher;
 #[cfg(test)]

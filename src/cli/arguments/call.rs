@@ -96,7 +96,7 @@ pub enum Call {
 
 impl Call {
     /// Which instance is called.
-    pub fn connection(&self) -> &Connection {
+    pub fn connection(&mut self) -> &mut Connection {
         match self {
             Self::Status(Status { connection, .. })
             | Self::Weights(Weights { connection, .. })
@@ -115,29 +115,6 @@ impl Call {
             | Self::Health(Health { connection, .. }) => connection,
             Self::Endpoint(endpoint) => endpoint.connection(),
             Self::Config(config) => config.connection(),
-        }
-    }
-
-    /// Which instance is called.
-    pub fn connection_mut(&mut self) -> &mut Connection {
-        match self {
-            Self::Status(Status { connection, .. })
-            | Self::Weights(Weights { connection, .. })
-            | Self::Switch(Switch { connection, .. })
-            | Self::Rollback(Rollback { connection, .. })
-            | Self::Drain(Drain { connection, .. })
-            | Self::Undrain(Undrain { connection, .. })
-            | Self::History(History { connection, .. })
-            | Self::Revision(Revision { connection, .. })
-            | Self::Restore(Restore { connection, .. })
-            | Self::Events(Events { connection, .. })
-            | Self::Apply(Apply { connection, .. })
-            | Self::Drift(Drift { connection, .. })
-            | Self::Explain(Explain { connection, .. })
-            | Self::Upgrade(Upgrade { connection, .. })
-            | Self::Health(Health { connection, .. }) => connection,
-            Self::Endpoint(endpoint) => endpoint.connection_mut(),
-            Self::Config(config) => config.connection_mut(),
         }
     }
 }

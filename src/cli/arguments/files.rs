@@ -51,16 +51,7 @@ pub struct Apply {
 
 impl Config {
     /// Which instance is called.
-    pub fn connection(&self) -> &Connection {
-        match self {
-            Self::Export { connection }
-            | Self::Validate { connection, .. }
-            | Self::Reload { connection, .. } => connection,
-        }
-    }
-
-    /// Which instance is called.
-    pub fn connection_mut(&mut self) -> &mut Connection {
+    pub fn connection(&mut self) -> &mut Connection {
         match self {
             Self::Export { connection }
             | Self::Validate { connection, .. }

@@ -112,13 +112,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub fn connection(&self) -> &Connection {
-        match self {
-            Self::Set { connection, .. } | Self::Remove { connection, .. } => connection,
-        }
-    }
-
-    pub fn connection_mut(&mut self) -> &mut Connection {
+    pub fn connection(&mut self) -> &mut Connection {
         match self {
             Self::Set { connection, .. } | Self::Remove { connection, .. } => connection,
         }

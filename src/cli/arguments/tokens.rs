@@ -63,14 +63,7 @@ pub struct Place {
 
 impl Token {
     /// Where the tokens are.
-    pub fn place_mut(&mut self) -> &mut Place {
-        match self {
-            Self::New { place, .. } | Self::List { place } | Self::Revoke { place, .. } => place,
-        }
-    }
-
-    /// Where the tokens are.
-    pub fn place(&self) -> &Place {
+    pub fn place(&mut self) -> &mut Place {
         match self {
             Self::New { place, .. } | Self::List { place } | Self::Revoke { place, .. } => place,
         }

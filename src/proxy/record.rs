@@ -1,88 +1,19 @@
-//! A parsed HTTP/1.1 request, as the routing layer and the access log see it.
+//! What is told of a parsed request: its record for the access log.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::SystemTime,
-};
+use std::{net::SocketAddr, time::SystemTime};
 
 use super::downstream::Downstream;
 use crate::{
     model::access_log::LogField,
-    routing::{
-        request_view::{AnnouncedBody, RequestView},
-        table::Route,
-    },
+    routing::{head_view::HeadView, request_view::RequestView, table::Route},
     telemetry::access_log::Record,
-    wire::{
-        request::{RequestBody, RequestHead},
-        target::Target,
-    },
 };
-
-/// A request and where its parts stand.
-#[derive(Debug)]
-pub(super) struct View<'a> {
-    /// The bytes that the head was parsed from.
-    pub(super) buffer: &'a [u8],
-    /// The head.
-    pub(super) head: &'a RequestHead,
-    /// What it addresses.
-    pub(super) target: &'a Target<'a>,
-    /// The client, behind trusted proxies.
-    pub(super) client: IpAddr,
-    /// The scheme that it used: `http`, unless a trusted proxy in between ended its TLS.
-    pub(super) scheme: &'static str,
-}
-
-impl RequestView for View<'_> {
-    fn method(&self) -> &[u8] {
-        self.head.method.of(self.buffer)
-    }
-
-    fn scheme(&self) -> &str {
-        self.scheme
-    }
-
-    fn host(&self) -> &str {
-        &self.target.host
-    }
-
-    fn path(&self) -> &[u8] {
-        &self.target.path
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        self.target.query
-    }
-
-    fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
-        self.head.fields.value(self.buffer, name, nth)
-    }
-
-    fn client(&self) -> IpAddr {
-        self.client
-    }
-
-    #[inline]
-    fn body(&self) -> AnnouncedBody {
-        match self.head.body {
-            RequestBody::None => AnnouncedBody::None,
-            RequestBody::Length(length) => AnnouncedBody::Length(length),
-            RequestBody::Chunked => AnnouncedBody::Unknown,
-        }
-    }
-
-    #[inline]
-    fn asks_to_upgrade(&self) -> bool {
-        self.head.fields.connection.upgrade && self.head.is_http11
-    }
-}
 
 /// The access log's record of a request, as far as it is known before anything is done about it.
 #[cold]
 pub(super) fn record(
     downstream: &Downstream,
-    view: &View<'_>,
+    view: &HeadView<'_>,
     generation: u64,
     route: Option<&Route>,
 ) -> Box<Record> {
