@@ -28,7 +28,7 @@ pub(super) async fn arrive(
     let shaken = timeout(front.settings.handshake_timeout, shake(stream, &front)).await;
     match shaken {
         Ok(Some(stream)) => {
-            let peer = Peer::tls(address, stream.identity().map(|identity| identity.subject.as_str()));
+            let peer = Peer::tls(address, stream.identity().map(|identity| &**identity));
             Some((Box::new(stream), peer))
         }
         Ok(None) => None,

@@ -146,7 +146,7 @@ impl ControlPlane {
             health: health.clone(),
             certificates: certificates.clone(),
             own_tls: own_tls.as_ref().map(|(_, front)| Arc::clone(front)),
-            access: book.clone().map_or_else(Access::default, Access::by),
+            access: Access::by(book.clone(), config.admin_roles.clone()),
             file,
             tags: Tags::new(control.snapshot().is_durable()),
             streams: Streams::default(),

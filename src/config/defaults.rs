@@ -138,6 +138,8 @@ pub const MAX_WORKERS: u64 = 1024;
 pub const MAX_LISTENERS: usize = 1_000;
 /// Certificates of a listener: each is read at a start, and looked at again and again.
 pub const MAX_CERTIFICATES: usize = 1_000;
+/// Subjects and names with a role: whoever has more gives tokens.
+pub const MAX_CLIENT_ROLES: usize = 1_000;
 /// Files of lists of revocations: one for each authority.
 pub const MAX_REVOCATION_LISTS: usize = 100;
 /// Pools and splits: each has its series in the metrics.

@@ -1,6 +1,8 @@
 //! The validated configuration: what the rest of the program reads.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -8,7 +10,7 @@ pub use self::{dns::*, pool::*, sticky::*};
 use super::defaults;
 pub use super::references::Reference;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
-use crate::model::{name::Name, weights::Weights};
+use crate::model::{name::Name, role::Role, weights::Weights};
 pub use crate::tls::{ClientSettings, Hsts, MinVersion, PairFiles, Settings as TlsSettings};
 
 mod dns;
@@ -28,6 +30,9 @@ pub struct Config {
     pub admin: Option<AdminAddress>,
     /// Has the admin API speak TLS.
     pub admin_tls: Option<Arc<TlsSettings>>,
+    /// What callers of the admin API may by the subjects and names of their certificates; none says that they may do
+    /// everything.
+    pub admin_roles: BTreeMap<String, Role>,
     /// The file of tokens that the admin API asks for; `None` asks for none.
     pub tokens: Option<PathBuf>,
     /// The second address, for probes and scrapers alone.

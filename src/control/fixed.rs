@@ -17,7 +17,8 @@ pub fn faults(now: &Config, next: &Config, source: Source) -> Vec<FileFault> {
     };
     fixed("/workers", "the number of workers", now.workers == next.workers);
     fixed("/admin/listen", "the address of the admin API", now.admin == next.admin);
-    fixed("/admin/tls", "the TLS of the admin API", now.admin_tls == next.admin_tls);
+    let of_admin = |config: &Config| (config.admin_tls.clone(), config.admin_roles.clone());
+    fixed("/admin/tls", "the TLS of the admin API", of_admin(now) == of_admin(next));
     fixed("/admin/tokens", "where tokens are kept", now.tokens == next.tokens);
     fixed("/health/listen", "the address for probes", now.health == next.health);
     fixed("/state/path", "where the state is kept", now.state == next.state);

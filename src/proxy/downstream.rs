@@ -128,9 +128,10 @@ impl Downstream {
         afterwards: Afterwards,
     ) -> After {
         let mut out = self.worker.buffers.take();
-        let mut date = self.worker.date.borrow_mut();
-        let body = answer.write(&mut out, to_head, afterwards, date.text(), routed, self.hsts());
-        drop(date);
+        let body = {
+            let mut date = self.worker.date.borrow_mut();
+            answer.write(&mut out, to_head, afterwards, date.text(), routed, self.hsts())
+        };
         self.deadline.arm(clock::now() + self.listener.write_timeout);
         let mut sent = 0;
         let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;

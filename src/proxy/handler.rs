@@ -203,7 +203,7 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
 
 /// Sends a client to HTTPS, whatever it asked for.
 #[cold]
-fn to_https(downstream: &Downstream, view: &View<'_>, port: u16) -> (Begin, usize) {
+fn to_https(downstream: &Downstream, view: &HeadView<'_>, port: u16) -> (Begin, usize) {
     let table = Rc::clone(downstream.worker.routing.borrow_mut().reader.current());
     let account = open(downstream, view, &table, None);
     let (answer, read) = unread(redirect::to_https(view.target, port), view);

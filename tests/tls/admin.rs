@@ -114,6 +114,56 @@ fn who_shows_a_certificate_may_call_and_changes_are_written_down_as_his() {
 }
 
 #[test]
+fn a_certificate_has_the_role_that_the_file_gives_it_and_a_token_counts_instead() {
+    let authority = Authority::new();
+    let upstream = Upstream::ok();
+    for name in ["viewer", "operator", "nobody"] {
+        authority.client(name, 1, 2100);
+    }
+    let roles = ", client_roles = { \"CN=viewer,O=clients\\\\2C and tests\" = \"viewer\", \"URI:spiffe://tests.example/operator\" = \"operator\" }";
+    let tokens = authority.path("tokens.toml");
+    for with_tokens in [false, true] {
+        let mut keys = asking(&authority, roles);
+        if with_tokens {
+            keys.push_str(&format!("\ntokens = {tokens:?}"));
+        }
+        let switchback = Switchback::start(&file("127.0.0.1:0", &keys, &upstream));
+        let own = url(&switchback);
+        let address = upstream.address.to_string();
+        let with = |arguments: &[&str], pair: &str| {
+            let (cert, key) = (format!("{pair}.pem"), format!("{pair}.key"));
+            let place = ["--admin", &own, "--ca", "ca.pem", "--cert", &cert, "--key", &key];
+            call(&authority, &[arguments, &place].concat())
+        };
+        for (arguments, pair, is_good) in [
+            (&["status"][..], "viewer", true),
+            (&["drain", "app", &address], "viewer", false),
+            (&["drain", "app", &address], "operator", true),
+            (&["status"], "nobody", false),
+        ] {
+            let (code, said) = with(arguments, pair);
+            assert_eq!(code == Some(0), is_good, "{pair} {arguments:?}: {said}");
+            assert!(is_good || said.contains("role") || said.contains("token"), "{said}");
+        }
+        if with_tokens {
+            let made =
+                ["token", "new", "--role", "admin", "--name", "ci", "--file", "tokens.toml", "--json"];
+            let (code, said) = call(&authority, &made);
+            assert_eq!(code, Some(0), "{said}");
+            let made: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+            let token = made["token"].as_str().expect("a token");
+            wait_until("the token counts", || with(&["status", "--token", token], "nobody").0 == Some(0));
+            let wrong = format!("sb_{}", "0".repeat(64));
+            assert_eq!(
+                with(&["status", "--token", &wrong], "viewer").0,
+                Some(1),
+                "it is judged by the token"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_new_certificate_is_in_force_without_a_restart() {
     let authority = Authority::new();
     let upstream = Upstream::ok();

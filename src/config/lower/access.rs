@@ -1,6 +1,6 @@
 //! Where the admin API is reached, by whom, the address beside it for probes and scrapers, and what readiness needs.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use super::{Names, Seen, limit, listener, tls, value};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         settings::{AdminAddress, TlsSettings},
         spanned::Spanned,
     },
-    model::name::Name,
+    model::{name::Name, role::Role},
 };
 
 pub(super) fn admin(
@@ -72,6 +72,32 @@ pub(super) fn tls(
         problems.error(&given.span, &at, "\"tls\" has no meaning on a unix socket", help);
     }
     tls::of_admin(given, &at, problems)
+}
+
+/// What callers may by their certificates.
+pub(super) fn roles(
+    raw: &Spanned<raw::Admin>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> BTreeMap<String, Role> {
+    let Some(tls) = &raw.tls else { return BTreeMap::new() };
+    let at = at.key("tls");
+    let at = at.key("client_roles");
+    let mut roles = BTreeMap::new();
+    limit(&tls.client_roles, defaults::MAX_CLIENT_ROLES, |(name, _)| name.span.clone(), &at, problems);
+    for (name, role) in tls.client_roles.iter() {
+        let at = at.key(name);
+        if tls.client_ca.is_none() {
+            let help =
+                "client_ca = \"ca.pem\" names the authorities whose certificates callers show".to_owned();
+            problems.error(&name.span, &at, "nobody is asked for a certificate", help);
+        }
+        match role.parse() {
+            Ok(role) => drop(roles.insert(name.to_string(), role)),
+            Err(help) => problems.error(&role.span, &at, "this is no role", help),
+        }
+    }
+    roles
 }
 
 /// The file of tokens.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::DurationText;
-use crate::config::spanned::Spanned;
+use crate::config::spanned::{Entries, Spanned};
 
 /// TLS of a listener.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -51,6 +51,10 @@ pub(in crate::config) struct AdminTls {
     /// Lists of the certificates that those authorities have revoked, in PEM or DER; none by default.
     #[serde(default)]
     pub crl: Vec<Spanned<String>>,
+    /// What callers may by their certificates: a subject such as "CN=ci,O=Example", or a name such as
+    /// "URI:spiffe://example.com/ci", and the role viewer, operator or admin. Without it they may do everything.
+    #[serde(default)]
+    pub client_roles: Entries<String>,
 }
 
 /// Whether a client without a certificate is refused.
