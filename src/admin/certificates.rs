@@ -181,6 +181,19 @@ pub(super) fn metrics(admin: &Admin, text: &mut Text) {
             family.sample(&[("listener", listener.as_str()), ("result", result)], count);
         }
     }
+    let help = "When a list of revocations is out of date, in seconds since 1970: no client of its issuer counts then.";
+    let mut family = text.gauge("switchback_crl_next_update_seconds", help);
+    for (listener, front) in &fronts {
+        let clients = front.clients();
+        let lists = clients.iter().flat_map(|clients| &clients.lists).take(MAX_SERIES);
+        for (place, list) in lists.enumerate() {
+            let Some(next) = list.next_update else { continue };
+            let place = place.to_string();
+            let labels =
+                [("listener", listener.as_str()), ("issuer", list.issuer.as_str()), ("place", &place)];
+            family.sample(&labels, next.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
+        }
+    }
     let help = "1 while certificates on disk can't be used, so that older ones are in force.";
     let mut family = text.gauge("switchback_certificates_refused", help);
     for (listener, front) in &fronts {

@@ -202,3 +202,39 @@ fn add(digest: &mut Sha256, bytes: &[u8]) {
     digest.update((bytes.len() as u64).to_be_bytes());
     digest.update(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::tls::provider;
+
+    #[test]
+    fn a_session_that_is_resumed_is_judged_by_what_it_began_with() {
+        let path = std::env::temp_dir().join(format!("switchback-clients-{}.pem", std::process::id()));
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        let of_year = |year| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(year, 1, 1);
+            params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
+        };
+        let (good, late) = (of_year(2100), of_year(2021));
+        for is_required in [true, false] {
+            let settings = ClientSettings { authorities: path.clone(), is_required, revocations: Vec::new() };
+            let clients = Clients::read(&settings, &provider()).unwrap();
+            assert!(clients.judge(Some(std::slice::from_ref(&good))).is_ok());
+            assert!(clients.judge(Some(std::slice::from_ref(&late))).is_err(), "it has expired since");
+            assert_eq!(clients.judge(None).is_err(), is_required);
+            assert_eq!(clients.judge(Some(&[])).is_err(), is_required);
+        }
+        fs::remove_file(path).unwrap();
+    }
+}

@@ -146,8 +146,7 @@ fn a_certificate_has_the_role_that_the_file_gives_it_and_a_token_counts_instead(
             assert!(is_good || said.contains("role") || said.contains("token"), "{said}");
         }
         if with_tokens {
-            let made =
-                ["token", "new", "--role", "admin", "--name", "ci", "--file", "tokens.toml", "--json"];
+            let made = ["token", "new", "--role", "admin", "--name", "ci", "--file", "tokens.toml", "--json"];
             let (code, said) = call(&authority, &made);
             assert_eq!(code, Some(0), "{said}");
             let made: serde_json::Value = serde_json::from_str(&said).expect("JSON");

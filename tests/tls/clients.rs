@@ -140,6 +140,8 @@ fn a_new_list_of_revocations_shuts_out_whom_it_names_with_all_their_sessions() {
     assert_eq!(stays.get(switchback.address, "a.example").expect("it counts"), Full, "it is judged anew");
     assert_eq!(stays.get(switchback.address, "a.example").expect("it counts"), Resumed);
     assert_eq!(connected.get("a.example").0, 200, "who was connected stays so");
+    let next_update = "switchback_crl_next_update_seconds{listener=\"web\",issuer=\"CN=an authority for tests\",place=\"0\"}";
+    assert_eq!(switchback.metric(next_update), 4_102_444_800.0);
     // A list that is out of date says nothing of anybody.
     authority.revoke("ca.crl", &[7, 8], 2022);
     wait_until("nobody counts", || stays.get(switchback.address, "a.example").is_err());
