@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Hsts, Listener},
-    tls::Identity,
+    tls,
     upstream::local::Lease,
 };
 
@@ -50,9 +50,8 @@ pub(super) struct Peer {
     pub(super) port: u16,
     /// Whether its account of its own client is believed.
     pub(super) is_trusted: bool,
-    /// Whether it was asked for a certificate, and who it is by that.
-    pub(super) is_asked: bool,
-    pub(super) identity: Option<Arc<Identity>>,
+    /// What is known of its TLS, if it speaks that: on HTTP/2 it is the same for all requests of the connection.
+    pub(super) tls: Option<Arc<tls::Session>>,
     text: [u8; 46],
     text_length: u8,
 }
@@ -79,11 +78,7 @@ impl Downstream {
     ) -> Self {
         let deadline = worker.deadlines.register();
         let listener = Rc::clone(&standing.settings.borrow());
-        let mut peer = Peer::new(peer, &listener);
-        if let Some(tls) = stream.tls() {
-            peer.is_asked = tls.is_asked();
-            peer.identity = tls.identity().cloned();
-        }
+        let peer = Peer::new(peer, &listener, stream.tls().map(tls::Stream::session));
         Self {
             worker,
             listener,
@@ -107,7 +102,7 @@ impl Downstream {
     /// What a browser is told of HTTPS, to which it has come.
     #[inline]
     pub(super) fn hsts(&self) -> Option<&[u8]> {
-        let settings = self.listener.tls.as_ref().filter(|_| self.stream.tls().is_some())?;
+        let settings = self.listener.tls.as_ref().filter(|_| self.peer.tls.is_some())?;
         settings.hsts.as_ref().map(Hsts::value)
     }
 
@@ -181,7 +176,7 @@ impl Drop for Downstream {
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, listener: &Listener) -> Self {
+    pub(super) fn new(address: SocketAddr, listener: &Listener, tls: Option<Arc<tls::Session>>) -> Self {
         let ip = address.ip().to_canonical();
         let mut text = [0; 46];
         let mut rest = &mut text[..];
@@ -189,7 +184,19 @@ impl Peer {
         let text_length = (46 - rest.len()) as u8;
         let is_trusted = client::is_trusted(ip, &listener.trusted_proxies);
         let port = address.port();
-        Self { ip, port, is_trusted, is_asked: false, identity: None, text, text_length }
+        Self { ip, port, is_trusted, tls, text, text_length }
+    }
+
+    /// Whether it was asked for a certificate.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_asked)
+    }
+
+    /// Who it is by the certificate that it has shown.
+    #[inline]
+    pub(super) fn identity(&self) -> Option<&tls::Identity> {
+        self.tls.as_ref()?.identity.as_deref()
     }
 
     /// The IP address as text.

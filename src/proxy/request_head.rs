@@ -54,7 +54,7 @@ impl Outgoing<'_> {
         }
         self.write_forwarding(out);
         let edits = &self.route.request_headers;
-        if let Some(identity) = &self.peer.identity {
+        if let Some(identity) = self.peer.identity() {
             // What the route says of the fields stands for ours here, too.
             let fields = identity.fields().into_iter();
             for (name, value) in fields.filter(|(name, _)| !is_dropped(edits, name.as_bytes())) {
@@ -112,7 +112,7 @@ impl Outgoing<'_> {
             Known::XForwardedOther => self.peer.is_trusted,
             Known::XForwardedProto | Known::XForwardedHost => self.peer.is_trusted,
             // Where clients are asked themselves, nobody else says who they are (RFC 9440 2.4).
-            Known::ClientCertificate => self.peer.is_trusted && !self.peer.is_asked,
+            Known::ClientCertificate => self.peer.is_trusted && !self.peer.is_asked(),
             // A trusted proxy's list is kept, and written anew with its address at the end.
             Known::XForwardedFor => false,
             Known::Forwarded => self.peer.is_trusted && !self.route.forwarded,

@@ -23,5 +23,5 @@ pub use identity::Identity;
 pub use pair::{Facts, Pair, PairError, Part};
 pub use settings::{ClientSettings, Hsts, MinVersion, PairFiles, Settings};
 pub use staple::Staple;
-pub use stream::{Handshake, Ill, Stream};
+pub use stream::{Handshake, Ill, Session, Stream};
 pub use tickets::Secret;

@@ -62,6 +62,21 @@ pub enum Ill {
     Malformed,
 }
 
+/// What came of a handshake, for those who tell of it.
+#[derive(Debug)]
+pub struct Session {
+    /// The version that is spoken.
+    pub version: &'static str,
+    /// The cipher suite, by its name in the registry of IANA.
+    pub cipher: &'static str,
+    /// The name that the client asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// Whether the client was asked for a certificate.
+    pub is_asked: bool,
+    /// Who the client is by the certificate that it has shown.
+    pub identity: Option<Arc<Identity>>,
+}
+
 impl Handshake {
     /// Begins one with the certificates in force.
     pub fn begin(socket: TcpStream, front: &Front) -> Result<Self, rustls::Error> {
@@ -155,33 +170,21 @@ impl Stream {
         self.session.server_name()
     }
 
-    /// The version that is spoken.
-    pub fn version(&self) -> &'static str {
-        match self.session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        }
-    }
-
-    /// The cipher suite, by its name in the registry of IANA.
-    pub fn cipher(&self) -> &'static str {
-        match self.session.negotiated_cipher_suite().map(|suite| suite.suite()) {
-            // rustls calls these by names of its own.
-            Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
-            Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
-            Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
-            suite => suite.and_then(|suite| suite.as_str()).unwrap_or_default(),
-        }
-    }
-
-    /// Whether the client was asked for a certificate.
-    #[inline]
-    pub fn is_asked(&self) -> bool {
-        self.is_asked
+    /// What was agreed on, and who the client is.
+    pub fn session(&self) -> Arc<Session> {
+        Arc::new(Session {
+            version: match self.session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "TLSv1.3",
+            },
+            cipher: cipher(&self.session),
+            server_name: self.server_name().map(Box::from),
+            is_asked: self.is_asked,
+            identity: self.identity.clone(),
+        })
     }
 
     /// Who the client is by the certificate that it has shown.
-    #[inline]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
     }
@@ -309,6 +312,16 @@ impl AsyncWrite for Stream {
         this.announce_end();
         ready!(this.poll_drain(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+fn cipher(session: &ServerConnection) -> &'static str {
+    match session.negotiated_cipher_suite().map(|suite| suite.suite()) {
+        // rustls calls these by names of its own.
+        Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+        Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+        Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.and_then(|suite| suite.as_str()).unwrap_or_default(),
     }
 }
 
