@@ -36,6 +36,7 @@ mod query;
 mod reading;
 mod revisions;
 pub mod router;
+mod secure;
 pub mod server;
 pub mod socket;
 pub mod streams;

@@ -48,6 +48,8 @@ pub struct Admin {
     pub health: Health,
     /// The TLS of the listeners.
     pub certificates: tls::Book,
+    /// The TLS of this API, if it speaks TLS.
+    pub own_tls: Option<Arc<tls::Front>>,
     /// Who may call.
     pub access: Access,
     /// The configuration file, if there is one.

@@ -32,6 +32,10 @@ pub const HTTP2_STREAMS: usize = 100;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What every client of the last ten years speaks; below it are known attacks.
 pub const MIN_TLS_VERSION: MinVersion = MinVersion::V12;
+/// What the lists of names that browsers know from the start ask for.
+pub const HSTS_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// More than any browser keeps.
+pub const MAX_HSTS_MAX_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 // --- pools
 
@@ -139,6 +143,10 @@ pub const MAX_WORKERS: u64 = 1024;
 pub const MAX_LISTENERS: usize = 1_000;
 /// Certificates of a listener: each is read at a start, and looked at again and again.
 pub const MAX_CERTIFICATES: usize = 1_000;
+/// Subjects and names with a role: whoever has more gives tokens.
+pub const MAX_CLIENT_ROLES: usize = 1_000;
+/// Files of lists of revocations: one for each authority.
+pub const MAX_REVOCATION_LISTS: usize = 100;
 /// Pools and splits: each has its series in the metrics.
 pub const MAX_POOLS: usize = 20_000;
 /// Splits; see [`MAX_POOLS`].

@@ -55,11 +55,14 @@ pub(super) struct File {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
-    /// A loopback address with its port, such as "127.0.0.1:9900", or "unix:/path/of.sock".
+    /// An address with its port, such as "127.0.0.1:9900", or "unix:/path/of.sock". One that is not of loopback needs
+    /// tls, and tokens or required certificates of clients.
     #[schemars(required)]
     pub listen: Option<Spanned<String>>,
     /// A file of tokens, of which every call then needs one. It is made by `switchback token new`.
     pub tokens: Option<Spanned<String>>,
+    /// Has the admin API speak TLS. Without it it speaks plain HTTP.
+    pub tls: Option<Spanned<AdminTls>>,
     /// Whether every change has to name, by If-Match, what the caller has seen (default: false).
     pub require_if_match: Option<bool>,
 }
@@ -118,6 +121,8 @@ pub(super) struct Listener {
     pub http2: Option<bool>,
     /// The most requests of a connection of HTTP/2 that are in flight at once. 100 by default.
     pub http2_max_streams: Option<Spanned<u64>>,
+    /// The port of HTTPS to which requests that come over plain HTTP are redirected; none are by default.
+    pub redirect_to_https: Option<Spanned<u64>>,
     /// Has clients speak TLS. Without it they speak plain HTTP.
     pub tls: Option<Spanned<ListenerTls>>,
 }

@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,7 +16,11 @@ use super::{
     account::Account, answer::Answer, awaiting::Patience, client, clock, deadline::Deadline, held::Held,
     listener::Standing, response_head::Afterwards, routed::Routed, stream::ClientStream, worker::Worker,
 };
-use crate::{config::Listener, upstream::local::Lease};
+use crate::{
+    config::{Hsts, Listener},
+    tls,
+    upstream::local::Lease,
+};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(super) struct Peer {
     pub(super) port: u16,
     /// Whether its account of its own client is believed.
     pub(super) is_trusted: bool,
+    /// What is known of its TLS, if it speaks that: on HTTP/2 it is the same for all requests of the connection.
+    pub(super) tls: Option<Arc<tls::Session>>,
     text: [u8; 46],
     text_length: u8,
 }
@@ -70,7 +77,7 @@ impl Downstream {
         peer: SocketAddr,
     ) -> Self {
         let listener = Rc::clone(&standing.settings.borrow());
-        let peer = Peer::new(peer, &listener);
+        let peer = Peer::new(peer, &listener, stream.tls().map(tls::Stream::session));
         Self::of(worker, standing, listener, stream, peer)
     }
 
@@ -103,6 +110,13 @@ impl Downstream {
         self.worker.is_leaving() || self.standing.is_closed.get()
     }
 
+    /// What a browser is told of HTTPS, to which it has come.
+    #[inline]
+    pub(super) fn hsts(&self) -> Option<&[u8]> {
+        let settings = self.listener.tls.as_ref().filter(|_| self.peer.tls.is_some())?;
+        settings.hsts.as_ref().map(Hsts::value)
+    }
+
     /// Whether nothing may be waited for any longer: the process stops. A request that waits when a successor or another
     /// listener has taken over is still this one's to serve.
     pub(super) fn is_ending(&self) -> bool {
@@ -120,7 +134,10 @@ impl Downstream {
         afterwards: Afterwards,
     ) -> After {
         let mut out = self.worker.buffers.take();
-        let body = answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text(), routed);
+        let body = {
+            let mut date = self.worker.date.borrow_mut();
+            answer.write(&mut out, to_head, afterwards, date.text(), routed, self.hsts())
+        };
         self.deadline.arm(clock::now() + self.listener.write_timeout);
         let mut sent = 0;
         let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
@@ -170,14 +187,27 @@ impl Drop for Downstream {
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, listener: &Listener) -> Self {
+    pub(super) fn new(address: SocketAddr, listener: &Listener, tls: Option<Arc<tls::Session>>) -> Self {
         let ip = address.ip().to_canonical();
         let mut text = [0; 46];
         let mut rest = &mut text[..];
         write!(rest, "{ip}").expect("46 bytes hold every IP address");
         let text_length = (46 - rest.len()) as u8;
         let is_trusted = client::is_trusted(ip, &listener.trusted_proxies);
-        Self { ip, port: address.port(), is_trusted, text, text_length }
+        let port = address.port();
+        Self { ip, port, is_trusted, tls, text, text_length }
+    }
+
+    /// Whether it was asked for a certificate.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_asked)
+    }
+
+    /// Who it is by the certificate that it has shown.
+    #[inline]
+    pub(super) fn identity(&self) -> Option<&tls::Identity> {
+        self.tls.as_ref()?.identity.as_deref()
     }
 
     /// The IP address as text.

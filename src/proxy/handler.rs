@@ -195,7 +195,19 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::answer(answer, None, None), read);
     }
-    decide(downstream, &view)
+    match settings.redirect_to_https {
+        Some(port) if scheme == "http" => to_https(downstream, &view, port),
+        _ => decide(downstream, &view),
+    }
+}
+
+/// Sends a client to HTTPS, whatever it asked for.
+#[cold]
+fn to_https(downstream: &Downstream, view: &HeadView<'_>, port: u16) -> (Begin, usize) {
+    let table = Rc::clone(downstream.worker.routing.borrow_mut().reader.current());
+    let account = open(downstream, view, &table, None);
+    let (answer, read) = unread(redirect::to_https(view.target, port), view);
+    (Begin::answer(answer, Some(account), None), read)
 }
 
 /// Whether a client would have been shown another certificate had it asked for this host (RFC 9110 15.5.20).

@@ -165,6 +165,8 @@ impl From<Ill> for HandshakeResult {
             Ill::Gone => Self::Gone,
             Ill::RefusedByClient => Self::RefusedByClient,
             Ill::Incompatible => Self::Incompatible,
+            Ill::NoCertificate => Self::NoCertificate,
+            Ill::BadCertificate => Self::BadCertificate,
             Ill::NoProtocol => Self::NoProtocol,
             Ill::Malformed => Self::Malformed,
         }

@@ -45,6 +45,16 @@ pub(super) fn record(
     ] {
         record.set(field, text);
     }
+    if let Some(tls) = &downstream.peer.tls {
+        record.set(LogField::TlsVersion, tls.version.as_bytes());
+        record.set(LogField::TlsCipher, tls.cipher.as_bytes());
+        record.set(LogField::Sni, tls.server_name.as_deref().unwrap_or_default().as_bytes());
+    }
+    if let Some(identity) = downstream.peer.identity() {
+        record.set(LogField::ClientSubject, identity.subject.as_bytes());
+        record.set(LogField::ClientNames, identity.names.as_bytes());
+        record.set(LogField::ClientFingerprint, identity.fingerprint.as_bytes());
+    }
     Box::new(record)
 }
 

@@ -56,6 +56,13 @@ impl Outgoing<'_> {
         }
         self.write_forwarding(out);
         let edits = &self.route.request_headers;
+        if let Some(identity) = self.peer.identity() {
+            // What the route says of the fields stands for ours here, too.
+            let fields = identity.fields().into_iter();
+            for (name, value) in fields.filter(|(name, _)| !is_dropped(edits, name.as_bytes())) {
+                emit::line(out, name.as_bytes(), value.as_bytes());
+            }
+        }
         // What the route says of the field stands for ours.
         if let Some(id) = self.request_id.filter(|_| !is_dropped(edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
@@ -106,6 +113,8 @@ impl Outgoing<'_> {
             Known::XRequestId => self.request_id.is_none(),
             Known::XForwardedOther => self.peer.is_trusted,
             Known::XForwardedProto | Known::XForwardedHost => self.peer.is_trusted,
+            // Where clients are asked themselves, nobody else says who they are (RFC 9440 2.4).
+            Known::ClientCertificate => self.peer.is_trusted && !self.peer.is_asked(),
             // A trusted proxy's list is kept, and written anew with its address at the end.
             Known::XForwardedFor => false,
             Known::Forwarded => self.peer.is_trusted && !self.route.forwarded,

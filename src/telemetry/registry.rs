@@ -116,6 +116,10 @@ pub enum HandshakeResult {
     RefusedByClient,
     /// There is no version, cipher suite or signature that both sides know.
     Incompatible,
+    /// The client has shown no certificate where one is required.
+    NoCertificate,
+    /// The client's certificate does not count.
+    BadCertificate,
     /// The client asked for other protocols (ALPN).
     NoProtocol,
     /// The client spoke plain HTTP.
@@ -126,12 +130,14 @@ pub enum HandshakeResult {
 
 impl HandshakeResult {
     /// All, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Done,
         Self::TimedOut,
         Self::Gone,
         Self::RefusedByClient,
         Self::Incompatible,
+        Self::NoCertificate,
+        Self::BadCertificate,
         Self::NoProtocol,
         Self::PlainHttp,
         Self::Malformed,
@@ -145,6 +151,8 @@ impl HandshakeResult {
             Self::Gone => "gone",
             Self::RefusedByClient => "refused_by_client",
             Self::Incompatible => "incompatible",
+            Self::NoCertificate => "no_certificate",
+            Self::BadCertificate => "bad_certificate",
             Self::NoProtocol => "no_protocol",
             Self::PlainHttp => "plain_http",
             Self::Malformed => "malformed",

@@ -1,6 +1,6 @@
 //! The TLS of all listeners: made ready for a configuration, put in force, and followed on disk.
 //!
-//! Invariant: a listener whose settings stay keeps its [`Front`], and with it the key of its tickets. What is on disk is looked
+//! Invariant: a listener whose settings stay keeps its [`Front`], and any keeps the keys of its tickets. What is on disk is looked
 //! at by its signs and judged by its content; connections are never touched.
 
 use std::{
@@ -19,9 +19,11 @@ use tokio::{
 };
 
 use super::{
+    clients::ClientPart,
     front::{Front, FrontError},
     pair::Part,
     settings::Settings,
+    tickets::{self, Secret},
 };
 use crate::model::name::Name;
 
@@ -37,12 +39,14 @@ const WARNS_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const URGENT_BEFORE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The TLS of all listeners. Every clone is the same one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Book(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     fronts: Mutex<Fronts>,
+    /// What the keys of tickets are made from, where no file names any.
+    secret: tickets::Shared,
     asked: Notify,
 }
 
@@ -81,6 +85,32 @@ impl Fronts {
 }
 
 impl Book {
+    /// An empty one.
+    pub fn new(secret: Secret) -> Self {
+        let secret = Arc::new(Mutex::new(secret));
+        Self(Arc::new(Shared { fronts: Mutex::default(), secret, asked: Notify::new() }))
+    }
+
+    /// That of one listener alone, which stays as long as the process.
+    pub fn of_one(
+        name: &Name,
+        settings: &Arc<Settings>,
+        secret: Secret,
+    ) -> Result<(Self, Arc<Front>), Vec<Fault>> {
+        let book = Self::new(secret);
+        let front = match Front::open(name, settings, &book.0.secret) {
+            Ok(front) => Arc::new(front),
+            Err(errors) => return Err(errors.iter().map(|error| Fault::of(0, name, error)).collect()),
+        };
+        book.lock().0.insert(name.clone(), Arc::clone(&front));
+        Ok((book, front))
+    }
+
+    /// What a successor makes the keys of tickets from.
+    pub fn secret(&self) -> Secret {
+        self.0.secret.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Reads the certificates of listeners that have none yet, or other ones. The listeners are in the file's order.
     pub fn prepare<'a>(
         &self,
@@ -92,7 +122,7 @@ impl Book {
             let Some(settings) = settings else { continue };
             let front = match now.of(name).filter(|front| front.settings == *settings) {
                 Some(same) => Ok(Arc::clone(same)),
-                None => Front::open(name, settings).map(Arc::new),
+                None => Front::open(name, settings, &self.0.secret).map(Arc::new),
             };
             match front {
                 Ok(front) => drop(next.0.insert(name.clone(), front)),
@@ -162,9 +192,22 @@ impl Fault {
                 let key = match error.part() {
                     Part::Certificate => "cert",
                     Part::Key => "key",
+                    Part::Ocsp => "ocsp",
                 };
                 let pointer = format!("{at}/certificates/{place}/{key}");
                 Self { pointer, message, help: error.remedy().to_owned() }
+            }
+            FrontError::Clients(error) => {
+                let pointer = match error.part {
+                    ClientPart::Authorities => format!("{at}/client_ca"),
+                    ClientPart::Revocations(place) => format!("{at}/crl/{place}"),
+                };
+                Self { pointer, message, help: error.remedy().to_owned() }
+            }
+            FrontError::Tickets(_) => {
+                let help =
+                    "a file with a key of 32 bytes in hex on each line: openssl rand -hex 32".to_owned();
+                Self { pointer: format!("{at}/ticket_keys"), message, help }
             }
             FrontError::Tls(_) => Self { pointer: at, message, help: "take other certificates".to_owned() },
         }
@@ -178,7 +221,7 @@ type Sign = Result<(u64, u64, u64, (i64, i64), (i64, i64)), io::ErrorKind>;
 #[derive(Debug, Default)]
 struct Looker {
     seen: HashMap<Name, (Arc<Front>, Vec<Sign>)>,
-    /// When it was last said of a certificate, by its fingerprint, that it expires.
+    /// When it was last said of a certificate, by its fingerprint, or of a list, by its file, that it expires.
     warned: HashMap<String, SystemTime>,
 }
 
@@ -186,16 +229,20 @@ impl Looker {
     /// Reloads what has changed, all of it if it is asked for.
     fn look(&mut self, fronts: &Fronts, is_asked: bool) {
         self.seen.retain(|name, _| fronts.of(name).is_some());
+        let now = SystemTime::now();
         for front in fronts.iter() {
+            front.turn_tickets(now);
             let signs = signs(front);
             // What is seen for the first time may have changed since it was opened.
             let known = self.seen.get(&front.listener).filter(|(known, _)| Arc::ptr_eq(known, front));
-            if is_asked || known.is_none_or(|(_, known)| *known != signs) {
+            let has_changed = known.is_none_or(|(_, known)| *known != signs);
+            if is_asked || has_changed || front.is_stale(now) {
                 let signs = if known.is_some() { settled(front, signs) } else { signs };
                 front.reload();
                 self.seen.insert(front.listener.clone(), (Arc::clone(front), signs));
             }
-            self.warn_of_expiry(front, SystemTime::now());
+            self.warn_of_expiry(front, now);
+            self.warn_of_lists(front, now);
         }
     }
 
@@ -217,6 +264,19 @@ impl Looker {
                 tracing::error!(%listener, %file, days, "a certificate expires, or has: renew it now");
             } else {
                 tracing::warn!(%listener, %file, days, "a certificate expires soon");
+            }
+        }
+    }
+}
+
+impl Looker {
+    /// A list of revocations that is out of date shuts all clients of its authority out.
+    fn warn_of_lists(&mut self, front: &Front, now: SystemTime) {
+        for (path, warning, help) in front.clients().iter().flat_map(|clients| clients.warnings(now)) {
+            let said = self.warned.entry(path.display().to_string()).or_insert(SystemTime::UNIX_EPOCH);
+            if now.duration_since(*said).is_ok_and(|since| since >= WARNS_EVERY) {
+                *said = now;
+                tracing::error!(listener = %front.listener, "{warning}: {help}");
             }
         }
     }

@@ -5,8 +5,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,10 +24,8 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
-use super::settings::PairFiles;
+use super::{files, settings::PairFiles, staple::Staple};
 
-/// The largest file: a long chain is some 20 KiB.
-const MAX_BYTES: u64 = 1 << 20;
 /// The permissions of others than the owner and its group. A key is commonly given to a service by its group.
 const OTHERS: u32 = 0o007;
 
@@ -45,6 +42,8 @@ pub struct Pair {
     pub(super) certified: Arc<CertifiedKey>,
     /// Whether others than the key's owner and its group can read it.
     pub is_open: bool,
+    /// What clients are told of its revocation, or why that in the file is not; `None` if no file is named.
+    pub staple: Option<Result<Staple, String>>,
 }
 
 /// What a certificate says.
@@ -71,6 +70,8 @@ pub enum Part {
     Certificate,
     /// That of the key.
     Key,
+    /// That of the OCSP response.
+    Ocsp,
 }
 
 /// Why two files are no pair.
@@ -165,7 +166,10 @@ impl Pair {
         })?;
         let is_open = fs::metadata(&files.key).is_ok_and(|found| found.mode() & OTHERS != 0);
         let (files, loaded_at) = (files.clone(), SystemTime::now());
-        Ok(Self { files, facts, loaded_at, certified: Arc::new(certified), is_open })
+        let staple = files.ocsp.as_ref().map(|path| Staple::read(path, &facts.serial, loaded_at));
+        let ocsp = staple.as_ref().and_then(|staple| staple.as_ref().ok()).map(|staple| staple.bytes.clone());
+        let certified = Arc::new(CertifiedKey { ocsp, ..certified });
+        Ok(Self { files, facts, loaded_at, certified, is_open, staple })
     }
 
     /// Everything about it that is allowed and will surprise, with what to do.
@@ -189,13 +193,23 @@ impl Pair {
             let message = format!("everybody on this machine may use the private key in {key}");
             warnings.push((Part::Key, message, format!("chmod 600 {key}")));
         }
+        if let (Some(Err(why)), Some(file)) = (&self.staple, &self.files.ocsp) {
+            let message = format!("the OCSP response in {} is not shown to clients: {why}", file.display());
+            warnings.push((Part::Ocsp, message, "fetch a new one: openssl ocsp -respout".to_owned()));
+        }
         warnings
+    }
+
+    /// Whether what clients are told of its revocation is out of date.
+    pub(super) fn has_stale_staple(&self, now: SystemTime) -> bool {
+        self.staple.as_ref().is_some_and(|staple| staple.as_ref().is_ok_and(|staple| staple.until <= now))
     }
 
     /// Whether another one has the same certificates and key files; a key can't change without its certificate.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.files == other.files
             && self.certified.cert == other.certified.cert
+            && self.staple == other.staple
             && self.is_open == other.is_open
     }
 }
@@ -221,7 +235,7 @@ impl Facts {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -229,7 +243,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// A time of a certificate; one before 1970 is as long ago.
-fn time(seconds: i64) -> SystemTime {
+pub(super) fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
@@ -238,20 +252,11 @@ fn bad(path: &Path, why: String) -> PairError {
 }
 
 fn read(path: &Path, part: Part) -> Result<Vec<u8>, PairError> {
-    bytes(path).map_err(|error| PairError::Unreadable { part, path: path.to_owned(), error })
-}
-
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    // A pipe or device could keep who opens it waiting.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(bytes)
+    files::bytes(path, files::OF_A_CERTIFICATE).map_err(|error| PairError::Unreadable {
+        part,
+        path: path.to_owned(),
+        error,
+    })
 }
 
 fn chain(text: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, PairError> {

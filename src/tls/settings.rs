@@ -13,6 +13,42 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Whether HTTP/2 is spoken with who asks for it.
     pub http2: bool,
+    /// What is asked of clients' certificates; `None` asks for none.
+    pub clients: Option<ClientSettings>,
+    /// A file with the keys of tickets, for those who share it; `None` has them made here.
+    pub ticket_keys: Option<PathBuf>,
+    /// What browsers are told to keep to.
+    pub hsts: Option<Hsts>,
+}
+
+/// What is asked of clients' certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// A PEM file: the authorities whose certificates count.
+    pub authorities: PathBuf,
+    /// Whether a client without a certificate is refused.
+    pub is_required: bool,
+    /// The lists of what those authorities have revoked, in PEM or DER.
+    pub revocations: Vec<PathBuf>,
+}
+
+/// The value of `Strict-Transport-Security` (RFC 6797 6.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hsts(Box<str>);
+
+impl Hsts {
+    /// Has browsers use HTTPS alone for so long, for the names below the host, too, and from the first visit on.
+    pub fn new(max_age: Duration, subdomains: bool, preload: bool) -> Self {
+        let subdomains = if subdomains { "; includeSubDomains" } else { "" };
+        let preload = if preload { "; preload" } else { "" };
+        Self(format!("max-age={}{subdomains}{preload}", max_age.as_secs()).into())
+    }
+
+    /// The field's value.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 /// The files of a certificate and of its key.
@@ -22,6 +58,15 @@ pub struct PairFiles {
     pub certificate: PathBuf,
     /// A PEM file: the private key, not encrypted.
     pub key: PathBuf,
+    /// A DER file: what the authority's OCSP responder says of the certificate.
+    pub ocsp: Option<PathBuf>,
+}
+
+impl PairFiles {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        [Some(&self.certificate), Some(&self.key), self.ocsp.as_ref()].into_iter().flatten()
+    }
 }
 
 /// The oldest version of TLS that is spoken.

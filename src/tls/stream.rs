@@ -11,17 +11,24 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-use super::front::{Certificates, Front, HTTP2};
+use super::{
+    clients::Clients,
+    front::{Certificates, Front, HTTP2},
+    identity::Identity,
+};
 
 /// A handshake that has begun.
 #[derive(Debug)]
-pub struct Handshake(Stream);
+pub struct Handshake {
+    stream: Stream,
+    clients: Option<Arc<Clients>>,
+}
 
 /// A connection over TLS.
 #[derive(Debug)]
@@ -29,6 +36,9 @@ pub struct Stream {
     socket: TcpStream,
     session: ServerConnection,
     certificates: Arc<Certificates>,
+    /// Whether the client was asked for a certificate, and who it is by that.
+    is_asked: bool,
+    identity: Option<Arc<Identity>>,
     /// Whether our end was announced.
     is_ended: bool,
 }
@@ -42,10 +52,29 @@ pub enum Ill {
     RefusedByClient,
     /// The client knows no version, cipher suite or signature that is spoken here.
     Incompatible,
+    /// The client shows no certificate, and is to.
+    NoCertificate,
+    /// The client's certificate does not count: it is another authority's, out of date or revoked.
+    BadCertificate,
     /// The client asked for protocols that are not spoken here (ALPN).
     NoProtocol,
     /// What came is no TLS, or wrong.
     Malformed,
+}
+
+/// What came of a handshake, for those who tell of it.
+#[derive(Debug)]
+pub struct Session {
+    /// The version that is spoken.
+    pub version: &'static str,
+    /// The cipher suite, by its name in the registry of IANA.
+    pub cipher: &'static str,
+    /// The name that the client asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// Whether the client was asked for a certificate.
+    pub is_asked: bool,
+    /// Who the client is by the certificate that it has shown.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Handshake {
@@ -54,12 +83,15 @@ impl Handshake {
         let in_force = front.in_force();
         let session = ServerConnection::new(Arc::clone(&in_force.config))?;
         let certificates = Arc::clone(&in_force.certificates);
-        Ok(Self(Stream { socket, session, certificates, is_ended: false }))
+        let clients = in_force.clients.clone();
+        let is_asked = clients.is_some();
+        let stream = Stream { socket, session, certificates, is_asked, identity: None, is_ended: false };
+        Ok(Self { stream, clients })
     }
 
     /// Waits for bytes from the client, without looking into them.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ill>> {
-        match ready!(self.0.poll_receive(cx)) {
+        match ready!(self.stream.poll_receive(cx)) {
             Ok(0) | Err(_) => Poll::Ready(Err(Ill::Gone)),
             Ok(_) => Poll::Ready(Ok(())),
         }
@@ -67,27 +99,45 @@ impl Handshake {
 
     /// Does what the bytes that have come ask for: this is where a handshake costs.
     pub fn process(&mut self) -> Result<(), Ill> {
-        self.0.session.process_new_packets().map(drop).map_err(|error| {
+        let judged = self.stream.session.process_new_packets().and_then(|_| match self.is_done() {
+            true => self.identify(),
+            false => Ok(()),
+        });
+        judged.map_err(|error| {
             tracing::debug!(%error, "a handshake failed");
             // The client is told by an alert, as far as the socket takes it at once.
-            self.0.send_now();
+            self.stream.send_now();
             Ill::of(&error)
         })
     }
 
+    /// Finds out who the client is. A session that is resumed says so without a proof that it still counts.
+    fn identify(&mut self) -> Result<(), rustls::Error> {
+        let Some(clients) = &self.clients else { return Ok(()) };
+        let chain = self.stream.session.peer_certificates();
+        if self.stream.session.handshake_kind() == Some(HandshakeKind::Resumed)
+            && let Err(error) = clients.judge(chain)
+        {
+            self.stream.announce_end();
+            return Err(error);
+        }
+        self.stream.identity = chain.and_then(<[_]>::first).map(|own| Arc::new(Identity::of(own)));
+        Ok(())
+    }
+
     /// Sends what waits.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ill>> {
-        self.0.poll_drain(cx).map_err(|_| Ill::Gone)
+        self.stream.poll_drain(cx).map_err(|_| Ill::Gone)
     }
 
     /// Whether all of it has happened.
     pub fn is_done(&self) -> bool {
-        !self.0.session.is_handshaking()
+        !self.stream.session.is_handshaking()
     }
 
     /// The connection that came of it.
     pub fn into_stream(self) -> Stream {
-        self.0
+        self.stream
     }
 }
 
@@ -96,6 +146,8 @@ impl Ill {
         match error {
             rustls::Error::AlertReceived(_) => Self::RefusedByClient,
             rustls::Error::NoApplicationProtocol => Self::NoProtocol,
+            rustls::Error::NoCertificatesPresented => Self::NoCertificate,
+            rustls::Error::InvalidCertificate(_) => Self::BadCertificate,
             rustls::Error::PeerIncompatible(_) => Self::Incompatible,
             _ => Self::Malformed,
         }
@@ -118,12 +170,23 @@ impl Stream {
         self.session.server_name()
     }
 
-    /// The version that is spoken.
-    pub fn version(&self) -> &'static str {
-        match self.session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        }
+    /// What was agreed on, and who the client is.
+    pub fn session(&self) -> Arc<Session> {
+        Arc::new(Session {
+            version: match self.session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "TLSv1.3",
+            },
+            cipher: cipher(&self.session),
+            server_name: self.server_name().map(Box::from),
+            is_asked: self.is_asked,
+            identity: self.identity.clone(),
+        })
+    }
+
+    /// Who the client is by the certificate that it has shown.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Whether HTTP/2 was agreed on (ALPN, RFC 7301).
@@ -254,6 +317,16 @@ impl AsyncWrite for Stream {
         this.announce_end();
         ready!(this.poll_drain(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+fn cipher(session: &ServerConnection) -> &'static str {
+    match session.negotiated_cipher_suite().map(|suite| suite.suite()) {
+        // rustls calls these by names of its own.
+        Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+        Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+        Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.and_then(|suite| suite.as_str()).unwrap_or_default(),
     }
 }
 

@@ -8,7 +8,13 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, PKCS_RSA_SHA256, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
 };
 
 /// What a pair's key is.
@@ -37,6 +43,7 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("an authority");
         fs::write(folder.join("ca.pem"), certificate.pem()).expect("a writable folder");
+        fs::write(folder.join("ca.key"), key.serialize_pem()).expect("a writable folder");
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
@@ -69,6 +76,47 @@ impl Authority {
         self.write(&format!("{name}.key"), &key.serialize_pem());
         self.write(&format!("{name}.pem"), &certificate.pem());
         self.named(name, name)
+    }
+
+    /// Writes a client's pair, as `name.pem` and `name.key`, with a serial number and valid until the beginning of a year;
+    /// and answers it.
+    pub fn client(&self, name: &str, serial: u64, year: i32) -> CertifiedKey {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "clients, and tests");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let uri = format!("spiffe://tests.example/{name}");
+        params.subject_alt_names.push(SanType::URI(uri.try_into().expect("a good URI")));
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        self.write(&format!("{name}.key"), &key.serialize_pem());
+        self.write(&format!("{name}.pem"), &certificate.pem());
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).expect("a pair")
+    }
+
+    /// Writes a list of revocations with these serial numbers, in date until the beginning of a year.
+    pub fn revoke(&self, name: &str, serials: &[u64], year: i32) {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).expect("a list");
+        self.write(name, &list.pem().expect("PEM"));
     }
 
     /// How the file names a certificate and a key.

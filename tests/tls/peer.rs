@@ -7,9 +7,12 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+    client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 use super::{authority::Authority, support::PATIENCE};
@@ -51,6 +54,26 @@ impl Trust {
         let mut config = ClientConfig::clone(&self.config);
         change(&mut config);
         Self { config: Arc::new(config) }
+    }
+
+    /// The same, and shows a certificate.
+    pub fn showing(&self, pair: &CertifiedKey) -> Self {
+        let own = CertifiedKey { cert: pair.cert.clone(), key: Arc::clone(&pair.key), ocsp: None };
+        self.with(|config| {
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+            // What is kept for one certificate must not be shown with another.
+            config.resumption = Resumption::in_memory_sessions(64);
+        })
+    }
+
+    /// Whether a GET on a new connection is answered with 200, and by which kind of handshake. In TLS 1.3 a client learns only
+    /// behind its own end of the handshake that it is refused.
+    pub fn get(&self, address: SocketAddr, name: &str) -> io::Result<HandshakeKind> {
+        let mut peer = self.connect(address, name)?;
+        peer.stream.write_all(format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes())?;
+        let (status, text) = peer.response()?;
+        assert_eq!(status, 200, "{text}");
+        Ok(peer.stream.conn.handshake_kind().expect("it is done"))
     }
 
     /// Connects and makes a handshake for a name.
