@@ -18,7 +18,10 @@ use tokio::{
 use super::{
     descriptors::{self, Shares},
     doors::{Doors, Held},
-    succession::heritage::{Door, Heritage, Unkept},
+    succession::{
+        heritage::{Door, Heritage},
+        past,
+    },
 };
 use crate::{
     admin::{
@@ -30,7 +33,7 @@ use crate::{
         streams::Streams,
         tag::Tags,
     },
-    config::{self, Config, StatePlace, defaults},
+    config::{self, Config, defaults},
     control::{
         controller::Controller,
         events,
@@ -40,10 +43,6 @@ use crate::{
         names,
         pin_keys::{self, KeyFile, PassingKey},
         reload,
-        store::{
-            Backend as _, Entry,
-            sqlite::{Place, Sqlite},
-        },
         succession::Succession,
         tokens::TokenBook,
     },
@@ -58,8 +57,6 @@ use crate::{
 
 /// How often a start looks whether the first probes have ended.
 const LOOK: Duration = Duration::from_millis(5);
-/// The revisions of a store in memory that a successor is told, as far as they fit a message.
-const UNKEPT: usize = 100;
 
 /// The running control plane. It ends when it is stopped or dropped.
 #[derive(Debug)]
@@ -110,8 +107,8 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let unkept = std::mem::take(&mut heritage.memory.unkept);
-        let store = store(&config, unkept, heritage.is_succession)?;
+        let told = std::mem::take(&mut heritage.memory.past);
+        let store = past::store(&config, told, heritage.is_succession)?;
         let (mut controller, control, live) =
             Controller::stand_by(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
@@ -207,30 +204,6 @@ impl ControlPlane {
         self.held.let_go();
     }
 
-    /// The newest revisions with the state after each, oldest first, and the file that was applied, if they are kept in
-    /// memory alone.
-    pub(super) async fn unkept(&self) -> Unkept {
-        let snapshot = self.control.snapshot();
-        let mut unkept = Unkept::default();
-        if snapshot.is_durable() {
-            return unkept;
-        }
-        let store = self.control.store();
-        // What can't be read is left out: the newest state alone decides how the successor begins.
-        for change in store.page(None, UNKEPT).await.unwrap_or_default() {
-            let Ok(Some(revision)) = store.find(change.revision).await else { continue };
-            if !unkept.take_older(revision) {
-                tracing::info!(
-                    revisions = unkept.revisions.len(),
-                    "older revisions are too long to be handed over"
-                );
-                break;
-            }
-        }
-        unkept.applied = snapshot.state.declaration().is_applied().then(|| snapshot.config.text.to_string());
-        unkept
-    }
-
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
     /// result.
     pub fn listening(&self) {
@@ -270,27 +243,6 @@ fn warn_of_passing_key(config: &Config) {
              instance knows them: name a [pins] key_file"
         );
     }
-}
-
-/// The store that the file names; one in memory goes on from what the predecessor had in its own.
-fn store(config: &Config, unkept: Unkept, is_succession: bool) -> anyhow::Result<Sqlite> {
-    if config.state.is_none() && config.admin.is_some() {
-        tracing::warn!(
-            "live changes are not kept over a restart: name a [state] path to keep them, and their history"
-        );
-    }
-    let place = match &config.state {
-        Some(StatePlace::File(path)) => Place::File(path.clone()),
-        Some(StatePlace::Memory) | None => Place::Memory,
-    };
-    let is_kept = place != Place::Memory;
-    // A predecessor had it checked, and changes are refused until this process has it.
-    let mut store = if is_succession { Sqlite::inherit(place)? } else { Sqlite::open(place)? };
-    let Unkept { revisions, applied, .. } = unkept;
-    for (change, state) in revisions.into_iter().filter(|_| !is_kept) {
-        store.commit(&Entry { change, state: Some(state), applied: applied.clone(), receipt: None })?;
-    }
-    Ok(store)
 }
 
 /// The address of the admin API, if it has one on the network.

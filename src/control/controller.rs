@@ -76,7 +76,7 @@ pub struct Controller {
     forgets_again: Option<Instant>,
     custody: Custody,
     /// What is to be made durable when the process begins to serve.
-    first: Option<Entry>,
+    first: Vec<Entry>,
     /// What is kept and could not be put in force.
     behind: Option<Behind>,
 }
@@ -128,6 +128,10 @@ impl Controller {
             }
             Order::Begin { answer } => {
                 let _ = answer.send(self.begin().await);
+            }
+            Order::RefuseChanges { answer } => {
+                self.custody = Custody::HandedOver;
+                let _ = answer.send(Ok(()));
             }
             Order::HandOver { answer } => {
                 let _ = answer.send(self.hand_over().await);

@@ -160,6 +160,7 @@ pub(super) enum Order {
     Change { request: Box<Request>, answer: oneshot::Sender<Result<Answered, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
     Begin { answer: SyncSender<Result<(), ControlError>> },
+    RefuseChanges { answer: oneshot::Sender<Result<(), ControlError>> },
     HandOver { answer: oneshot::Sender<Result<(), ControlError>> },
     TakeBack { answer: oneshot::Sender<Result<(), ControlError>> },
 }
@@ -201,7 +202,12 @@ impl Control {
         answered.recv().unwrap_or(Err(ControlError::Stopped))
     }
 
-    /// Refuses changes from now on, and gives the store up. What was answered before is in it.
+    /// Refuses changes from now on. What was answered before is in the store.
+    pub async fn refuse_changes(&self) -> Result<(), ControlError> {
+        self.order(|answer| Order::RefuseChanges { answer }).await
+    }
+
+    /// Gives the store up as well.
     pub async fn hand_over(&self) -> Result<(), ControlError> {
         self.order(|answer| Order::HandOver { answer }).await
     }

@@ -11,6 +11,7 @@ mod failing;
 mod killed;
 mod known;
 mod load;
+mod moved;
 mod traces;
 
 use std::{

@@ -35,6 +35,7 @@ use crate::control::{
 mod channel;
 pub mod heritage;
 mod message;
+pub(super) mod past;
 mod program;
 pub(super) mod successor;
 
@@ -131,8 +132,9 @@ impl Instance {
         .await?;
         // From here on changes are refused, and this comes before the store is given up: both are for the caller to undo.
         *is_handed_over = true;
-        self.control.control.hand_over().await.map_err(io::Error::other)?;
+        self.control.control.refuse_changes().await.map_err(io::Error::other)?;
         let memory = self.memory().await.to_value();
+        self.control.control.hand_over().await.map_err(io::Error::other)?;
         let (sockets, mut descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
         descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
         let handover = FromPredecessor::Handover(Handover { sockets, memory });
@@ -140,14 +142,14 @@ impl Instance {
         Ok((channel, hello))
     }
 
-    /// What is known here and in no store.
+    /// What is known here, and what the store holds.
     async fn memory(&self) -> Memory {
         let control = &self.control.control;
         Memory {
             health: self.control.health.memory(Instant::now()),
             pin_key: Some(self.control.own_key.clone()),
             taken: control.snapshot().passed_taken(control.series()),
-            unkept: self.control.unkept().await,
+            past: self.control.past().await,
         }
     }
 }

@@ -29,7 +29,7 @@ impl Custody {
 impl Controller {
     /// Makes durable what the process begins with. From now on changes are taken.
     pub(super) async fn begin(&mut self) -> Result<(), ControlError> {
-        if let Some(entry) = self.first.take() {
+        for entry in std::mem::take(&mut self.first) {
             self.commit(entry).await?;
         }
         self.custody = Custody::Ours;
@@ -38,9 +38,8 @@ impl Controller {
 
     /// Gives the store up, so that a successor can begin with all that was answered.
     pub(super) async fn hand_over(&mut self) -> Result<(), ControlError> {
-        self.store.close().await?;
         self.custody = Custody::HandedOver;
-        Ok(())
+        Ok(self.store.close().await?)
     }
 
     /// Takes the store again, and goes on with what was in force. What a successor that had begun has answered comes into
