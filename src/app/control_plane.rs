@@ -144,7 +144,9 @@ impl ControlPlane {
             .spawn(move || {
                 let files = Files { keys: followed, tokens: book };
                 let limits = (limits, probes::limits(shares.probes), shares.checks);
-                runtime.block_on(run(controller, names, files, opened, (served, limits), stopped))
+                runtime.block_on(run(controller, names, files, opened, (served, limits), stopped));
+                // A file system that hangs must not hold up the end.
+                runtime.shutdown_background();
             })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
