@@ -68,7 +68,7 @@ impl ControlPlane {
     /// What the store holds. It is read while no change is taken, and before the store is given up.
     pub(in crate::app) async fn past(&self) -> Past {
         let snapshot = self.control.snapshot();
-        let place = Some(place(&snapshot.config).path());
+        let place = place(&snapshot.config).resolved().ok().map(|place| place.path());
         let mut past = Past { place, ..Past::default() };
         let store = self.control.store();
         // Where nothing can be read, a successor can go on only in the same place.
@@ -96,7 +96,7 @@ pub(in crate::app) fn store(
             "live changes are not kept over a restart: name a [state] path to keep them, and their history"
         );
     }
-    let place = place(config);
+    let place = place(config).resolved()?;
     let is_same = past.place.as_ref().is_none_or(|before| *before == place.path());
     if is_succession && !is_same {
         let (before, now) = (past.place.clone().unwrap_or_default(), place.path());

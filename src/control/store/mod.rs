@@ -154,6 +154,14 @@ pub enum StoreError {
         /// The newest revision in it.
         revision: u64,
     },
+    /// What is there can't be a database.
+    #[error("{path} can't be the state's database: {why}")]
+    Unfit {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Another process serves from it.
     #[error("{path} is in use by another process: stop that one first, or name another [state] path")]
     InUse {

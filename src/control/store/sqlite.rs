@@ -76,6 +76,14 @@ impl Place {
         }
     }
 
+    /// The same place, by the one path that it has.
+    pub fn resolved(self) -> Result<Self, StoreError> {
+        match self {
+            Self::File(path) => opening::resolved(&path).map(Self::File),
+            Self::Memory => Ok(Self::Memory),
+        }
+    }
+
     fn beside(&self, suffix: &str) -> Option<PathBuf> {
         let Self::File(path) = self else { return None };
         Some(copy::beside(path, suffix))
@@ -94,6 +102,7 @@ impl Sqlite {
     }
 
     fn opened(place: Place, gate: Gate, is_checked: bool) -> Result<Self, StoreError> {
+        let place = place.resolved()?;
         let lock = place.beside(".lock").map(|path| opening::locked(&path, &place)).transpose()?;
         let (mut connection, found) = match (&place, &lock) {
             (Place::File(path), Some(lock)) => whole(path, lock, is_checked)?,
