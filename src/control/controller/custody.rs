@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Controller;
-use crate::control::{handle::ControlError, snapshot::Snapshot, taken_back::Held};
+use super::{Behind, Controller};
+use crate::control::{handle::ControlError, taken_back::Held};
 
 /// Who has the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +50,8 @@ impl Controller {
         let state = self.store.reopen(held).await?;
         self.custody = Custody::Ours;
         let Some(state) = state else { return Ok(()) };
-        self.guarded(|controller| {
-            let before = Arc::clone(&controller.snapshot.borrow());
-            let table = controller.compiled(&before.config, &state, &before.resolved, &before.table);
-            controller.publish(Snapshot { state, table, ..Snapshot::clone(&before) });
-            Ok(())
-        })
+        // It is kept: should a bug be in the way now, the next change puts it in force first.
+        self.behind = Some(Behind { config: Arc::clone(&before.config), state });
+        self.catch_up()
     }
 }
