@@ -1,6 +1,6 @@
 //! The calls that change endpoints and drain pools.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -77,6 +77,8 @@ struct EndpointState {
     drain: Option<DrainView>,
     /// It is removed when its drain has ended.
     leaving: bool,
+    /// Its pool is probed: a new endpoint takes traffic after its first good probe.
+    probed: bool,
 }
 
 /// What there was when a wait ended.
@@ -197,15 +199,20 @@ async fn answer(made: Made) -> Result<Done<Answer>, Problem> {
     let changed = made.change.changed();
     let effect = made.change.effect().clone();
     let Change { revision, kind, at, .. } = made.change;
-    let state = |endpoint: LiveEndpoint| EndpointState {
+    let config = Arc::clone(&made.admin.control.snapshot().config);
+    let is_probed = |of: &Name| config.pools.iter().any(|pool| pool.name == *of && pool.health.is_some());
+    let state = |probed: bool, endpoint: LiveEndpoint| EndpointState {
         weight: endpoint.weight,
         drain: endpoint.drain.as_ref().map(DrainView::of),
         leaving: endpoint.is_leaving,
+        probed,
     };
     let drain = |drain: Option<Drain>| drain.as_ref().map(DrainView::of);
     let (pool, subject) = match effect {
         Effect::Endpoint { pool, address, before, after } => {
-            (pool, Subject::Endpoint { address, endpoint: after.map(state), previous: before.map(state) })
+            let state = |endpoint| state(is_probed(&pool), endpoint);
+            let (endpoint, previous) = (after.map(state), before.map(state));
+            (pool, Subject::Endpoint { address, endpoint, previous })
         }
         Effect::Pool { pool, before, after } => {
             (pool, Subject::Pool { drain: drain(after), previous: drain(before) })
