@@ -249,6 +249,19 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[test]
+fn the_first_changes_of_all_are_in_a_copy_before_any_other_start() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let switchback = home.start(&blue, &green);
+    let mut changes = 0;
+    wait_until("a change is in the copy", || {
+        changes += 1;
+        assert!(changes < 400, "a copy is made every 500 changes in any case");
+        assert_eq!(weigh(&switchback, changes), Some(200));
+        newest_copied(&home) > Some(0)
+    });
+}
+
+#[test]
 fn another_name_of_the_database_is_no_way_to_serve_from_it_twice() {
     let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
     let file = home.file(&blue, &green);

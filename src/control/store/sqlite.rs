@@ -48,6 +48,8 @@ pub struct Sqlite {
     /// The last commit failed, and what it has left behind is not erased yet: the log before.
     in_doubt: Option<Before>,
     folding: Folding,
+    /// It was begun by this process.
+    is_new: bool,
     commits: u64,
     /// The bytes from which on the oldest revisions go.
     most_bytes: u64,
@@ -124,6 +126,7 @@ impl Sqlite {
             revision: found.map_or(0, |found| found.revision),
             in_doubt: None,
             folding: Folding::default(),
+            is_new: found.is_none_or(|found| found.attempt == 0),
             commits: 0,
             most_bytes: MAX_BYTES,
             gate,
@@ -362,7 +365,9 @@ impl Backend for Sqlite {
         if let Ok(log) = self.log() {
             self.folding.fold_if_long(&self.connection, log.length());
         }
-        if self.commits.is_multiple_of(COPY_EVERY) {
+        // The copy that is made at a start has nothing of a new database in it, which is small.
+        let is_early = self.is_new && self.commits.is_power_of_two();
+        if is_early || self.commits.is_multiple_of(COPY_EVERY) {
             self.copy();
         }
     }
