@@ -42,6 +42,11 @@ impl Channel {
         Self(UnixStream::from(descriptor))
     }
 
+    /// Another handle of the same end: one is for sending and one for receiving.
+    pub(super) fn twin(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Sends a message; the other end must take it until `deadline`.
     pub(super) fn send(&mut self, message: &impl Serialize, deadline: Instant) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;

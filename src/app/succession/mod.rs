@@ -26,10 +26,12 @@ use self::{
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
     program::Program,
 };
+use tokio::sync::mpsc;
+
 use super::{Instance, service};
 use crate::control::{
     file::File,
-    succession::{SuccessionError, Successor},
+    succession::{Standing, SuccessionError, Successor, Told},
 };
 
 mod channel;
@@ -42,6 +44,8 @@ pub(super) mod successor;
 const PREDECESSOR: &str = "SWITCHBACK_PREDECESSOR";
 /// How long a successor that is ready may take to serve.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
+/// A successor may be silent for as long as this process lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How much of what a failed successor has said is told.
 const TAIL: usize = 4 << 10;
 /// How long the last words of a successor that has ended may take.
@@ -56,9 +60,24 @@ pub(super) struct Relieved {
 
 impl Relieved {
     /// Tells the successor how far this process has come. It may have ended, which changes nothing here.
-    pub(super) fn tell(&mut self, connections: u64) {
-        let left = FromPredecessor::Left { connections };
+    pub(super) fn tell(&mut self, standing: Standing) {
+        let left = FromPredecessor::Left(standing);
         let _ = self.channel.send(&left, Instant::now() + Duration::from_millis(50));
+    }
+
+    /// Where what the successor says to be in force comes out, until it has ended.
+    pub(super) fn told(&self) -> io::Result<mpsc::Receiver<Told>> {
+        let (sender, told) = mpsc::channel(1);
+        let mut twin = self.channel.twin()?;
+        let hear = move || {
+            while let Ok(FromSuccessor::Told(told)) = twin.receive(Instant::now() + FOREVER) {
+                if sender.blocking_send(told).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("told".into()).spawn(hear)?;
+        Ok(told)
     }
 }
 
@@ -135,7 +154,7 @@ impl Instance {
         let memory = self.memory().await.to_value();
         let (sockets, mut descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
         descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
-        let handover = FromPredecessor::Handover(Handover { sockets, memory });
+        let handover = FromPredecessor::Handover(Handover { sockets, memory, hears: true });
         let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
         Ok((channel, hello))
     }

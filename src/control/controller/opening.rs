@@ -19,6 +19,7 @@ use crate::{
             Backend, Store, StoreError,
             sqlite::{Place, Sqlite},
         },
+        succession::Succession,
         surroundings::Port,
         taken::{Passed, Taken},
         tally::Tally,
@@ -133,8 +134,14 @@ impl Controller {
             custody,
             first: entry,
             behind: None,
+            succession: Succession::default(),
         };
         (controller, control, live_too)
+    }
+
+    /// Knows of a predecessor from here on.
+    pub fn succeed_by(&mut self, succession: Succession) {
+        self.succession = succession;
     }
 
     /// Goes on from what a predecessor's splits had taken.
