@@ -42,6 +42,10 @@ pub(super) mod successor;
 
 /// In the environment of a successor: the number of the process that it replaces.
 const PREDECESSOR: &str = "SWITCHBACK_PREDECESSOR";
+/// In the environment of a successor: that the channel begins with the standard error of its predecessor.
+const HAS_STDERR: &str = "SWITCHBACK_PREDECESSOR_STDERR";
+/// How long that may take: it is in the channel before the successor is started.
+const STDERR_WITHIN: Duration = Duration::from_secs(5);
 /// How long a successor that is ready may take to serve.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
 /// A successor may be silent for as long as this process lives.
@@ -217,6 +221,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[derive(Debug)]
 struct Started {
     child: Option<Child>,
+    channel: Channel,
     said: Arc<Mutex<String>>,
     listening: Option<JoinHandle<()>>,
 }
@@ -224,11 +229,17 @@ struct Started {
 impl Started {
     /// Starts it with the arguments of this process, and the channel as its standard input.
     fn new(program: &Program) -> io::Result<(Self, Channel)> {
-        let (channel, theirs) = Channel::pair()?;
+        let (mut channel, theirs) = Channel::pair()?;
+        // Before it is started: it has somewhere to write to even if this process is killed in the next moment.
+        channel.send_descriptors(
+            &[io::stderr().as_fd().try_clone_to_owned()?],
+            Instant::now() + STDERR_WITHIN,
+        )?;
         let mut child = Command::new(&program.file)
             .arg0(&program.path)
             .args(std::env::args_os().skip(1))
             .env(PREDECESSOR, std::process::id().to_string())
+            .env(HAS_STDERR, "1")
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")
@@ -237,7 +248,9 @@ impl Started {
             .spawn()?;
         let said = Arc::default();
         let stderr = child.stderr.take();
-        let mut started = Self { child: Some(child), said: Arc::clone(&said), listening: None };
+        let twin = channel.twin()?;
+        let mut started =
+            Self { child: Some(child), channel: twin, said: Arc::clone(&said), listening: None };
         if let Some(stderr) = stderr {
             let listen = move || pass_on(stderr, &said);
             started.listening = Some(std::thread::Builder::new().name("successor".into()).spawn(listen)?);
@@ -275,6 +288,8 @@ impl Started {
             // It may have ended already; it is waited for in any case, so that all that was its is free again.
             let _ = child.kill();
             let _ = child.wait();
+            // What it has started itself may hold the other end, and somebody here may wait for it to speak.
+            self.channel.close();
         }
     }
 }

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, getppid};
 
 use super::{
-    PREDECESSOR,
+    HAS_STDERR, PREDECESSOR, STDERR_WITHIN,
     channel::Channel,
     has_ended,
     heritage::Heritage,
@@ -55,13 +55,12 @@ impl Forerunner {
         }
         let channel = io::stdin().as_fd().try_clone_to_owned().context("the channel of the predecessor")?;
         rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
-        Ok(Some(Self {
-            channel: Some(Channel::from_descriptor(channel)),
-            pid,
-            stderr: None,
-            hears: false,
-            told: None,
-        }))
+        let mut channel = Channel::from_descriptor(channel);
+        let mut stderr = None;
+        if env::var_os(HAS_STDERR).is_some() {
+            stderr = channel.receive_descriptors(1, Instant::now() + STDERR_WITHIN)?.pop();
+        }
+        Ok(Some(Self { channel: Some(channel), pid, stderr, hears: false, told: None }))
     }
 
     /// Introduces this process, whose file is good, and waits for what it is given.
@@ -100,8 +99,12 @@ impl Forerunner {
             Some(FromPredecessor::Go) | None => {}
             Some(_) => anyhow::bail!("the predecessor has said something else than what was its turn"),
         }
+        self.speak_for_itself()
+    }
+
+    /// Until now the predecessor has passed on what was written, to know why if this process had failed.
+    fn speak_for_itself(&mut self) -> anyhow::Result<()> {
         if let Some(stderr) = self.stderr.take() {
-            // Until now the predecessor has passed on what was written, to know why if this process had failed.
             rustix::stdio::dup2_stderr(stderr)?;
         }
         Ok(())
@@ -161,6 +164,7 @@ impl Forerunner {
     /// The predecessor was killed, and this process serves in its place. Waits until the kernel has taken all that was its.
     fn ended(&mut self) -> anyhow::Result<()> {
         self.channel = None;
+        self.speak_for_itself()?;
         tracing::warn!(
             predecessor = self.pid,
             "the predecessor has ended before its time; this process goes on alone"
