@@ -245,7 +245,8 @@ async fn drained(admin: &Admin, effect: &Effect, timeout: Option<Duration>) -> W
         }
         // By the first look; a wait that says how long is not made longer by new terms either.
         let limit = *limit.get_or_insert_with(|| wait(longest));
-        let is_drained = known.values().all(Draining::is_drained);
+        let elsewhere: u64 = known.values().map(|known| elsewhere(admin, known)).sum();
+        let is_drained = elsewhere == 0 && known.values().all(Draining::is_drained);
         let stands = standing(&snapshot, effect);
         let is_done = match stands {
             Standing::Drains => is_drained,
@@ -256,13 +257,18 @@ async fn drained(admin: &Admin, effect: &Effect, timeout: Option<Duration>) -> W
         if is_done || begun.elapsed() >= limit {
             return Waited {
                 drained: is_drained && stands != Standing::TakenBack,
-                in_flight: known.values().map(Draining::in_flight).sum(),
+                in_flight: elsewhere + known.values().map(Draining::in_flight).sum::<u64>(),
                 streams: known.values().map(Draining::streams).sum(),
                 cut: known.values().map(Draining::cut).sum(),
             };
         }
         tokio::time::sleep_until((begun + limit).min(tokio::time::Instant::now() + LOOK_EVERY)).await;
     }
+}
+
+/// What a process that was replaced has in flight at an endpoint.
+fn elsewhere(admin: &Admin, draining: &Draining) -> u64 {
+    admin.succession.in_flight(&draining.endpoint.pool, Some(draining.endpoint.address))
 }
 
 /// How long a wait is that does not say it: to the last deadline, which is so long ahead.

@@ -43,7 +43,7 @@ use crate::{
         names,
         pin_keys::{self, KeyFile, PassingKey},
         reload,
-        succession::Succession,
+        succession::{Left, Standing, Succession},
         tokens::TokenBook,
     },
     discovery::dns::Dns,
@@ -77,6 +77,8 @@ pub struct ControlPlane {
     pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
     /// The key of pins, where no file names any.
     pub(super) own_key: PassingKey,
+    /// Knows of a process that was replaced by this one.
+    succession: Succession,
     /// Has the sockets served.
     open: Option<(oneshot::Sender<Doors>, Doors)>,
     held: Held,
@@ -112,6 +114,7 @@ impl ControlPlane {
         let (mut controller, control, live) =
             Controller::stand_by(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
+        controller.succeed_by(succession.clone());
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
@@ -136,7 +139,7 @@ impl ControlPlane {
             streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
-            succession,
+            succession: succession.clone(),
         });
         let (open, opened) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -164,6 +167,7 @@ impl ControlPlane {
             health,
             key_files,
             own_key,
+            succession,
             open: Some((open, doors)),
             held,
             stop,
@@ -204,6 +208,27 @@ impl ControlPlane {
     pub fn leave(&self) {
         self.lifecycle.advance(Phase::HandedOver);
         self.held.let_go();
+    }
+
+    /// What is in flight at each endpoint, in a predecessor that has not ended, too.
+    pub(super) fn left(&self) -> Standing {
+        let snapshot = self.control.snapshot();
+        let in_table =
+            snapshot.table.pools.iter().flat_map(|pool| &pool.endpoints).map(|(endpoint, _)| endpoint);
+        let gone = snapshot.draining.values().filter(|draining| draining.is_gone);
+        let mut left: Vec<_> = in_table
+            .chain(gone.map(|draining| &draining.endpoint))
+            .map(|endpoint| Left {
+                pool: endpoint.pool.clone(),
+                address: endpoint.address,
+                in_flight: endpoint.occupancy.in_flight(),
+            })
+            .filter(|left| left.in_flight > 0)
+            .collect();
+        left.extend(
+            self.succession.predecessor().into_iter().flat_map(|predecessor| predecessor.standing.left),
+        );
+        Standing { left, ..Standing::default() }
     }
 
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first

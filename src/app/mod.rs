@@ -30,7 +30,7 @@ use crate::{
     control::{
         file::File,
         lifecycle,
-        succession::{Order, Succession, SuccessionError},
+        succession::{Order, Standing, Succession, SuccessionError},
     },
     proxy::{self, Phase, Proxy},
     telemetry::{
@@ -52,8 +52,9 @@ mod surroundings;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the admin API of a process that was replaced still hears who had connected to it, at least.
 const LAST_CALLS: Duration = Duration::from_secs(1);
-/// How often a process that drains tells its successor how far it has come.
+/// How often a process that drains tells its successor how far it has come, at least, and at most.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+const NEWS_EVERY: Duration = Duration::from_millis(100);
 
 /// A running instance: both planes and what they share.
 #[derive(Debug)]
@@ -146,6 +147,8 @@ fn succeed(
     // The predecessor serves as long as it takes.
     prepared.control.await_health();
     forerunner.await_go()?;
+    // Before a change can be made here.
+    forerunner.lead(&succession);
     let instance = prepared.serve()?;
     forerunner.serving(succession)?;
     Ok(instance)
@@ -235,14 +238,32 @@ impl Instance {
         let hang_up = self.hang_up();
         tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
         let in_order = async {
-            let mut told = None;
+            let (mut told, mut goes_by) = match relieved.told() {
+                Ok(told) => (told, Some(0)),
+                Err(error) => {
+                    tracing::error!(%error, "the successor is not heard; what is still served goes by what is in force now");
+                    (mpsc::channel(1).1, None)
+                }
+            };
+            let mut said: Option<(Instant, Standing)> = None;
             let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS;
             while !is_done() && Instant::now() < deadline {
-                if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
-                    told = Some(Instant::now());
-                    relieved.tell(self.connections());
+                let standing = Standing { goes_by, ..self.standing() };
+                let is_due = said.as_ref().is_none_or(|(at, before)| {
+                    let is_news = standing != *before && at.elapsed() >= NEWS_EVERY;
+                    is_news || goes_by != before.goes_by || at.elapsed() >= TELL_EVERY
+                });
+                if is_due {
+                    said = Some((Instant::now(), standing.clone()));
+                    relieved.tell(standing);
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::select! {
+                    Some(next) = told.recv() => {
+                        let number = next.number;
+                        goes_by = self.control.control.go_by(next).await.ok().map(|()| number);
+                    }
+                    () = tokio::time::sleep(LOOK) => {}
+                }
             }
         };
         tokio::select! {
@@ -251,6 +272,13 @@ impl Instance {
         }
         self.proxy.enter(Phase::Draining);
         self.end_apart(signals).await;
+    }
+
+    /// What is left here, and in a predecessor that has not ended either.
+    fn standing(&self) -> Standing {
+        let mut standing = self.control.left();
+        standing.connections = self.connections();
+        standing
     }
 
     fn connections(&self) -> u64 {

@@ -6,6 +6,7 @@
 
 mod custody;
 mod departures;
+mod following;
 mod opening;
 
 use std::{
@@ -32,6 +33,7 @@ use super::{
     snapshot::Snapshot,
     state::State,
     store::{Entry, Receipt, Store, document::Document},
+    succession::Succession,
     surroundings::{Port, Ready},
     tally::{Outcome, Tally},
 };
@@ -79,6 +81,8 @@ pub struct Controller {
     first: Vec<Entry>,
     /// What is kept and could not be put in force.
     behind: Option<Behind>,
+    /// Knows of a process that was replaced by this one.
+    succession: Succession,
 }
 
 /// What is kept and not in force.
@@ -135,6 +139,9 @@ impl Controller {
             }
             Order::HandOver { answer } => {
                 let _ = answer.send(self.hand_over().await);
+            }
+            Order::GoBy { told, answer } => {
+                let _ = answer.send(self.go_by(told).await);
             }
             Order::TakeBack { answer } => {
                 self.custody = Custody::Wanted;
@@ -221,6 +228,7 @@ impl Controller {
                 tracing::error!("a bug stopped what follows a file; a restart puts all of it in force");
             }
         }
+        self.have_gone_by().await;
         Ok(Answered { change, is_replayed: false })
     }
 

@@ -23,6 +23,7 @@ use super::{
     snapshot::Snapshot,
     state::{Object, State},
     store::{Store, StoreError},
+    succession::Told,
     surroundings::{Port, Surroundings},
     tally::{Outcome, Tally},
 };
@@ -162,6 +163,7 @@ pub(super) enum Order {
     Begin { answer: SyncSender<Result<(), ControlError>> },
     RefuseChanges { answer: oneshot::Sender<Result<(), ControlError>> },
     HandOver { answer: oneshot::Sender<Result<(), ControlError>> },
+    GoBy { told: Told, answer: oneshot::Sender<Result<(), ControlError>> },
     TakeBack { answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
@@ -216,6 +218,11 @@ impl Control {
     /// fails, each change that is asked for tries it again.
     pub async fn take_back(&self) -> Result<(), ControlError> {
         self.order(|answer| Order::TakeBack { answer }).await
+    }
+
+    /// Has a process that was replaced decide by what its successor says to be in force.
+    pub async fn go_by(&self, told: Told) -> Result<(), ControlError> {
+        self.order(|answer| Order::GoBy { told, answer }).await
     }
 
     async fn order(

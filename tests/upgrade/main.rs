@@ -8,6 +8,7 @@ mod support;
 
 mod activation;
 mod failing;
+mod followed;
 mod killed;
 mod known;
 mod load;

@@ -26,10 +26,12 @@ use self::{
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
     program::Program,
 };
+use tokio::sync::mpsc;
+
 use super::{Instance, service};
 use crate::control::{
     file::File,
-    succession::{SuccessionError, Successor},
+    succession::{Standing, SuccessionError, Successor, Told},
 };
 
 mod channel;
@@ -41,8 +43,14 @@ pub(super) mod successor;
 
 /// In the environment of a successor: the number of the process that it replaces.
 const PREDECESSOR: &str = "SWITCHBACK_PREDECESSOR";
+/// In the environment of a successor: that the channel begins with the standard error of its predecessor.
+const HAS_STDERR: &str = "SWITCHBACK_PREDECESSOR_STDERR";
+/// How long that may take: it is in the channel before the successor is started.
+const STDERR_WITHIN: Duration = Duration::from_secs(5);
 /// How long a successor that is ready may take to serve.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
+/// A successor may be silent for as long as this process lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How much of what a failed successor has said is told.
 const TAIL: usize = 4 << 10;
 /// How long the last words of a successor that has ended may take.
@@ -57,9 +65,24 @@ pub(super) struct Relieved {
 
 impl Relieved {
     /// Tells the successor how far this process has come. It may have ended, which changes nothing here.
-    pub(super) fn tell(&mut self, connections: u64) {
-        let left = FromPredecessor::Left { connections };
+    pub(super) fn tell(&mut self, standing: Standing) {
+        let left = FromPredecessor::Left(standing);
         let _ = self.channel.send(&left, Instant::now() + Duration::from_millis(50));
+    }
+
+    /// Where what the successor says to be in force comes out, until it has ended.
+    pub(super) fn told(&self) -> io::Result<mpsc::Receiver<Told>> {
+        let (sender, told) = mpsc::channel(1);
+        let mut twin = self.channel.twin()?;
+        let hear = move || {
+            while let Ok(FromSuccessor::Told(told)) = twin.receive(Instant::now() + FOREVER) {
+                if sender.blocking_send(told).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("told".into()).spawn(hear)?;
+        Ok(told)
     }
 }
 
@@ -137,7 +160,7 @@ impl Instance {
         self.control.control.hand_over().await.map_err(io::Error::other)?;
         let (sockets, mut descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
         descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
-        let handover = FromPredecessor::Handover(Handover { sockets, memory });
+        let handover = FromPredecessor::Handover(Handover { sockets, memory, hears: true });
         let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
         Ok((channel, hello))
     }
@@ -200,6 +223,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[derive(Debug)]
 struct Started {
     child: Option<Child>,
+    channel: Channel,
     said: Arc<Mutex<String>>,
     listening: Option<JoinHandle<()>>,
 }
@@ -207,11 +231,17 @@ struct Started {
 impl Started {
     /// Starts it with the arguments of this process, and the channel as its standard input.
     fn new(program: &Program) -> io::Result<(Self, Channel)> {
-        let (channel, theirs) = Channel::pair()?;
+        let (mut channel, theirs) = Channel::pair()?;
+        // Before it is started: it has somewhere to write to even if this process is killed in the next moment.
+        channel.send_descriptors(
+            &[io::stderr().as_fd().try_clone_to_owned()?],
+            Instant::now() + STDERR_WITHIN,
+        )?;
         let mut child = Command::new(&program.file)
             .arg0(&program.path)
             .args(std::env::args_os().skip(1))
             .env(PREDECESSOR, std::process::id().to_string())
+            .env(HAS_STDERR, "1")
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")
@@ -220,7 +250,9 @@ impl Started {
             .spawn()?;
         let said = Arc::default();
         let stderr = child.stderr.take();
-        let mut started = Self { child: Some(child), said: Arc::clone(&said), listening: None };
+        let twin = channel.twin()?;
+        let mut started =
+            Self { child: Some(child), channel: twin, said: Arc::clone(&said), listening: None };
         if let Some(stderr) = stderr {
             let listen = move || pass_on(stderr, &said);
             started.listening = Some(std::thread::Builder::new().name("successor".into()).spawn(listen)?);
@@ -258,6 +290,8 @@ impl Started {
             // It may have ended already; it is waited for in any case, so that all that was its is free again.
             let _ = child.kill();
             let _ = child.wait();
+            // What it has started itself may hold the other end, and somebody here may wait for it to speak.
+            self.channel.close();
         }
     }
 }

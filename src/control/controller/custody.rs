@@ -33,6 +33,8 @@ impl Controller {
             self.commit(entry).await?;
         }
         self.custody = Custody::Ours;
+        // It may have begun with another file than its predecessor's.
+        self.tell_predecessor();
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::{
             Backend, Entry, Store, StoreError,
             sqlite::{Place, Sqlite},
         },
+        succession::Succession,
         surroundings::Port,
         taken::{Passed, Taken},
         tally::Tally,
@@ -134,8 +135,14 @@ impl Controller {
             custody,
             first: entries,
             behind: None,
+            succession: Succession::default(),
         };
         (controller, control, live_too)
+    }
+
+    /// Knows of a predecessor from here on.
+    pub fn succeed_by(&mut self, succession: Succession) {
+        self.succession = succession;
     }
 
     /// Goes on from what a predecessor's splits had taken.
