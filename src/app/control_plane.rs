@@ -43,7 +43,7 @@ use crate::{
         names,
         pin_keys::{self, KeyFile, PassingKey},
         reload,
-        succession::{Left, Standing, Succession},
+        succession::{Left, Predecessor, Standing, Succession},
         tokens::TokenBook,
     },
     discovery::dns::Dns,
@@ -210,13 +210,18 @@ impl ControlPlane {
         self.held.let_go();
     }
 
-    /// What is in flight at each endpoint, in a predecessor that has not ended, too.
+    /// The process that this one has replaced, if it has not ended.
+    pub(super) fn predecessor(&self) -> Option<Predecessor> {
+        self.succession.predecessor()
+    }
+
+    /// What is in flight at each endpoint.
     pub(super) fn left(&self) -> Standing {
         let snapshot = self.control.snapshot();
         let in_table =
             snapshot.table.pools.iter().flat_map(|pool| &pool.endpoints).map(|(endpoint, _)| endpoint);
         let gone = snapshot.draining.values().filter(|draining| draining.is_gone);
-        let mut left: Vec<_> = in_table
+        let left: Vec<_> = in_table
             .chain(gone.map(|draining| &draining.endpoint))
             .map(|endpoint| Left {
                 pool: endpoint.pool.clone(),
@@ -225,9 +230,6 @@ impl ControlPlane {
             })
             .filter(|left| left.in_flight > 0)
             .collect();
-        left.extend(
-            self.succession.predecessor().into_iter().flat_map(|predecessor| predecessor.standing.left),
-        );
         Standing { left, ..Standing::default() }
     }
 

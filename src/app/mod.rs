@@ -52,9 +52,8 @@ mod surroundings;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the admin API of a process that was replaced still hears who had connected to it, at least.
 const LAST_CALLS: Duration = Duration::from_secs(1);
-/// How often a process that drains tells its successor how far it has come, at least, and at most.
+/// How often a process that drains tells its successor how far it has come, at least. News are told at the next look.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-const NEWS_EVERY: Duration = Duration::from_millis(100);
 
 /// A running instance: both planes and what they share.
 #[derive(Debug)]
@@ -232,30 +231,34 @@ impl Instance {
 
     /// Ends in peace while a successor serves: clients are asked to connect anew, requests in flight and tunnels have until
     /// the deadline.
-    async fn leave(self, mut relieved: Relieved, signals: &mut Signals) {
+    async fn leave(self, relieved: Relieved, signals: &mut Signals) {
         let since = Instant::now();
         let deadline = since + self.control.control.snapshot().config.shutdown.deadline;
         let hang_up = self.hang_up();
         tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
         let in_order = async {
-            let (mut told, mut goes_by) = match relieved.told() {
-                Ok(told) => (told, Some(0)),
+            let (mut told, telling, mut goes_by) = match relieved
+                .told()
+                .and_then(|told| Ok((told, relieved.telling()?)))
+            {
+                Ok((told, telling)) => (told, telling, Some(0)),
                 Err(error) => {
                     tracing::error!(%error, "the successor is not heard; what is still served goes by what is in force now");
-                    (mpsc::channel(1).1, None)
+                    (mpsc::channel(1).1, std::sync::mpsc::sync_channel(1).0, None)
                 }
             };
             let mut said: Option<(Instant, Standing)> = None;
-            let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS;
+            // Older ones are heard by way of this one.
+            let is_last = || self.control.predecessor().is_none();
+            let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS && is_last();
             while !is_done() && Instant::now() < deadline {
                 let standing = Standing { goes_by, ..self.standing() };
-                let is_due = said.as_ref().is_none_or(|(at, before)| {
-                    let is_news = standing != *before && at.elapsed() >= NEWS_EVERY;
-                    is_news || goes_by != before.goes_by || at.elapsed() >= TELL_EVERY
-                });
-                if is_due {
-                    said = Some((Instant::now(), standing.clone()));
-                    relieved.tell(standing);
+                let is_due = said
+                    .as_ref()
+                    .is_none_or(|(at, before)| standing != *before || at.elapsed() >= TELL_EVERY);
+                // One that has not taken the last news yet gets the newest when it has.
+                if is_due && telling.try_send(standing.clone()).is_ok() {
+                    said = Some((Instant::now(), standing));
                 }
                 tokio::select! {
                     Some(next) = told.recv() => {
@@ -276,9 +279,8 @@ impl Instance {
 
     /// What is left here, and in a predecessor that has not ended either.
     fn standing(&self) -> Standing {
-        let mut standing = self.control.left();
-        standing.connections = self.connections();
-        standing
+        let standing = Standing { connections: self.connections(), ..self.control.left() };
+        standing.and(self.control.predecessor())
     }
 
     fn connections(&self) -> u64 {

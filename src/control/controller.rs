@@ -33,7 +33,7 @@ use super::{
     snapshot::Snapshot,
     state::State,
     store::{Entry, Receipt, Store, document::Document},
-    succession::Succession,
+    succession::{GOES_BY_WITHIN, Succession},
     surroundings::{Port, Ready},
     tally::{Outcome, Tally},
 };
@@ -228,7 +228,7 @@ impl Controller {
                 tracing::error!("a bug stopped what follows a file; a restart puts all of it in force");
             }
         }
-        self.have_gone_by().await;
+        self.have_gone_by(GOES_BY_WITHIN).await;
         Ok(Answered { change, is_replayed: false })
     }
 

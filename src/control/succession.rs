@@ -21,8 +21,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest time that a caller may give it: changes are refused meanwhile.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long a predecessor may take to go by what it is told: it compiles a table, and has little else to do.
-const GOES_BY_WITHIN: Duration = Duration::from_secs(2);
+/// How long a predecessor may take to go by what it is told: it compiles a table, and has little else to do. Half of it is
+/// for its own predecessor, so that one that hangs is given up by the next alone.
+pub const GOES_BY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks for a successor, and knows of a predecessor. Every clone is the same one.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub struct Told {
     pub file: String,
     /// The live state, as it is written down with every revision.
     pub state: String,
+    /// How long it is waited for, in milliseconds.
+    pub within_ms: u64,
 }
 
 /// A replacement that is asked for.
@@ -94,8 +97,10 @@ pub struct Standing {
     /// The number of what it decides by; `None` if it goes on by what was in force when it was replaced, as an earlier
     /// version does.
     pub goes_by: Option<u64>,
-    /// What is in flight there.
+    /// What is in flight there, and in older processes that say so.
     pub left: Vec<Left>,
+    /// The clients' connections of older processes that go on by what was in force when they were replaced.
+    pub unheard: u64,
 }
 
 /// What is in flight at one endpoint.
@@ -113,7 +118,7 @@ impl Standing {
     /// How many requests may be in flight at an endpoint of a pool, or at all of them. Of one that does not say where its
     /// requests are, each connection may have one there.
     pub fn in_flight(&self, pool: &Name, address: Option<SocketAddr>) -> u64 {
-        match self.goes_by {
+        let here = match self.goes_by {
             None => self.connections,
             // It was told, and has not answered yet.
             Some(0) => self.connections.max(1),
@@ -123,7 +128,21 @@ impl Standing {
                 };
                 self.left.iter().filter(there).map(|left| left.in_flight).sum()
             }
+        };
+        here + self.unheard
+    }
+
+    /// With what is left in a process before this one, too.
+    #[must_use]
+    pub fn and(mut self, older: Option<Predecessor>) -> Self {
+        let Some(Predecessor { standing: older, .. }) = older else { return self };
+        self.unheard += older.unheard;
+        match older.goes_by {
+            None => self.unheard += older.connections,
+            Some(0) => self.unheard += older.connections.max(1),
+            Some(_) => self.left.extend(older.left),
         }
+        self
     }
 }
 
@@ -232,21 +251,26 @@ impl Succession {
         sender.send(Told { number: *last, ..told }).is_ok().then_some(*last)
     }
 
-    /// Waits until the predecessor decides by what it was told, has ended, or has taken too long.
-    pub async fn gone_by(&self, number: u64) {
+    /// Waits until the predecessor decides by what it was told, has ended, or has taken longer than `within`.
+    pub async fn gone_by(&self, number: u64, within: Duration) {
         let mut predecessor = self.predecessor.subscribe();
         let goes_by_it = |predecessor: &Option<Predecessor>| {
             let goes_by = predecessor.as_ref().and_then(|predecessor| predecessor.standing.goes_by);
             goes_by.is_none_or(|goes_by| goes_by >= number)
         };
-        let waited = tokio::time::timeout(GOES_BY_WITHIN, predecessor.wait_for(goes_by_it)).await;
+        let waited = tokio::time::timeout(within, predecessor.wait_for(goes_by_it)).await;
         if waited.is_err() {
             tracing::error!(
                 "the process that was replaced does not hear what changes; what it still serves goes by what was"
             );
             *self.line() = None;
             self.predecessor.send_modify(|predecessor| {
-                predecessor.iter_mut().for_each(|predecessor| predecessor.standing.goes_by = None);
+                if let Some(Predecessor { standing, .. }) = predecessor {
+                    // One that has not said anything may have anything.
+                    if standing.goes_by.take() == Some(0) {
+                        standing.connections = standing.connections.max(1);
+                    }
+                }
             });
         }
     }

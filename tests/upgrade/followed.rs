@@ -84,6 +84,52 @@ fn a_drain_is_over_when_nothing_is_in_flight_in_the_process_before_either() {
     wait_until("it is shown", || shown()["drain"]["drained"] == true);
 }
 
+/// The process in the middle has nothing of its own to do, but hears and tells for the one before it.
+#[test]
+fn a_process_before_the_one_before_is_heard_and_counted_to_its_end() {
+    let release = Arc::new(AtomicBool::new(false));
+    let (blue, green) = (holding("blue", &release), holding("green", &release));
+    let line = line(&blue, &green);
+    let (mut held, mut idle) = (line.first.client(), line.first.client());
+    assert_eq!(idle.exchange(get("/")).whole().text(), "blue");
+    held.send(get("/held"));
+    wait_until("it is in flight", || blue.requests() == 2);
+    line.replace();
+    line.replace();
+    // Longer than a process that is not needed stays.
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(line.processes().len(), 3);
+    let answer = post(&line, "/v1/splits/main/switch?wait=drained&timeout=200ms", "{\"to\": \"green\"}");
+    assert_eq!((&answer["drained"], &answer["in_flight"]["blue"]), (&false.into(), &1.into()), "{answer}");
+    assert_eq!(idle.exchange(get("/")).whole().text(), "green");
+    release.store(true, SeqCst);
+    assert_eq!(held.response("GET").whole().text(), "blue");
+    drop((held, idle));
+    wait_until("the old processes have ended", || line.processes().len() == 1);
+}
+
+#[test]
+fn an_endpoint_is_removed_when_nothing_is_in_flight_in_the_process_before_either() {
+    let release = Arc::new(AtomicBool::new(false));
+    let (blue, green) = (holding("blue", &release), holding("green", &release));
+    let line = line(&blue, &green);
+    let mut held = line.first.client();
+    held.send(get("/held"));
+    wait_until("it is in flight", || blue.requests() == 1);
+    line.replace();
+    let other = Upstream::ok();
+    let endpoints = "/v1/pools/blue/endpoints";
+    assert_eq!(line.first.admin("PUT", &format!("{endpoints}/{}", other.address), "{}").status, 200);
+    let remove = format!("{endpoints}/{}?wait=drained&timeout=300ms", blue.address);
+    let answer = json(&line.first.admin("DELETE", &remove, "{\"deadline\": \"off\"}"));
+    assert_eq!((&answer["drained"], &answer["in_flight"]), (&false.into(), &1.into()), "{answer}");
+    let listed = || line.status()["pools"][0]["endpoints"].as_array().map_or(0, Vec::len);
+    assert_eq!(listed(), 2, "it is still there");
+    release.store(true, SeqCst);
+    assert_eq!(held.response("GET").whole().text(), "blue");
+    wait_until("it is removed", || listed() == 1);
+}
+
 #[test]
 fn a_drain_that_is_taken_back_cuts_nothing_in_the_process_before() {
     let release = Arc::new(AtomicBool::new(false));

@@ -15,7 +15,10 @@ use std::{
     },
     path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -64,10 +67,17 @@ pub(super) struct Relieved {
 }
 
 impl Relieved {
-    /// Tells the successor how far this process has come. It may have ended, which changes nothing here.
-    pub(super) fn tell(&mut self, standing: Standing) {
-        let left = FromPredecessor::Left(standing);
-        let _ = self.channel.send(&left, Instant::now() + Duration::from_millis(50));
+    /// Where the successor is told how far this process has come. It is waited for on a thread of its own, as it may hang for a
+    /// while and must not hear half a message then; it may have ended, too, which changes nothing here.
+    pub(super) fn telling(&self) -> io::Result<SyncSender<Standing>> {
+        let (telling, standings) = sync_channel(1);
+        let mut twin = self.channel.twin()?;
+        let tell = move || {
+            let say = |left| twin.send(&FromPredecessor::Left(left), Instant::now() + FOREVER).is_ok();
+            standings.into_iter().all(say)
+        };
+        std::thread::Builder::new().name("telling".into()).spawn(tell)?;
+        Ok(telling)
     }
 
     /// Where what the successor says to be in force comes out, until it has ended.

@@ -14,21 +14,21 @@ use anyhow::Context as _;
 use rustix::process::{Pid, getppid};
 
 use super::{
-    HAS_STDERR, PREDECESSOR, STDERR_WITHIN,
+    FOREVER, HAS_STDERR, PREDECESSOR, STDERR_WITHIN,
     channel::Channel,
     has_ended,
     heritage::Heritage,
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
 };
-use crate::control::succession::{Predecessor, Succession, Told};
+use crate::control::succession::{Predecessor, Standing, Succession, Told};
 
 /// How long the predecessor may take for any step. It has a limit of its own, and ends what takes longer; this one is for
 /// a predecessor that hangs.
 const PATIENCE: Duration = Duration::from_secs(700);
 /// How long the end of a killed process may take.
 const END_WITHIN: Duration = Duration::from_secs(10);
-/// The longest silence of a predecessor that drains: it speaks every second.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a predecessor that is not understood has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The process that is to be replaced by this one.
 #[derive(Debug)]
@@ -128,15 +128,31 @@ impl Forerunner {
             let mut twin = channel.twin()?;
             // It ends with the line, or with the predecessor.
             let tell = move || {
-                let say = |told| twin.send(&FromSuccessor::Told(told), Instant::now() + SILENCE).is_ok();
+                let say = |told| twin.send(&FromSuccessor::Told(told), Instant::now() + FOREVER).is_ok();
                 told.into_iter().all(say)
             };
             std::thread::Builder::new().name("telling".into()).spawn(tell)?;
         }
         let (pid, since) = (self.pid, Instant::now());
         let follow = move || {
-            while let Ok(FromPredecessor::Left(standing)) = channel.receive(Instant::now() + SILENCE) {
+            let ended = loop {
+                match channel.receive(Instant::now() + FOREVER) {
+                    Ok(FromPredecessor::Left(standing)) => {
+                        succession.set_predecessor(Some(Predecessor { pid, since, standing }));
+                    }
+                    Ok(_) => break false,
+                    Err(error) => break has_ended(&error),
+                }
+            };
+            if !ended {
+                tracing::error!(
+                    "the process that was replaced is not understood; what it still serves is not known"
+                );
+                let standing = Standing { connections: 1, ..Standing::default() };
                 succession.set_predecessor(Some(Predecessor { pid, since, standing }));
+            }
+            while !ended && own_parent() == Some(pid) {
+                std::thread::sleep(LOOK_EVERY);
             }
             succession.set_predecessor(None);
         };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Behind, Controller};
-use crate::control::{handle::ControlError, taken_back::Held};
+use crate::control::{handle::ControlError, succession::GOES_BY_WITHIN, taken_back::Held};
 
 /// Who has the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Controller {
         }
         self.custody = Custody::Ours;
         // It may have begun with another file than its predecessor's.
-        self.tell_predecessor();
+        self.tell_predecessor(GOES_BY_WITHIN);
         Ok(())
     }
 

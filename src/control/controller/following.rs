@@ -3,7 +3,7 @@
 //! Invariant: it keeps nothing and answers no change; it compiles what it is told, and says when it decides by it. Its own
 //! predecessor, if that has not ended either, is told in turn before.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Controller, custody::Custody};
 use crate::{
@@ -20,7 +20,7 @@ impl Controller {
             return Err(ControlError::Busy);
         }
         self.guarded(|controller| controller.put_told_in_force(&told))?;
-        self.have_gone_by().await;
+        self.have_gone_by(Duration::from_millis(told.within_ms / 2)).await;
         Ok(())
     }
 
@@ -48,7 +48,7 @@ impl Controller {
     }
 
     /// Tells a predecessor what is in force. Nobody waits for it.
-    pub(super) fn tell_predecessor(&self) -> Option<u64> {
+    pub(super) fn tell_predecessor(&self, within: Duration) -> Option<u64> {
         if !self.succession.leads() {
             return None;
         }
@@ -58,14 +58,15 @@ impl Controller {
             revision: snapshot.state.revision(),
             file: snapshot.config.text.to_string(),
             state: Document::of(&snapshot.state).to_text(),
+            within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         })
     }
 
     /// Tells a predecessor what is in force, and waits until it decides by it. Drains go on meanwhile.
-    pub(super) async fn have_gone_by(&mut self) {
-        if let Some(number) = self.tell_predecessor() {
+    pub(super) async fn have_gone_by(&mut self, within: Duration) {
+        if let Some(number) = self.tell_predecessor(within) {
             let succession = self.succession.clone();
-            self.while_draining(succession.gone_by(number)).await;
+            self.while_draining(succession.gone_by(number, within)).await;
         }
     }
 }
