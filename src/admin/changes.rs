@@ -186,8 +186,9 @@ fn in_flight(admin: &Admin, split: &Name, weights: &Weights) -> BTreeMap<Name, u
     pools
         .filter(|pool| weights.of(pool.settings.name.as_str()) == Some(0))
         .map(|pool| {
-            let in_flight = pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum();
-            (pool.settings.name.clone(), in_flight)
+            let name = &pool.settings.name;
+            let here: u64 = pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum();
+            (name.clone(), here + admin.succession.in_flight(name, None))
         })
         .collect()
 }

@@ -55,7 +55,8 @@ impl DrainView {
 }
 
 impl ProgressView {
-    pub fn of(draining: &Draining) -> Self {
+    /// `elsewhere`: what a process that was replaced has in flight there.
+    pub fn of(draining: &Draining, elsewhere: u64) -> Self {
         let schedule = &draining.schedule;
         let streams_until = schedule.streams.and_then(|(from, time)| from.checked_add(time));
         Self {
@@ -64,7 +65,7 @@ impl ProgressView {
             requests_until: schedule.cuts.map(timestamp),
             streams_until: streams_until.map(timestamp),
             seconds_left: draining.left().map(|left| left.as_secs_f64()),
-            drained: draining.is_drained(),
+            drained: draining.is_drained() && elsewhere == 0,
             cut: draining.cut(),
         }
     }

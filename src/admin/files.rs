@@ -136,7 +136,9 @@ pub async fn validate(State(admin): State<Admin>, request: Request) -> Result<Js
 }
 
 /// `POST /v1/config/reload`.
-pub async fn reload(State(admin): State<Admin>, call: Call<false>) -> Result<Done<Loaded>, Problem> {
+pub async fn reload(State(admin): State<Admin>, mut call: Call<false>) -> Result<Done<Loaded>, Problem> {
+    // The reason, which every change takes, has been taken.
+    let [] = call.optional_body().members([])?;
     let file = admin.file.as_ref().ok_or_else(no_file)?;
     let is_dry = call.is_dry_run();
     let loaded = async {

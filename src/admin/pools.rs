@@ -1,6 +1,6 @@
 //! The calls that change endpoints and drain pools.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -77,6 +77,8 @@ struct EndpointState {
     drain: Option<DrainView>,
     /// It is removed when its drain has ended.
     leaving: bool,
+    /// Its pool is probed: a new endpoint takes traffic after its first good probe.
+    probed: bool,
 }
 
 /// What there was when a wait ended.
@@ -197,15 +199,20 @@ async fn answer(made: Made) -> Result<Done<Answer>, Problem> {
     let changed = made.change.changed();
     let effect = made.change.effect().clone();
     let Change { revision, kind, at, .. } = made.change;
-    let state = |endpoint: LiveEndpoint| EndpointState {
+    let config = Arc::clone(&made.admin.control.snapshot().config);
+    let is_probed = |of: &Name| config.pools.iter().any(|pool| pool.name == *of && pool.health.is_some());
+    let state = |probed: bool, endpoint: LiveEndpoint| EndpointState {
         weight: endpoint.weight,
         drain: endpoint.drain.as_ref().map(DrainView::of),
         leaving: endpoint.is_leaving,
+        probed,
     };
     let drain = |drain: Option<Drain>| drain.as_ref().map(DrainView::of);
     let (pool, subject) = match effect {
         Effect::Endpoint { pool, address, before, after } => {
-            (pool, Subject::Endpoint { address, endpoint: after.map(state), previous: before.map(state) })
+            let state = |endpoint| state(is_probed(&pool), endpoint);
+            let (endpoint, previous) = (after.map(state), before.map(state));
+            (pool, Subject::Endpoint { address, endpoint, previous })
         }
         Effect::Pool { pool, before, after } => {
             (pool, Subject::Pool { drain: drain(after), previous: drain(before) })
@@ -238,7 +245,8 @@ async fn drained(admin: &Admin, effect: &Effect, timeout: Option<Duration>) -> W
         }
         // By the first look; a wait that says how long is not made longer by new terms either.
         let limit = *limit.get_or_insert_with(|| wait(longest));
-        let is_drained = known.values().all(Draining::is_drained);
+        let elsewhere: u64 = known.values().map(|known| elsewhere(admin, known)).sum();
+        let is_drained = elsewhere == 0 && known.values().all(Draining::is_drained);
         let stands = standing(&snapshot, effect);
         let is_done = match stands {
             Standing::Drains => is_drained,
@@ -249,13 +257,18 @@ async fn drained(admin: &Admin, effect: &Effect, timeout: Option<Duration>) -> W
         if is_done || begun.elapsed() >= limit {
             return Waited {
                 drained: is_drained && stands != Standing::TakenBack,
-                in_flight: known.values().map(Draining::in_flight).sum(),
+                in_flight: elsewhere + known.values().map(Draining::in_flight).sum::<u64>(),
                 streams: known.values().map(Draining::streams).sum(),
                 cut: known.values().map(Draining::cut).sum(),
             };
         }
         tokio::time::sleep_until((begun + limit).min(tokio::time::Instant::now() + LOOK_EVERY)).await;
     }
+}
+
+/// What a process that was replaced has in flight at an endpoint.
+fn elsewhere(admin: &Admin, draining: &Draining) -> u64 {
+    admin.succession.in_flight(&draining.endpoint.pool, Some(draining.endpoint.address))
 }
 
 /// How long a wait is that does not say it: to the last deadline, which is so long ahead.

@@ -1,6 +1,6 @@
 //! The calls that only read: the live state beside what was counted.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, net::SocketAddr, time::SystemTime};
 
 use axum::{
     Json,
@@ -368,6 +368,7 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
     let (control, series) = (&admin.control, admin.control.series());
     let origins = names::origins(name, snapshot);
     let mut health = admin.health.endpoints(name.as_str());
+    let elsewhere = |address: &SocketAddr| admin.succession.in_flight(name, Some(*address));
     let gone =
         snapshot.draining.values().filter(|draining| draining.is_gone && draining.endpoint.pool == *name);
     let gone = gone.map(|draining| (&draining.endpoint, 0));
@@ -379,9 +380,12 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
             name: origins.get(&endpoint.address).map(|name| name.to_string()),
             weight,
             condition: Condition::new(endpoint.occupancy.standing().name(), health.remove(&endpoint.address)),
-            in_flight: endpoint.occupancy.in_flight(),
+            in_flight: endpoint.occupancy.in_flight() + elsewhere(&endpoint.address),
             streams: endpoint.drain.streams(),
-            drain: snapshot.draining.get(&endpoint.id).map(ProgressView::of),
+            drain: snapshot
+                .draining
+                .get(&endpoint.id)
+                .map(|draining| ProgressView::of(draining, elsewhere(&endpoint.address))),
             requests: requests(&series.counts(&Key::Endpoint(name.clone(), endpoint.address))),
         })
         .collect();
@@ -393,7 +397,8 @@ fn pool_view(pool: &Pool, splits: BTreeMap<Name, u32>, snapshot: &Snapshot, admi
             .filter(|(endpoint, weight)| *weight > 0 && endpoint.occupancy.standing().is_available_in(panics))
             .count(),
         panic: pool.state.panics(),
-        in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum(),
+        in_flight: pool.endpoints.iter().map(|(endpoint, _)| endpoint.occupancy.in_flight()).sum::<u64>()
+            + admin.succession.in_flight(name, None),
         requests: requests(&series.counts(&Key::Pool(name.clone()))),
         splits,
         drain: snapshot.state.live().pools[name].drain.as_ref().map(DrainView::of),

@@ -60,7 +60,7 @@ impl ProcessView {
         let predecessor = admin.succession.predecessor().map(|predecessor| PredecessorView {
             pid: predecessor.pid,
             replaced_seconds: predecessor.since.elapsed().as_secs_f64(),
-            connections: predecessor.connections,
+            connections: predecessor.standing.connections,
         });
         Self { pid: std::process::id(), predecessor }
     }

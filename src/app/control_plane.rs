@@ -18,7 +18,10 @@ use tokio::{
 use super::{
     descriptors::{self, Shares},
     doors::{Doors, Held},
-    succession::heritage::{Door, Heritage, Unkept},
+    succession::{
+        heritage::{Door, Heritage},
+        past,
+    },
     surroundings,
 };
 use crate::{
@@ -31,7 +34,7 @@ use crate::{
         streams::Streams,
         tag::Tags,
     },
-    config::{self, Config, StatePlace, defaults},
+    config::{self, Config, defaults},
     control::{
         controller::Controller,
         events,
@@ -42,11 +45,7 @@ use crate::{
         pin_keys::{self, KeyFile, PassingKey},
         refusal::FileFault,
         reload,
-        store::{
-            Backend as _, Entry,
-            sqlite::{Place, Sqlite},
-        },
-        succession::Succession,
+        succession::{Left, Predecessor, Standing, Succession},
         tokens::TokenBook,
     },
     discovery::dns::Dns,
@@ -62,8 +61,6 @@ use crate::{
 
 /// How often a start looks whether the first probes have ended.
 const LOOK: Duration = Duration::from_millis(5);
-/// The revisions of a store in memory that a successor is told, as far as they fit a message.
-const UNKEPT: usize = 100;
 
 /// The running control plane. It ends when it is stopped or dropped.
 #[derive(Debug)]
@@ -86,6 +83,8 @@ pub struct ControlPlane {
     pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
     /// The key of pins, where no file names any.
     pub(super) own_key: PassingKey,
+    /// Knows of a process that was replaced by this one.
+    succession: Succession,
     /// Has the sockets served.
     open: Option<(oneshot::Sender<Doors>, Doors)>,
     held: Held,
@@ -116,11 +115,12 @@ impl ControlPlane {
             .enable_all()
             .build()
             .context("the control plane's runtime could not be started")?;
-        let unkept = std::mem::take(&mut heritage.memory.unkept);
-        let store = store(&config, unkept, heritage.is_succession)?;
+        let told = std::mem::take(&mut heritage.memory.past);
+        let store = past::store(&config, told, heritage.is_succession)?;
         let (mut controller, control, live) =
             Controller::stand_by(Arc::clone(&config), Arc::clone(&series), store)?;
         controller.recall(&heritage.memory.taken);
+        controller.succeed_by(succession.clone());
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
@@ -152,7 +152,7 @@ impl ControlPlane {
             streams: Streams::default(),
             started: Instant::now(),
             version: env!("CARGO_PKG_VERSION"),
-            succession,
+            succession: succession.clone(),
         });
         let (open, opened) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -161,7 +161,9 @@ impl ControlPlane {
                 let own_tls = own_tls.map(|(book, _)| book);
                 let files = Files { keys: followed, tokens: book, own_tls };
                 let limits = (limits, probes::limits(shares.probes), shares.checks);
-                runtime.block_on(run(controller, names, files, opened, (served, limits), stopped))
+                runtime.block_on(run(controller, names, files, opened, (served, limits), stopped));
+                // A file system that hangs must not hold up the end.
+                runtime.shutdown_background();
             })
             .context("the control plane's thread could not be started")?;
         if resolved.recv_timeout(defaults::DNS_START_WAIT).is_err() {
@@ -180,6 +182,7 @@ impl ControlPlane {
             certificates,
             key_files,
             own_key,
+            succession,
             open: Some((open, doors)),
             held,
             stop,
@@ -222,28 +225,27 @@ impl ControlPlane {
         self.held.let_go();
     }
 
-    /// The newest revisions with the state after each, oldest first, and the file that was applied, if they are kept in
-    /// memory alone.
-    pub(super) async fn unkept(&self) -> Unkept {
+    /// The process that this one has replaced, if it has not ended.
+    pub(super) fn predecessor(&self) -> Option<Predecessor> {
+        self.succession.predecessor()
+    }
+
+    /// What is in flight at each endpoint.
+    pub(super) fn left(&self) -> Standing {
         let snapshot = self.control.snapshot();
-        let mut unkept = Unkept::default();
-        if snapshot.is_durable() {
-            return unkept;
-        }
-        let store = self.control.store();
-        // What can't be read is left out: the newest state alone decides how the successor begins.
-        for change in store.page(None, UNKEPT).await.unwrap_or_default() {
-            let Ok(Some(revision)) = store.find(change.revision).await else { continue };
-            if !unkept.take_older(revision) {
-                tracing::info!(
-                    revisions = unkept.revisions.len(),
-                    "older revisions are too long to be handed over"
-                );
-                break;
-            }
-        }
-        unkept.applied = snapshot.state.declaration().is_applied().then(|| snapshot.config.text.to_string());
-        unkept
+        let in_table =
+            snapshot.table.pools.iter().flat_map(|pool| &pool.endpoints).map(|(endpoint, _)| endpoint);
+        let gone = snapshot.draining.values().filter(|draining| draining.is_gone);
+        let left: Vec<_> = in_table
+            .chain(gone.map(|draining| &draining.endpoint))
+            .map(|endpoint| Left {
+                pool: endpoint.pool.clone(),
+                address: endpoint.address,
+                in_flight: endpoint.occupancy.in_flight(),
+            })
+            .filter(|left| left.in_flight > 0)
+            .collect();
+        Standing { left, ..Standing::default() }
     }
 
     /// The listeners are open: the process is ready, at once or when every endpoint that is probed has had its first
@@ -301,27 +303,6 @@ fn warn_of_passing_key(config: &Config) {
              instance knows them: name a [pins] key_file"
         );
     }
-}
-
-/// The store that the file names; one in memory goes on from what the predecessor had in its own.
-fn store(config: &Config, unkept: Unkept, is_succession: bool) -> anyhow::Result<Sqlite> {
-    if config.state.is_none() && config.admin.is_some() {
-        tracing::warn!(
-            "live changes are not kept over a restart: name a [state] path to keep them, and their history"
-        );
-    }
-    let place = match &config.state {
-        Some(StatePlace::File(path)) => Place::File(path.clone()),
-        Some(StatePlace::Memory) | None => Place::Memory,
-    };
-    let is_kept = place != Place::Memory;
-    // A predecessor had it checked, and changes are refused until this process has it.
-    let mut store = if is_succession { Sqlite::inherit(place)? } else { Sqlite::open(place)? };
-    let Unkept { revisions, applied, .. } = unkept;
-    for (change, state) in revisions.into_iter().filter(|_| !is_kept) {
-        store.commit(&Entry { change, state: Some(state), applied: applied.clone(), receipt: None })?;
-    }
-    Ok(store)
 }
 
 /// The address of the admin API, if it has one on the network.

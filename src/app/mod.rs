@@ -30,7 +30,7 @@ use crate::{
     control::{
         file::File,
         lifecycle,
-        succession::{Order, Succession, SuccessionError},
+        succession::{Order, Standing, Succession, SuccessionError},
     },
     proxy::{self, Phase, Proxy},
     telemetry::{
@@ -52,7 +52,7 @@ mod surroundings;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the admin API of a process that was replaced still hears who had connected to it, at least.
 const LAST_CALLS: Duration = Duration::from_secs(1);
-/// How often a process that drains tells its successor how far it has come.
+/// How often a process that drains tells its successor how far it has come, at least. News are told at the next look.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A running instance: both planes and what they share.
@@ -146,6 +146,8 @@ fn succeed(
     // The predecessor serves as long as it takes.
     prepared.control.await_health();
     forerunner.await_go()?;
+    // Before a change can be made here.
+    forerunner.lead(&succession);
     let instance = prepared.serve()?;
     forerunner.serving(succession)?;
     Ok(instance)
@@ -230,20 +232,42 @@ impl Instance {
 
     /// Ends in peace while a successor serves: clients are asked to connect anew, requests in flight and tunnels have until
     /// the deadline.
-    async fn leave(self, mut relieved: Relieved, signals: &mut Signals) {
+    async fn leave(self, relieved: Relieved, signals: &mut Signals) {
         let since = Instant::now();
         let deadline = since + self.control.control.snapshot().config.shutdown.deadline;
         let hang_up = self.hang_up();
         tracing::info!(successor = relieved.successor.pid, "a successor serves; what is in flight here ends");
         let in_order = async {
-            let mut told = None;
-            let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS;
-            while !is_done() && Instant::now() < deadline {
-                if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
-                    told = Some(Instant::now());
-                    relieved.tell(self.connections());
+            let (mut told, telling, mut goes_by) = match relieved
+                .told()
+                .and_then(|told| Ok((told, relieved.telling()?)))
+            {
+                Ok((told, telling)) => (told, telling, Some(0)),
+                Err(error) => {
+                    tracing::error!(%error, "the successor is not heard; what is still served goes by what is in force now");
+                    (mpsc::channel(1).1, std::sync::mpsc::sync_channel(1).0, None)
                 }
-                tokio::time::sleep(LOOK).await;
+            };
+            let mut said: Option<(Instant, Standing)> = None;
+            // Older ones are heard by way of this one.
+            let is_last = || self.control.predecessor().is_none();
+            let is_done = || self.proxy.is_finished() && since.elapsed() >= LAST_CALLS && is_last();
+            while !is_done() && Instant::now() < deadline {
+                let standing = Standing { goes_by, ..self.standing() };
+                let is_due = said
+                    .as_ref()
+                    .is_none_or(|(at, before)| standing != *before || at.elapsed() >= TELL_EVERY);
+                // One that has not taken the last news yet gets the newest when it has.
+                if is_due && telling.try_send(standing.clone()).is_ok() {
+                    said = Some((Instant::now(), standing));
+                }
+                tokio::select! {
+                    Some(next) = told.recv() => {
+                        let number = next.number;
+                        goes_by = self.control.control.go_by(next).await.ok().map(|()| number);
+                    }
+                    () = tokio::time::sleep(LOOK) => {}
+                }
             }
         };
         tokio::select! {
@@ -252,6 +276,12 @@ impl Instance {
         }
         self.proxy.enter(Phase::Draining);
         self.end_apart(signals).await;
+    }
+
+    /// What is left here, and in a predecessor that has not ended either.
+    fn standing(&self) -> Standing {
+        let standing = Standing { connections: self.connections(), ..self.control.left() };
+        standing.and(self.control.predecessor())
     }
 
     fn connections(&self) -> u64 {

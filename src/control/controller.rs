@@ -6,6 +6,7 @@
 
 mod custody;
 mod departures;
+mod following;
 mod opening;
 
 use std::{
@@ -32,6 +33,7 @@ use super::{
     snapshot::Snapshot,
     state::State,
     store::{Entry, Receipt, Store, document::Document},
+    succession::{GOES_BY_WITHIN, Succession},
     surroundings::{Port, Ready},
     tally::{Outcome, Tally},
 };
@@ -76,9 +78,11 @@ pub struct Controller {
     forgets_again: Option<Instant>,
     custody: Custody,
     /// What is to be made durable when the process begins to serve.
-    first: Option<Entry>,
+    first: Vec<Entry>,
     /// What is kept and could not be put in force.
     behind: Option<Behind>,
+    /// Knows of a process that was replaced by this one.
+    succession: Succession,
 }
 
 /// What is kept and not in force.
@@ -129,8 +133,15 @@ impl Controller {
             Order::Begin { answer } => {
                 let _ = answer.send(self.begin().await);
             }
+            Order::RefuseChanges { answer } => {
+                self.custody = Custody::HandedOver;
+                let _ = answer.send(Ok(()));
+            }
             Order::HandOver { answer } => {
                 let _ = answer.send(self.hand_over().await);
+            }
+            Order::GoBy { told, answer } => {
+                let _ = answer.send(self.go_by(told).await);
             }
             Order::TakeBack { answer } => {
                 self.custody = Custody::Wanted;
@@ -217,6 +228,7 @@ impl Controller {
                 tracing::error!("a bug stopped what follows a file; a restart puts all of it in force");
             }
         }
+        self.have_gone_by(GOES_BY_WITHIN).await;
         Ok(Answered { change, is_replayed: false })
     }
 

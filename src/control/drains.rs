@@ -17,6 +17,7 @@ use super::{
     course::{Beginnings, Course},
     schedule::Schedule,
     situation::{Moved, Situation},
+    succession::Succession,
 };
 use crate::{
     model::{endpoint_address::EndpointAddress, name::Name},
@@ -166,11 +167,14 @@ impl Drains {
         self.followed.values().any(|followed| followed.shown.is_gone || !followed.is_settled())
     }
 
-    /// The declared endpoints whose drain has not ended: something is in flight, and not all deadlines are over.
-    pub(super) fn unended(&self) -> HashSet<(&Name, &EndpointAddress)> {
+    /// The declared endpoints whose drain has not ended: something is in flight, here or in a process before this one, and
+    /// not all deadlines are over.
+    pub(super) fn unended(&self, succession: &Succession) -> HashSet<(&Name, &EndpointAddress)> {
         let now = Instant::now();
-        let unended = self.followed.values().filter(|followed| {
-            !followed.shown.is_gone && !followed.is_settled() && !followed.course.is_over(now)
+        let unended = self.followed.values().filter(|Followed { shown, course }| {
+            let Endpoint { pool, address, .. } = &*shown.endpoint;
+            let is_idle = || shown.is_drained() && succession.in_flight(pool, Some(*address)) == 0;
+            !shown.is_gone && !course.is_over(now) && !is_idle()
         });
         unended.map(|followed| (&followed.shown.endpoint.pool, &followed.shown.declared)).collect()
     }

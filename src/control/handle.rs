@@ -23,6 +23,7 @@ use super::{
     snapshot::Snapshot,
     state::{Object, State},
     store::{Store, StoreError},
+    succession::Told,
     surroundings::{Port, Surroundings},
     tally::{Outcome, Tally},
 };
@@ -160,7 +161,9 @@ pub(super) enum Order {
     Change { request: Box<Request>, answer: oneshot::Sender<Result<Answered, ControlError>> },
     Resolve { findings: Findings, answer: oneshot::Sender<Result<(), ControlError>> },
     Begin { answer: SyncSender<Result<(), ControlError>> },
+    RefuseChanges { answer: oneshot::Sender<Result<(), ControlError>> },
     HandOver { answer: oneshot::Sender<Result<(), ControlError>> },
+    GoBy { told: Told, answer: oneshot::Sender<Result<(), ControlError>> },
     TakeBack { answer: oneshot::Sender<Result<(), ControlError>> },
 }
 
@@ -201,7 +204,12 @@ impl Control {
         answered.recv().unwrap_or(Err(ControlError::Stopped))
     }
 
-    /// Refuses changes from now on, and gives the store up. What was answered before is in it.
+    /// Refuses changes from now on. What was answered before is in the store.
+    pub async fn refuse_changes(&self) -> Result<(), ControlError> {
+        self.order(|answer| Order::RefuseChanges { answer }).await
+    }
+
+    /// Gives the store up as well.
     pub async fn hand_over(&self) -> Result<(), ControlError> {
         self.order(|answer| Order::HandOver { answer }).await
     }
@@ -210,6 +218,11 @@ impl Control {
     /// fails, each change that is asked for tries it again.
     pub async fn take_back(&self) -> Result<(), ControlError> {
         self.order(|answer| Order::TakeBack { answer }).await
+    }
+
+    /// Has a process that was replaced decide by what its successor says to be in force.
+    pub async fn go_by(&self, told: Told) -> Result<(), ControlError> {
+        self.order(|answer| Order::GoBy { told, answer }).await
     }
 
     async fn order(

@@ -21,20 +21,22 @@ pub(super) struct Beginning {
     pub(super) state: State,
     /// The file that is in force: the one on disk, or one that was applied since that was last changed.
     pub(super) config: Arc<Config>,
-    /// What has to be kept before the state is in force, if it is another one than was kept.
-    pub(super) entry: Option<Entry>,
+    /// What has to be kept before the state is in force, oldest first.
+    pub(super) entries: Vec<Entry>,
 }
 
-/// The state to begin with.
+/// The state to begin with. What was `passed` on, oldest first, was kept by a predecessor, here or elsewhere.
 pub(super) fn state(
     store: &mut impl Backend,
+    passed: Vec<Entry>,
     disk: &Arc<Config>,
     at: SystemTime,
 ) -> Result<Beginning, StoreError> {
-    let Some(kept) = store.load()? else {
+    let (kept, mut entries) = continued(store, passed)?;
+    let Some(kept) = kept else {
         let (state, change) = State::declared(disk, at);
-        let entry = Some(entry(&state, change));
-        return Ok(Beginning { state, config: Arc::clone(disk), entry });
+        let entries = vec![entry(&state, change)];
+        return Ok(Beginning { state, config: Arc::clone(disk), entries });
     };
     let state = resumed(&kept)?;
     let (config, source) = in_force(&state, &kept, disk);
@@ -45,8 +47,44 @@ pub(super) fn state(
     let (next, change) =
         applied.unwrap_or_else(|refusal| unreachable!("a checked file is not refused: {refusal}"));
     tracing::info!(revision = state.revision(), "the live state goes on from where it was left");
-    let entry = change.changed().then(|| entry(&next, Change { kind: Kind::Load, ..change }));
-    Ok(Beginning { state: next, config, entry })
+    entries.extend(change.changed().then(|| entry(&next, Change { kind: Kind::Load, ..change })));
+    Ok(Beginning { state: next, config, entries })
+}
+
+/// What was kept, with what was passed on, and what of that is not kept here yet.
+fn continued(
+    store: &mut impl Backend,
+    mut passed: Vec<Entry>,
+) -> Result<(Option<Kept>, Vec<Entry>), StoreError> {
+    let kept = store.load()?;
+    let Some(newest) = passed.last().cloned() else { return Ok((kept, passed)) };
+    let mut changes = Vec::new();
+    let path = match kept {
+        None => "what the predecessor has passed on".into(),
+        Some(kept) => {
+            // A start may have failed when some of it was written here.
+            let newest_here = passed.iter().position(|entry| is_newest(entry, &kept));
+            let Some(place) = newest_here else {
+                return Err(StoreError::Other { path: kept.path, revision: kept.revision });
+            };
+            if place + 1 == passed.len() {
+                return Ok((Some(kept), Vec::new()));
+            }
+            passed.drain(..=place);
+            changes = kept.changes;
+            kept.path
+        }
+    };
+    changes.extend(passed.iter().map(|entry| entry.change.clone()));
+    let Entry { change, state, applied, .. } = newest;
+    let kept = Kept { path, revision: change.revision, state: state.unwrap_or_default(), applied, changes };
+    Ok((Some(kept), passed))
+}
+
+/// Whether it is what is kept, and nothing after it is.
+fn is_newest(entry: &Entry, kept: &Kept) -> bool {
+    let is_alike = kept.changes.last() == Some(&entry.change);
+    is_alike && entry.state.as_deref() == Some(kept.state.as_str())
 }
 
 /// Which declaration is the newest.

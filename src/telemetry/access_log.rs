@@ -262,13 +262,38 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_nobody_reads_is_an_error_at_once_and_one_with_a_reader_is_written() {
+        let scratch = Scratch::new("pipe");
+        let made = std::process::Command::new("mkfifo").arg(scratch.file()).status().unwrap();
+        assert!(made.success(), "{made}");
+        let start = || AccessLog::start(&settings(scratch.file()), Arc::default());
+        let error = start().expect_err("nobody reads");
+        assert!(error.to_string().contains("nobody reads"), "{error}");
+        let file = scratch.file();
+        let reader = thread::spawn(move || fs::read_to_string(file).unwrap());
+        let mut log = None;
+        wait_until(|| {
+            log = start().ok();
+            log.is_some()
+        });
+        let log = log.expect("it is read");
+        let sender = log.sender();
+        // More than a pipe holds: the writer waits for the reader.
+        let long = format!("/{}", "x".repeat(1000));
+        assert!((0..500).all(|_| sender.try_send(record(&long))));
+        drop(sender);
+        assert_eq!(log.finish(PATIENCE), 0);
+        assert_eq!(reader.join().unwrap().lines().count(), 500);
+    }
+
+    #[test]
     fn a_file_that_can_t_be_opened_is_an_error_at_the_start() {
         assert!(
             AccessLog::start(&settings("/nonexistent/folder/access.log".into()), Arc::default()).is_err()
         );
     }
 
-    fn wait_until(condition: impl Fn() -> bool) {
+    fn wait_until(mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition() {
             assert!(Instant::now() < deadline, "waited in vain");

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::PathBuf,
     process::{Command, Output},
 };
 
 use crate::{
     Home, in_force,
-    support::{Upstream, seeded, wait_until},
+    support::{Switchback, Upstream, seeded, wait_until},
     weigh,
 };
 
@@ -77,15 +77,17 @@ fn files(home: &Home) -> Vec<(String, PathBuf)> {
     named.filter(|(name, _)| name.starts_with("switchback.db")).collect()
 }
 
+/// The newest revision in the copy, if there is one.
+fn newest_copied(home: &Home) -> Option<i64> {
+    let copy = rusqlite::Connection::open(home.0.join("switchback.db.copy")).ok()?;
+    copy.query_row("SELECT max(number) FROM revisions", [], |row| row.get(0)).ok()?
+}
+
 /// Waits for the copy that a start makes of a database which has come up to a revision.
 fn copied(home: &Home, revision: u64) {
     // The first start may make its copy before it has kept anything.
-    let newest = || -> Option<i64> {
-        let copy = rusqlite::Connection::open(home.0.join("switchback.db.copy")).ok()?;
-        copy.query_row("SELECT max(number) FROM revisions", [], |row| row.get(0)).ok()?
-    };
     let revision = i64::try_from(revision).expect("it is small");
-    wait_until("the copy is made", || revision == 0 || newest() == Some(revision));
+    wait_until("the copy is made", || revision == 0 || newest_copied(home) == Some(revision));
 }
 
 /// A database that was killed after five changes, and ran once before, so that there is a copy of it.
@@ -244,6 +246,52 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let said = refused(&home, &home.file(&blue, &green));
     assert!(said.contains(home.database().to_str().unwrap()), "{said}");
     assert_eq!(fs::read_to_string(home.database()).expect("it is there"), text);
+}
+
+#[test]
+fn the_first_changes_of_all_are_in_a_copy_before_any_other_start() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let switchback = home.start(&blue, &green);
+    let mut changes = 0;
+    wait_until("a change is in the copy", || {
+        changes += 1;
+        assert!(changes < 400, "a copy is made every 500 changes in any case");
+        assert_eq!(weigh(&switchback, changes), Some(200));
+        newest_copied(&home) > Some(0)
+    });
+}
+
+#[test]
+fn another_name_of_the_database_is_no_way_to_serve_from_it_twice() {
+    let (home, blue, green) = (Home::new(), Upstream::ok(), Upstream::ok());
+    let file = home.file(&blue, &green);
+    let by = |name: &str| {
+        let other = home.0.join(name);
+        file.replace(home.database().to_str().unwrap(), other.to_str().unwrap())
+    };
+    // The first is started by a link that leads nowhere yet.
+    symlink("switchback.db", home.0.join("early.db")).expect("a new link");
+    let mut switchback = Switchback::start(&by("early.db"));
+    assert_eq!(weigh(&switchback, 1), Some(200));
+    symlink(home.database(), home.0.join("late.db")).expect("a new link");
+    symlink(".", home.0.join("folder")).expect("a new link");
+    for name in ["switchback.db", "early.db", "late.db", "folder/switchback.db"] {
+        let said = refused(&home, &by(name));
+        assert!(said.contains("in use by another process"), "{name}: {said}");
+    }
+    let hard = home.0.join("hard.db");
+    fs::hard_link(home.database(), &hard).expect("a new link");
+    for name in ["hard.db", "switchback.db"] {
+        let said = refused(&home, &by(name));
+        assert!(said.contains("several names (hard links)"), "{name}: {said}");
+    }
+    fs::remove_file(hard).expect("our own");
+    let made = Command::new("mkfifo").arg(home.0.join("pipe.db")).status().expect("mkfifo is installed");
+    assert!(made.success() && refused(&home, &by("pipe.db")).contains("not a regular file"));
+    switchback.signal("TERM");
+    switchback.wait();
+    drop(switchback);
+    assert_eq!(in_force(&Switchback::start(&by("late.db"))).1, 1, "it is one database by all of them");
 }
 
 #[test]

@@ -130,6 +130,25 @@ fn an_applied_file_is_idempotent_survives_a_restart_and_gives_way_to_an_edit() {
 }
 
 #[test]
+fn a_reload_with_a_field_that_it_does_not_know_loads_nothing() {
+    let bench = Bench::start("");
+    let reload = |body: &str| bench.switchback.admin("POST", "/v1/config/reload", body);
+    let revision = || bench.switchback.json("GET", "/v1/status", "")["revision"].clone();
+    let before = revision();
+    let refused = reload("{\"reson\": \"x\", \"dry_run\": true}");
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(
+        ["\"/reson\"", "\"/dry_run\""].iter().all(|at| refused.text().contains(at)),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(revision(), before);
+    for good in ["", "{}", "{\"reason\": \"x\"}"] {
+        assert_eq!(reload(good).status, 200, "{good}");
+    }
+}
+
+#[test]
 fn an_applied_file_opens_no_address_and_names_no_file() {
     let bench = Bench::start("");
     let text =

@@ -122,6 +122,24 @@ fn other_settings_of_a_listener_hold_for_connections_to_come() {
 }
 
 #[test]
+fn an_access_log_that_nobody_reads_is_a_fault_of_the_file_and_holds_nothing_up() {
+    let upstream = Upstream::start(|exchange| exchange.send(&response(200, b"ok")));
+    let good = file(&upstream, &[("web", ANY, "")]);
+    let mut switchback = Switchback::start(&good);
+    let pipe = switchback.file().with_file_name("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is installed");
+    assert!(made.success());
+    switchback.write(&format!("{good}[access_log]\npath = {pipe:?}\n"));
+    let answer = switchback.admin("POST", "/v1/config/reload", "");
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("a pipe that nobody reads"), "{}", answer.text());
+    load(&switchback, &file(&upstream, &[("web", ANY, "keep_alive_timeout = \"9s\"")]));
+    assert_eq!(switchback.client().exchange(GET).status, 200);
+    switchback.signal("TERM");
+    assert!(switchback.wait().success());
+}
+
+#[test]
 fn the_access_log_comes_moves_and_goes() {
     let upstream = Upstream::start(|exchange| exchange.send(&response(200, b"ok")));
     let web = ("web", ANY, "");

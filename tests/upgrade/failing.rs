@@ -5,10 +5,12 @@ use std::{
     net::TcpListener,
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
+    process::Command,
 };
 
 use crate::{
     Line, green,
+    killed::children,
     support::{Upstream, config::blue_green, wait_until},
     weigh,
 };
@@ -66,6 +68,23 @@ fn a_program_that_fails_hangs_or_is_no_switchback_leaves_the_old_process() {
         let words = refused(&line, &["--binary", path]);
         assert!(words.contains(said), "{path}: {words}");
     }
+}
+
+#[test]
+fn a_stop_waits_for_nothing_that_a_program_has_left_behind() {
+    let (line, _upstream) = start();
+    let old = line.first.pid();
+    let program = program(&line, "sleep 25 <&0 & exec sleep 600");
+    let binary = program.to_str().expect("UTF-8");
+    let mut upgrading = line
+        .upgrading(&["--binary", binary, "--timeout", "10m"])
+        .spawn()
+        .expect("the binary that cargo built");
+    wait_until("the program is started", || !children(old).is_empty());
+    let term = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &old.to_string()]).status();
+    assert!(term.expect("a shell").success());
+    wait_until("the old process has ended", || !line.processes().contains(&old));
+    assert!(!upgrading.wait().expect("our own child").success());
 }
 
 #[test]

@@ -23,7 +23,7 @@ enum Victim {
 }
 
 /// The processes that a process has started.
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().map_while(Result::ok);
     let text = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
     text.collect::<String>().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -104,6 +104,12 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
         );
         Client::connect(web).expect_alive("whoever serves");
         wait_until("one is left", || line.processes().len() == 1);
+        // Whoever it is, its log goes where that of the first went.
+        let heard = || line.first.stderr().matches("SIGHUP").count();
+        let (before, pid) = (heard(), line.serving().to_string());
+        let hang_up = std::process::Command::new("sh").args(["-c", "kill -s HUP \"$0\"", &pid]).status();
+        assert!(hang_up.expect("a shell").success());
+        wait_until("its log is heard", || heard() > before);
     }
     (took, relieved)
 }

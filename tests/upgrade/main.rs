@@ -15,9 +15,11 @@ mod peer;
 
 mod activation;
 mod failing;
+mod followed;
 mod killed;
 mod known;
 mod load;
+mod moved;
 mod tls;
 mod traces;
 

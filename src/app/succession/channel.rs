@@ -42,6 +42,17 @@ impl Channel {
         Self(UnixStream::from(descriptor))
     }
 
+    /// Another handle of the same end: one is for sending and one for receiving.
+    pub(super) fn twin(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Ends it for both, and for whoever waits at it.
+    pub(super) fn close(&self) {
+        // It may have been ended already.
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Sends a message; the other end must take it until `deadline`.
     pub(super) fn send(&mut self, message: &impl Serialize, deadline: Instant) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;

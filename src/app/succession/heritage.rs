@@ -7,10 +7,10 @@ use std::{io, os::fd::OwnedFd};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::channel::MAX_MESSAGE;
+use super::past::Past;
 use crate::{
     admin::socket::Giver,
-    control::{change::Change, pin_keys::PassingKey, taken::Passed},
+    control::{pin_keys::PassingKey, taken::Passed},
     health,
     proxy::{Inherited, Offer},
     tls,
@@ -49,7 +49,7 @@ pub struct Heritage {
     pub(in crate::app) is_succession: bool,
 }
 
-/// What a predecessor knew that is in no store.
+/// What a predecessor knew.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// What it knew of endpoints.
@@ -60,21 +60,8 @@ pub struct Memory {
     pub(in crate::app) ticket_secret: Option<tls::Secret>,
     /// What the pools of its splits had taken.
     pub(in crate::app) taken: Passed,
-    /// What its store held, if that was in memory alone.
-    pub(in crate::app) unkept: Unkept,
-}
-
-/// What a store in memory holds.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Unkept {
-    /// The newest revisions with the state after each, oldest first.
-    pub(in crate::app) revisions: Vec<(Change, String)>,
-    /// What they take of a message.
-    #[serde(skip)]
-    bytes: usize,
-    /// The text of the file that was applied, if one is in force.
-    pub(in crate::app) applied: Option<String>,
+    /// What its store held.
+    pub(in crate::app) past: Past,
 }
 
 /// Sockets that are handed over together.
@@ -90,22 +77,6 @@ pub(super) struct Entry {
     /// Whether a service manager has opened them, and keeps them when no process serves.
     #[serde(default)]
     is_of_service_manager: bool,
-}
-
-/// What the revisions of [`Unkept`] may take of a message: half of the largest.
-const UNKEPT_BYTES: usize = MAX_MESSAGE / 2;
-
-impl Unkept {
-    /// Takes the revision before the oldest; false if there is no room for it. There is for the first.
-    pub(in crate::app) fn take_older(&mut self, revision: (Change, String)) -> bool {
-        let bytes = serde_json::to_vec(&revision).map_or(UNKEPT_BYTES, |text| text.len());
-        let fits = self.revisions.is_empty() || self.bytes + bytes <= UNKEPT_BYTES;
-        if fits {
-            self.bytes += bytes;
-            self.revisions.insert(0, revision);
-        }
-        fits
-    }
 }
 
 impl Heritage {
@@ -186,7 +157,7 @@ impl Memory {
             "pin_key": self.pin_key.as_ref().map(PassingKey::to_text),
             "ticket_secret": self.ticket_secret.as_ref().map(tls::Secret::to_text),
             "taken": self.taken,
-            "unkept": self.unkept,
+            "past": self.past,
         })
     }
 
@@ -212,7 +183,7 @@ impl Memory {
             pin_key: PassingKey::from_text(&pin_key),
             ticket_secret: tls::Secret::from_text(&ticket_secret),
             taken: part(&mut value, "taken"),
-            unkept: part(&mut value, "unkept"),
+            past: part(&mut value, "past"),
         }
     }
 }
@@ -226,34 +197,14 @@ mod tests {
         let memory = Memory::from_value(json!({
             "health": { "blue": { "127.0.0.1:1": { "warming_for": { "secs": 3, "nanos": 0 }, "later": 1 } } },
             "pin_key": 7,
-            "unkept": [["nonsense"]],
+            "past": [["nonsense"]],
             "of a later version": {},
         }));
         assert_eq!(memory.health.len(), 1);
-        assert!(memory.pin_key.is_none() && memory.unkept.revisions.is_empty());
+        assert!(memory.pin_key.is_none() && memory.past.revisions.is_empty());
         for nonsense in [json!(null), json!([1]), json!("x")] {
             assert!(Memory::from_value(nonsense).health.is_empty());
         }
-    }
-
-    #[test]
-    fn as_many_revisions_go_along_as_fit_a_message() {
-        let change = |revision| -> Change {
-            let text = json!({ "revision": revision, "kind": "load", "origin": "file", "at": "2026-01-01T00:00:00Z", "effects": [] });
-            serde_json::from_value(text).expect("it is as it is written")
-        };
-        // Each quote takes two bytes in the message, so that two of these are too much.
-        let state = "\"".repeat(UNKEPT_BYTES / 4 + 1);
-        let mut unkept = Unkept::default();
-        assert!(unkept.take_older((change(3), "x".repeat(UNKEPT_BYTES))), "the newest is needed");
-        assert!(!unkept.take_older((change(2), String::new())));
-        let mut unkept = Unkept::default();
-        assert!(
-            unkept.take_older((change(3), String::new())) && unkept.take_older((change(2), state.clone()))
-        );
-        assert!(!unkept.take_older((change(1), state)));
-        let numbers: Vec<_> = unkept.revisions.iter().map(|(change, _)| change.revision).collect();
-        assert_eq!(numbers, [2, 3], "oldest first");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a process and its successor tell each other, in this order: `hello`, `handover`, `ready`, `go`, `serving`, and then
-//! `left` until the predecessor has ended.
+//! What a process and its successor tell each other, in this order: `hello`, `handover`, `ready`, `go`, `serving`, and then,
+//! until the predecessor has ended, `left` from there and `told` from here.
 //!
 //! Invariant: a member that is not known is ignored, so that releases may follow each other in either direction.
 
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::heritage::Entry;
+use crate::control::succession::{Standing, Told};
 
 /// The form of the messages. A successor that speaks another one is refused.
 pub(super) const PROTOCOL: u32 = 1;
@@ -21,6 +22,8 @@ pub(super) enum FromSuccessor {
     Ready,
     /// It serves.
     Serving,
+    /// This is in force now; said only to a predecessor that hears it.
+    Told(Told),
 }
 
 /// What a predecessor says.
@@ -31,8 +34,8 @@ pub(super) enum FromPredecessor {
     Handover(Handover),
     /// From now on the successor is to serve.
     Go,
-    /// It has so many connections left.
-    Left { connections: u64 },
+    /// It has so much left.
+    Left(Standing),
 }
 
 /// A successor introduces itself.
@@ -50,4 +53,7 @@ pub(super) struct Handover {
     /// What the predecessor knew; see [`super::heritage::Memory`].
     #[serde(default)]
     pub(super) memory: Value,
+    /// It goes on hearing what is in force.
+    #[serde(default)]
+    pub(super) hears: bool,
 }

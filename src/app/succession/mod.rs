@@ -15,7 +15,10 @@ use std::{
     },
     path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -26,22 +29,31 @@ use self::{
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
     program::Program,
 };
+use tokio::sync::mpsc;
+
 use super::{Instance, service};
 use crate::control::{
     file::File,
-    succession::{SuccessionError, Successor},
+    succession::{Standing, SuccessionError, Successor, Told},
 };
 
 mod channel;
 pub mod heritage;
 mod message;
+pub(super) mod past;
 mod program;
 pub(super) mod successor;
 
 /// In the environment of a successor: the number of the process that it replaces.
 const PREDECESSOR: &str = "SWITCHBACK_PREDECESSOR";
+/// In the environment of a successor: that the channel begins with the standard error of its predecessor.
+const HAS_STDERR: &str = "SWITCHBACK_PREDECESSOR_STDERR";
+/// How long that may take: it is in the channel before the successor is started.
+const STDERR_WITHIN: Duration = Duration::from_secs(5);
 /// How long a successor that is ready may take to serve.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
+/// A successor may be silent for as long as this process lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How much of what a failed successor has said is told.
 const TAIL: usize = 4 << 10;
 /// How long the last words of a successor that has ended may take.
@@ -55,10 +67,32 @@ pub(super) struct Relieved {
 }
 
 impl Relieved {
-    /// Tells the successor how far this process has come. It may have ended, which changes nothing here.
-    pub(super) fn tell(&mut self, connections: u64) {
-        let left = FromPredecessor::Left { connections };
-        let _ = self.channel.send(&left, Instant::now() + Duration::from_millis(50));
+    /// Where the successor is told how far this process has come. It is waited for on a thread of its own, as it may hang for a
+    /// while and must not hear half a message then; it may have ended, too, which changes nothing here.
+    pub(super) fn telling(&self) -> io::Result<SyncSender<Standing>> {
+        let (telling, standings) = sync_channel(1);
+        let mut twin = self.channel.twin()?;
+        let tell = move || {
+            let say = |left| twin.send(&FromPredecessor::Left(left), Instant::now() + FOREVER).is_ok();
+            standings.into_iter().all(say)
+        };
+        std::thread::Builder::new().name("telling".into()).spawn(tell)?;
+        Ok(telling)
+    }
+
+    /// Where what the successor says to be in force comes out, until it has ended.
+    pub(super) fn told(&self) -> io::Result<mpsc::Receiver<Told>> {
+        let (sender, told) = mpsc::channel(1);
+        let mut twin = self.channel.twin()?;
+        let hear = move || {
+            while let Ok(FromSuccessor::Told(told)) = twin.receive(Instant::now() + FOREVER) {
+                if sender.blocking_send(told).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("told".into()).spawn(hear)?;
+        Ok(told)
     }
 }
 
@@ -131,16 +165,17 @@ impl Instance {
         .await?;
         // From here on changes are refused, and this comes before the store is given up: both are for the caller to undo.
         *is_handed_over = true;
-        self.control.control.hand_over().await.map_err(io::Error::other)?;
+        self.control.control.refuse_changes().await.map_err(io::Error::other)?;
         let memory = self.memory().await.to_value();
+        self.control.control.hand_over().await.map_err(io::Error::other)?;
         let (sockets, mut descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
         descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
-        let handover = FromPredecessor::Handover(Handover { sockets, memory });
+        let handover = FromPredecessor::Handover(Handover { sockets, memory, hears: true });
         let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
         Ok((channel, hello))
     }
 
-    /// What is known here and in no store.
+    /// What is known here, and what the store holds.
     async fn memory(&self) -> Memory {
         let control = &self.control.control;
         Memory {
@@ -148,7 +183,7 @@ impl Instance {
             pin_key: Some(self.control.own_key.clone()),
             ticket_secret: Some(self.control.certificates.secret()),
             taken: control.snapshot().passed_taken(control.series()),
-            unkept: self.control.unkept().await,
+            past: self.control.past().await,
         }
     }
 }
@@ -199,6 +234,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[derive(Debug)]
 struct Started {
     child: Option<Child>,
+    channel: Channel,
     said: Arc<Mutex<String>>,
     listening: Option<JoinHandle<()>>,
 }
@@ -206,11 +242,17 @@ struct Started {
 impl Started {
     /// Starts it with the arguments of this process, and the channel as its standard input.
     fn new(program: &Program) -> io::Result<(Self, Channel)> {
-        let (channel, theirs) = Channel::pair()?;
+        let (mut channel, theirs) = Channel::pair()?;
+        // Before it is started: it has somewhere to write to even if this process is killed in the next moment.
+        channel.send_descriptors(
+            &[io::stderr().as_fd().try_clone_to_owned()?],
+            Instant::now() + STDERR_WITHIN,
+        )?;
         let mut child = Command::new(&program.file)
             .arg0(&program.path)
             .args(std::env::args_os().skip(1))
             .env(PREDECESSOR, std::process::id().to_string())
+            .env(HAS_STDERR, "1")
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")
@@ -219,7 +261,9 @@ impl Started {
             .spawn()?;
         let said = Arc::default();
         let stderr = child.stderr.take();
-        let mut started = Self { child: Some(child), said: Arc::clone(&said), listening: None };
+        let twin = channel.twin()?;
+        let mut started =
+            Self { child: Some(child), channel: twin, said: Arc::clone(&said), listening: None };
         if let Some(stderr) = stderr {
             let listen = move || pass_on(stderr, &said);
             started.listening = Some(std::thread::Builder::new().name("successor".into()).spawn(listen)?);
@@ -257,6 +301,8 @@ impl Started {
             // It may have ended already; it is waited for in any case, so that all that was its is free again.
             let _ = child.kill();
             let _ = child.wait();
+            // What it has started itself may hold the other end, and somebody here may wait for it to speak.
+            self.channel.close();
         }
     }
 }

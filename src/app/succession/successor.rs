@@ -6,6 +6,7 @@
 use std::{
     env, fs, io,
     os::fd::AsFd,
+    sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
@@ -13,21 +14,21 @@ use anyhow::Context as _;
 use rustix::process::{Pid, getppid};
 
 use super::{
-    PREDECESSOR,
+    FOREVER, HAS_STDERR, PREDECESSOR, STDERR_WITHIN,
     channel::Channel,
     has_ended,
     heritage::Heritage,
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
 };
-use crate::control::succession::{Predecessor, Succession};
+use crate::control::succession::{Predecessor, Standing, Succession, Told};
 
 /// How long the predecessor may take for any step. It has a limit of its own, and ends what takes longer; this one is for
 /// a predecessor that hangs.
 const PATIENCE: Duration = Duration::from_secs(700);
 /// How long the end of a killed process may take.
 const END_WITHIN: Duration = Duration::from_secs(10);
-/// The longest silence of a predecessor that drains: it speaks every second.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a predecessor that is not understood has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The process that is to be replaced by this one.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub(in crate::app) struct Forerunner {
     channel: Option<Channel>,
     pid: u32,
     stderr: Option<std::os::fd::OwnedFd>,
+    /// It goes on hearing what is in force.
+    hears: bool,
+    /// What it is to hear.
+    told: Option<Receiver<Told>>,
 }
 
 impl Forerunner {
@@ -50,7 +55,12 @@ impl Forerunner {
         }
         let channel = io::stdin().as_fd().try_clone_to_owned().context("the channel of the predecessor")?;
         rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
-        Ok(Some(Self { channel: Some(Channel::from_descriptor(channel)), pid, stderr: None }))
+        let mut channel = Channel::from_descriptor(channel);
+        let mut stderr = None;
+        if env::var_os(HAS_STDERR).is_some() {
+            stderr = channel.receive_descriptors(1, Instant::now() + STDERR_WITHIN)?.pop();
+        }
+        Ok(Some(Self { channel: Some(channel), pid, stderr, hears: false, told: None }))
     }
 
     /// Introduces this process, whose file is good, and waits for what it is given.
@@ -64,7 +74,9 @@ impl Forerunner {
         }
     }
 
-    fn take(&mut self, Handover { sockets: entries, memory }: Handover) -> anyhow::Result<Heritage> {
+    fn take(&mut self, handover: Handover) -> anyhow::Result<Heritage> {
+        let Handover { sockets: entries, memory, hears } = handover;
+        self.hears = hears;
         let count = 1 + entries.iter().map(|entry| entry.count()).sum::<usize>();
         let Some(channel) = &mut self.channel else { return Ok(Heritage::default()) };
         match channel.receive_descriptors(count, Instant::now() + PATIENCE) {
@@ -87,21 +99,60 @@ impl Forerunner {
             Some(FromPredecessor::Go) | None => {}
             Some(_) => anyhow::bail!("the predecessor has said something else than what was its turn"),
         }
+        self.speak_for_itself()
+    }
+
+    /// Until now the predecessor has passed on what was written, to know why if this process had failed.
+    fn speak_for_itself(&mut self) -> anyhow::Result<()> {
         if let Some(stderr) = self.stderr.take() {
-            // Until now the predecessor has passed on what was written, to know why if this process had failed.
             rustix::stdio::dup2_stderr(stderr)?;
         }
         Ok(())
     }
 
-    /// Says that this process serves, and follows how its predecessor drains.
+    /// Has the predecessor told of every change from now on; it hears them when this process serves.
+    pub(in crate::app) fn lead(&mut self, succession: &Succession) {
+        if self.hears && self.channel.is_some() {
+            self.told = Some(succession.lead(self.pid));
+        }
+    }
+
+    /// Says that this process serves, follows how its predecessor drains, and tells it what is in force.
     pub(in crate::app) fn serving(mut self, succession: Succession) -> anyhow::Result<()> {
         self.say(&FromSuccessor::Serving)?;
-        let Some(mut channel) = self.channel else { return Ok(()) };
+        let Some(mut channel) = self.channel else {
+            succession.set_predecessor(None);
+            return Ok(());
+        };
+        if let Some(told) = self.told.take() {
+            let mut twin = channel.twin()?;
+            // It ends with the line, or with the predecessor.
+            let tell = move || {
+                let say = |told| twin.send(&FromSuccessor::Told(told), Instant::now() + FOREVER).is_ok();
+                told.into_iter().all(say)
+            };
+            std::thread::Builder::new().name("telling".into()).spawn(tell)?;
+        }
         let (pid, since) = (self.pid, Instant::now());
         let follow = move || {
-            while let Ok(FromPredecessor::Left { connections }) = channel.receive(Instant::now() + SILENCE) {
-                succession.set_predecessor(Some(Predecessor { pid, since, connections }));
+            let ended = loop {
+                match channel.receive(Instant::now() + FOREVER) {
+                    Ok(FromPredecessor::Left(standing)) => {
+                        succession.set_predecessor(Some(Predecessor { pid, since, standing }));
+                    }
+                    Ok(_) => break false,
+                    Err(error) => break has_ended(&error),
+                }
+            };
+            if !ended {
+                tracing::error!(
+                    "the process that was replaced is not understood; what it still serves is not known"
+                );
+                let standing = Standing { connections: 1, ..Standing::default() };
+                succession.set_predecessor(Some(Predecessor { pid, since, standing }));
+            }
+            while !ended && own_parent() == Some(pid) {
+                std::thread::sleep(LOOK_EVERY);
             }
             succession.set_predecessor(None);
         };
@@ -129,6 +180,7 @@ impl Forerunner {
     /// The predecessor was killed, and this process serves in its place. Waits until the kernel has taken all that was its.
     fn ended(&mut self) -> anyhow::Result<()> {
         self.channel = None;
+        self.speak_for_itself()?;
         tracing::warn!(
             predecessor = self.pid,
             "the predecessor has ended before its time; this process goes on alone"

@@ -44,6 +44,10 @@ fn state(endpoint: &Value) -> String {
         (true, ..) => "is removed".to_owned(),
         (_, true, _) => format!("drains and is then removed{}", terms(&endpoint["drain"])),
         (_, _, false) => format!("drains (weight {weight}){}", terms(&endpoint["drain"])),
+        // Only probes know whether it does already.
+        _ if endpoint["probed"] == json!(true) => {
+            format!("takes traffic as long as its probes are good (weight {weight})")
+        }
         _ => format!("takes traffic (weight {weight})"),
     }
 }
@@ -90,6 +94,21 @@ mod tests {
         assert!(pool_change(&answer).ends_with("there\ncut at the deadline: 2 requests, 1 event streams\n"));
         answer = json!({"changed": false, "pool": "blue", "drain": null});
         assert_eq!(pool_change(&answer), "pool blue: nothing to change, it takes traffic\n");
+    }
+
+    #[test]
+    fn of_an_endpoint_that_is_probed_no_more_is_said_than_is_known() {
+        let mut answer = json!({
+            "revision": 3, "changed": true, "dry_run": false, "pool": "blue", "address": "127.0.0.1:9001",
+            "endpoint": {"weight": 1, "drain": null, "leaving": false, "probed": false},
+        });
+        assert_eq!(
+            pool_change(&answer),
+            "127.0.0.1:9001 of pool blue takes traffic (weight 1), revision 3\n"
+        );
+        answer["endpoint"]["probed"] = json!(true);
+        let expected = "127.0.0.1:9001 of pool blue takes traffic as long as its probes are good (weight 1), revision 3\n";
+        assert_eq!(pool_change(&answer), expected);
     }
 
     #[test]

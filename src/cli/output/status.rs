@@ -48,6 +48,7 @@ pub fn status(status: &Value) -> String {
             status["process"]["pid"], predecessor["pid"], predecessor["connections"],
         );
     }
+    words.push_str(&refused_file(&status["file"]));
     words.push('\n');
     words.push_str(&splits(&status["splits"]));
     words.push_str(&sessions(&status["splits"]));
@@ -55,6 +56,22 @@ pub fn status(status: &Value) -> String {
     words.push_str(&endpoints(&status["pools"]));
     words.push('\n');
     words.push_str(&routes(&status["routes"]));
+    words
+}
+
+/// Why what is on disk is not in force; nothing if it is.
+fn refused_file(file: &Value) -> String {
+    let error = &file["error"];
+    if error.is_null() {
+        return String::new();
+    }
+    let refused = Tone::Bad.of("refused");
+    let (path, since) = (text(&file["path"]), text(&error["since"]));
+    let mut words =
+        format!("the file {path} is {refused} since {since}; what was in force before still is:\n");
+    for line in text(&error["detail"]).lines() {
+        let _ = writeln!(words, "  {line}");
+    }
     words
 }
 
@@ -151,6 +168,17 @@ fn routes(routes: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_refused_is_seen_and_a_good_one_takes_no_line() {
+        let mut file = json!({"path": "/etc/sb.toml", "error": null});
+        assert_eq!(refused_file(&file), "");
+        file["error"] = json!({"since": "2026-01-01T00:00:00Z", "detail": "one thing\nanother"});
+        let said = anstream::adapter::strip_str(&status(&json!({"file": file}))).to_string();
+        let expected = "the file /etc/sb.toml is refused since 2026-01-01T00:00:00Z; what was in force before still is:\n  \
+                        one thing\n  another\n";
+        assert!(said.contains(expected), "{said}");
+    }
 
     #[test]
     fn of_what_drains_its_health_is_said_too() {

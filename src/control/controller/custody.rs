@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Controller;
-use crate::control::{handle::ControlError, snapshot::Snapshot, taken_back::Held};
+use super::{Behind, Controller};
+use crate::control::{handle::ControlError, succession::GOES_BY_WITHIN, taken_back::Held};
 
 /// Who has the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +29,19 @@ impl Custody {
 impl Controller {
     /// Makes durable what the process begins with. From now on changes are taken.
     pub(super) async fn begin(&mut self) -> Result<(), ControlError> {
-        if let Some(entry) = self.first.take() {
+        for entry in std::mem::take(&mut self.first) {
             self.commit(entry).await?;
         }
         self.custody = Custody::Ours;
+        // It may have begun with another file than its predecessor's.
+        self.tell_predecessor(GOES_BY_WITHIN);
         Ok(())
     }
 
     /// Gives the store up, so that a successor can begin with all that was answered.
     pub(super) async fn hand_over(&mut self) -> Result<(), ControlError> {
-        self.store.close().await?;
         self.custody = Custody::HandedOver;
-        Ok(())
+        Ok(self.store.close().await?)
     }
 
     /// Takes the store again, and goes on with what was in force. What a successor that had begun has answered comes into
@@ -51,11 +52,8 @@ impl Controller {
         let state = self.store.reopen(held).await?;
         self.custody = Custody::Ours;
         let Some(state) = state else { return Ok(()) };
-        self.guarded(|controller| {
-            let before = Arc::clone(&controller.snapshot.borrow());
-            let table = controller.compiled(&before.config, &state, &before.resolved, &before.table);
-            controller.publish(Snapshot { state, table, ..Snapshot::clone(&before) });
-            Ok(())
-        })
+        // It is kept: should a bug be in the way now, the next change puts it in force first.
+        self.behind = Some(Behind { config: Arc::clone(&before.config), state });
+        self.catch_up()
     }
 }

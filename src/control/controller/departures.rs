@@ -58,7 +58,7 @@ impl Controller {
     /// The endpoints that are to be removed and whose drain has ended, at most [`MAX_FORGOTTEN`] of them.
     fn ended(&self) -> BTreeMap<Name, HashSet<EndpointAddress>> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let unended = self.drains.unended();
+        let unended = self.drains.unended(&self.succession);
         let mut ended: BTreeMap<Name, HashSet<EndpointAddress>> = BTreeMap::new();
         let leaving = leaving(&snapshot).filter(|leaving| !unended.contains(leaving));
         for (pool, address) in leaving.take(MAX_FORGOTTEN) {

@@ -16,9 +16,10 @@ use crate::{
         snapshot::Snapshot,
         start::{self, Beginning},
         store::{
-            Backend, Store, StoreError,
+            Backend, Entry, Store, StoreError,
             sqlite::{Place, Sqlite},
         },
+        succession::Succession,
         surroundings::Port,
         taken::{Passed, Taken},
         tally::Tally,
@@ -47,13 +48,14 @@ impl Controller {
     }
 
     /// Goes on from what the store has kept, as the file now changes it; compiles and publishes the first table, of
-    /// generation 1. Serve it with [`Self::run`]. Nothing is written, and no change taken, before [`Control::begin`].
+    /// generation 1. Serve it with [`Self::run`]. Nothing is written, and no change taken, before [`Control::begin`]. What was
+    /// `passed` on, oldest first, comes before: it may have been kept elsewhere.
     pub fn stand_by(
         config: Arc<Config>,
         series: Arc<Series>,
-        mut store: impl Backend,
+        (mut store, passed): (impl Backend, Vec<Entry>),
     ) -> Result<(Self, Control, Live), StoreError> {
-        let beginning = start::state(&mut store, &config, SystemTime::now())?;
+        let beginning = start::state(&mut store, passed, &config, SystemTime::now())?;
         Ok(Self::beginning(routing::build::build, beginning, Custody::Awaited, series, store))
     }
 
@@ -63,8 +65,8 @@ impl Controller {
         series: Arc<Series>,
         mut store: impl Backend,
     ) -> Result<(Self, Control, Live), StoreError> {
-        let mut beginning = start::state(&mut store, &config, SystemTime::now())?;
-        if let Some(entry) = beginning.entry.take() {
+        let mut beginning = start::state(&mut store, Vec::new(), &config, SystemTime::now())?;
+        for entry in std::mem::take(&mut beginning.entries) {
             store.commit(&entry)?;
         }
         Ok(Self::beginning(compile, beginning, Custody::Ours, series, store))
@@ -72,7 +74,7 @@ impl Controller {
 
     fn beginning(
         compile: Compile,
-        Beginning { state, config, entry }: Beginning,
+        Beginning { state, config, entries }: Beginning,
         custody: Custody,
         series: Arc<Series>,
         store: impl Backend,
@@ -131,10 +133,16 @@ impl Controller {
             store,
             forgets_again,
             custody,
-            first: entry,
+            first: entries,
             behind: None,
+            succession: Succession::default(),
         };
         (controller, control, live_too)
+    }
+
+    /// Knows of a predecessor from here on.
+    pub fn succeed_by(&mut self, succession: Succession) {
+        self.succession = succession;
     }
 
     /// Goes on from what a predecessor's splits had taken.

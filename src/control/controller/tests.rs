@@ -1,6 +1,12 @@
 //! The controller as its handle sees it: one command after the other, whatever goes wrong.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use super::{departures::endpoints_of, *};
 use crate::{
@@ -113,6 +119,49 @@ async fn what_is_kept_is_in_force_though_a_bug_was_in_the_way() {
     }
     assert_eq!(control.snapshot().table.generation, live.table().generation);
     assert!(live.table().generation >= 3);
+}
+
+/// Fails at the first table of another than the first generation.
+fn failing_once(
+    generation: u64,
+    config: &Config,
+    state: &LiveState,
+    resolved: &Resolved,
+    endpoints: &mut upstream::registry::Registry,
+    series: &Series,
+    previous: Option<&Table>,
+) -> Table {
+    static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+    let bug = generation > 1 && !HAS_FAILED.swap(true, Ordering::Relaxed);
+    assert!(!bug, "the bug that the test is about");
+    routing::build::build(generation, config, state, resolved, endpoints, series, previous)
+}
+
+#[tokio::test]
+async fn what_a_successor_has_answered_comes_into_force_though_a_bug_was_in_the_way() {
+    let folder = std::env::temp_dir().join(format!("switchback-custody-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let place = || Place::File(folder.join("state.db"));
+    let config = Arc::new(config(&[95, 5]));
+    let store = Sqlite::open(place()).unwrap();
+    let (controller, control, live) =
+        Controller::compiling_with(failing_once, Arc::clone(&config), Arc::default(), store).unwrap();
+    tokio::spawn(controller.run());
+    control.hand_over().await.unwrap();
+    let (successor, successors, _) =
+        Controller::open(config, Arc::default(), Sqlite::inherit(place()).unwrap()).unwrap();
+    let serving = tokio::spawn(successor.run());
+    successors.change(Request::new(put(70), Origin::Api.into())).await.unwrap();
+    successors.hand_over().await.unwrap();
+    drop(successors);
+    serving.await.unwrap();
+    assert_eq!(control.take_back().await, Err(ControlError::NotInForce(1)));
+    assert_eq!((control.snapshot().state.revision(), live.table().generation), (0, 1), "a bug is in the way");
+    let answer = control.change(Request::new(put(70), Origin::Api.into())).await.unwrap();
+    assert!(!answer.changed(), "it is what the successor had answered");
+    assert_eq!(control.snapshot().state.live().weights["shop"].of("green"), Some(70));
+    assert_eq!((control.snapshot().state.revision(), live.table().generation), (answer.revision, 2));
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test]

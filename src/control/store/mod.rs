@@ -143,6 +143,25 @@ pub enum StoreError {
         /// The last good copy, and the newest revision in it.
         copy: Option<(PathBuf, u64)>,
     },
+    /// What a predecessor has passed on does not go on from it.
+    #[error(
+        "{path} holds another history already, up to revision {revision}, so the live state can't go on there: name a path \
+         where nothing is yet, or move it and every file whose name begins so to another folder"
+    )]
+    Other {
+        /// The database.
+        path: PathBuf,
+        /// The newest revision in it.
+        revision: u64,
+    },
+    /// What is there can't be a database.
+    #[error("{path} can't be the state's database: {why}")]
+    Unfit {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Another process serves from it.
     #[error("{path} is in use by another process: stop that one first, or name another [state] path")]
     InUse {

@@ -5,8 +5,9 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -41,6 +42,48 @@ CREATE TABLE IF NOT EXISTS receipts (
     change TEXT NOT NULL
 ) STRICT;
 ";
+
+/// The links that may lead to a database, as the kernel bounds them.
+const MAX_LINKS: u32 = 40;
+
+/// The one path of a database, wherever links have led: the names of the files beside it, its lock above all, go by that.
+pub fn resolved(path: &Path) -> Result<PathBuf, StoreError> {
+    let unfit = |why: &str| StoreError::Unfit { path: path.to_owned(), why: why.to_owned() };
+    let failing = |error: io::Error| StoreError::Failing { path: path.to_owned(), why: error.to_string() };
+    let mut wanted = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::canonicalize(&wanted) {
+            Ok(path) => {
+                let found = fs::metadata(&path).map_err(failing)?;
+                if !found.is_file() {
+                    return Err(unfit("it is not a regular file"));
+                }
+                if found.nlink() > 1 {
+                    // The log is found by the name of the database, so by each name another one.
+                    return Err(unfit(
+                        "the file has several names (hard links), each of which would have a lock and a log of its own: \
+                         remove all but one",
+                    ));
+                }
+                return Ok(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failing(error)),
+        }
+        // It is yet to be made: in a folder that is there, or where a link leads that has nothing at its end.
+        let folder =
+            wanted.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fs::canonicalize(folder).map_err(failing)?;
+        match fs::read_link(&wanted) {
+            Ok(target) => wanted = folder.join(target),
+            Err(_) => {
+                let name = wanted.file_name().ok_or_else(|| unfit("it has no name of a file"))?;
+                return Ok(folder.join(name));
+            }
+        }
+    }
+    Err(unfit("too many links lead to it"))
+}
 
 /// Takes the lock that keeps two processes from serving from one database.
 pub fn locked(path: &Path, place: &Place) -> Result<File, StoreError> {

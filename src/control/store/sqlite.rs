@@ -48,6 +48,8 @@ pub struct Sqlite {
     /// The last commit failed, and what it has left behind is not erased yet: the log before.
     in_doubt: Option<Before>,
     folding: Folding,
+    /// It was begun by this process.
+    is_new: bool,
     commits: u64,
     /// The bytes from which on the oldest revisions go.
     most_bytes: u64,
@@ -76,6 +78,14 @@ impl Place {
         }
     }
 
+    /// The same place, by the one path that it has.
+    pub fn resolved(self) -> Result<Self, StoreError> {
+        match self {
+            Self::File(path) => opening::resolved(&path).map(Self::File),
+            Self::Memory => Ok(Self::Memory),
+        }
+    }
+
     fn beside(&self, suffix: &str) -> Option<PathBuf> {
         let Self::File(path) = self else { return None };
         Some(copy::beside(path, suffix))
@@ -94,6 +104,7 @@ impl Sqlite {
     }
 
     fn opened(place: Place, gate: Gate, is_checked: bool) -> Result<Self, StoreError> {
+        let place = place.resolved()?;
         let lock = place.beside(".lock").map(|path| opening::locked(&path, &place)).transpose()?;
         let (mut connection, found) = match (&place, &lock) {
             (Place::File(path), Some(lock)) => whole(path, lock, is_checked)?,
@@ -115,6 +126,7 @@ impl Sqlite {
             revision: found.map_or(0, |found| found.revision),
             in_doubt: None,
             folding: Folding::default(),
+            is_new: found.is_none_or(|found| found.attempt == 0),
             commits: 0,
             most_bytes: MAX_BYTES,
             gate,
@@ -353,7 +365,9 @@ impl Backend for Sqlite {
         if let Ok(log) = self.log() {
             self.folding.fold_if_long(&self.connection, log.length());
         }
-        if self.commits.is_multiple_of(COPY_EVERY) {
+        // The copy that is made at a start has nothing of a new database in it, which is small.
+        let is_early = self.is_new && self.commits.is_power_of_two();
+        if is_early || self.commits.is_multiple_of(COPY_EVERY) {
             self.copy();
         }
     }

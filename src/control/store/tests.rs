@@ -238,7 +238,7 @@ fn what_a_split_s_rollback_needs_outlives_the_revisions_that_made_it() {
     }
     assert!(store.find(2).unwrap().is_none(), "the revisions of the split are gone");
     drop(store);
-    let again = start::state(&mut folder.open(), &config, SystemTime::UNIX_EPOCH).unwrap().state;
+    let again = start::state(&mut folder.open(), Vec::new(), &config, SystemTime::UNIX_EPOCH).unwrap().state;
     let shop = super::super::state::Object::Split(crate::model::name::Name::new("shop").unwrap());
     let blue = super::super::state::Object::Pool(crate::model::name::Name::new("blue").unwrap());
     assert_eq!((again.touched(&shop), state.touched(&shop)), (2, 2), "its ETag does not go back");

@@ -3,8 +3,14 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    io::Errno,
 };
 
 use super::{Shared, line, record::Record};
@@ -109,7 +115,7 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::StandardOutput);
         }
-        OpenOptions::new().create(true).append(true).open(path).map(Self::File)
+        open_at_end(path).map(Self::File)
     }
 
     /// Writes all, and says how many bytes went out even if it fails.
@@ -133,4 +139,23 @@ impl Target {
         };
         (flushed, written)
     }
+}
+
+/// Opens a file at its end, without waiting for anybody: a pipe that nobody reads is refused.
+fn open_at_end(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let opened = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(code) if code == Errno::NXIO.raw_os_error() => {
+            io::Error::new(error.kind(), "it is a pipe that nobody reads, or a socket")
+        }
+        _ => error,
+    })?;
+    let kind = file.metadata()?.file_type();
+    if !(kind.is_file() || kind.is_char_device() || kind.is_fifo()) {
+        return Err(io::Error::other("it is not a file, a pipe or a character device"));
+    }
+    // From here on the writer's own thread alone may be kept waiting: a pipe that is full would lose lines otherwise.
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }
