@@ -77,7 +77,7 @@ impl Downstream {
         peer: SocketAddr,
     ) -> Self {
         let listener = Rc::clone(&standing.settings.borrow());
-        let peer = Peer::new(peer, &listener, stream.tls().map(tls::Stream::session));
+        let peer = Peer::new(peer, &listener, stream.session());
         Self::of(worker, standing, listener, stream, peer)
     }
 

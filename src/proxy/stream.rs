@@ -42,6 +42,14 @@ impl ClientStream {
         }
     }
 
+    /// What was agreed on in the client's handshake, and who it is. A stream of HTTP/2 has it from its connection's.
+    pub(super) fn session(&self) -> Option<Arc<tls::Session>> {
+        match self {
+            Self::Tls(stream) => Some(stream.session()),
+            Self::Plain(_) | Self::Http2(_) => None,
+        }
+    }
+
     /// Whether the client has asked for HTTP/2 in its handshake, and was granted it (RFC 9113 3.2).
     pub(super) fn has_agreed_on_http2(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.is_http2())
