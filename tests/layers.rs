@@ -9,7 +9,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tls", &["model"]),
     ("config", &["model", "tls"]),
     ("telemetry", &["model"]),
-    ("upstream", &["model", "wire", "telemetry"]),
+    ("upstream", &["model", "wire", "tls", "telemetry"]),
     ("routing", &["model", "wire", "config", "telemetry", "upstream"]),
     ("health", &["model", "wire", "config", "telemetry", "upstream"]),
     ("proxy", &["model", "wire", "tls", "config", "telemetry", "upstream", "routing"]),

@@ -230,6 +230,8 @@ fn upstream(endpoints: &Scope, text: &mut Text) {
     endpoints.counter("connection_reuses_total", reuses, text, |counts| counts.reuses);
     let failures = "Upstream connections that could not be opened.";
     endpoints.counter("connect_failures_total", failures, text, |counts| counts.connect_failures);
+    let failures = "Upstream connections on which no TLS could be spoken.";
+    endpoints.counter("tls_failures_total", failures, text, |counts| counts.tls_failures);
     let failures = "Attempts that failed on an open upstream connection: reset, cut or malformed.";
     endpoints.counter("attempt_failures_total", failures, text, |counts| counts.attempt_failures);
 }
@@ -251,6 +253,8 @@ fn connections(admin: &Admin, text: &mut Text) {
     counter("switchback_pool_connection_reuses_total", reuses, |counts| counts.reuses);
     let failures = "Upstream connections to a pool's endpoints that could not be opened.";
     counter("switchback_pool_connect_failures_total", failures, |counts| counts.connect_failures);
+    let failures = "Upstream connections to a pool's endpoints on which no TLS could be spoken.";
+    counter("switchback_pool_tls_failures_total", failures, |counts| counts.tls_failures);
     let failures = "Attempts that failed on an open upstream connection of a pool: reset, cut or malformed.";
     counter("switchback_pool_attempt_failures_total", failures, |counts| counts.attempt_failures);
     text.gauge("switchback_endpoints", "Endpoints that have series: in force, or leaving.")

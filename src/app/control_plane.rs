@@ -397,6 +397,7 @@ async fn run(
     let names = tokio::spawn(names);
     watching.spawn(follow_keys(files.keys));
     watching.spawn(admin.certificates.clone().follow());
+    watching.spawn(follow_backs(admin.control.clone()));
     if let Some(file) = &admin.file {
         watching.spawn(follow_file(file.clone(), admin.control.clone(), admin.lifecycle.clone()));
     }
@@ -461,11 +462,21 @@ async fn watch_health(control: Control, health: Health, checks: supervisor::Allo
     tokio::join!(supervisor, follow);
 }
 
+/// Follows the files of TLS with endpoints, of whichever table is in force.
+async fn follow_backs(control: Control) {
+    let in_force = || {
+        let table = Arc::clone(&control.snapshot().table);
+        table.pools.iter().filter_map(|pool| pool.way.tls.clone()).collect()
+    };
+    tls::follow_backs(in_force).await;
+}
+
 /// The pools of a table, as the health layer knows them.
 fn targets(table: &Table) -> Vec<PoolTarget> {
     let target = |pool: &Arc<crate::routing::table::Pool>| PoolTarget {
         settings: Arc::clone(&pool.settings),
         state: Arc::clone(&pool.state),
+        way: pool.way.clone(),
         endpoints: pool.endpoints.clone(),
     };
     table.pools.iter().map(target).collect()

@@ -11,8 +11,6 @@ const KEYS: &[(&str, &str)] = &[
     ("/traces", "traces"),
     ("/listener/*/http2", "HTTP/2"),
     ("/listener/*/proxy_protocol", "the PROXY protocol"),
-    ("/pool/*/tls", "TLS"),
-    ("/pool/*/http2", "HTTP/2"),
     ("/split/*/rollout", "rollouts"),
     ("/route/*/mirror", "mirroring"),
     ("/route/*/hold", "holding requests"),

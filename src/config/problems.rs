@@ -93,6 +93,11 @@ impl<'t> Problems<'t> {
         self.reads_files
     }
 
+    /// How many errors were found so far.
+    pub(super) fn count(&self) -> usize {
+        self.errors.len() + self.omitted
+    }
+
     /// From now on nothing more is said of the value at this place.
     pub(super) fn leave_out(&mut self, span: &Range<usize>) {
         self.left_out.insert(span.start);

@@ -50,6 +50,7 @@ fn from_outside(now: &Config, next: &Config, faults: &mut Vec<FileFault>) {
         }
     }
     certificate_files(now, next, &mut refuse);
+    pool_files(now, next, &mut refuse);
     let log = |config: &Config| config.access_log.as_ref().map(|log| log.path.clone());
     if next.access_log.is_some() && log(now) != log(next) {
         let message = "another file for the access log can't be named through the admin API".to_owned();
@@ -85,6 +86,23 @@ fn certificate_files(now: &Config, next: &Config, refuse: &mut impl FnMut(String
         if tls.ticket_keys.as_ref().is_some_and(|keys| !is_known(keys)) {
             let message = "another file of keys can't be named through the admin API".to_owned();
             refuse(format!("/listener/{index}/tls/ticket_keys"), message);
+        }
+    }
+}
+
+/// A pool may use the files that some pool has, or fewer.
+fn pool_files(now: &Config, next: &Config, refuse: &mut impl FnMut(String, String)) {
+    let known: Vec<_> = now.pools.iter().filter_map(|pool| pool.tls.as_deref()).collect();
+    for pool in &next.pools {
+        let Some(tls) = &pool.tls else { continue };
+        let has_authorities = known.iter().any(|known| known.authorities == tls.authorities);
+        let has_identity = known.iter().any(|known| known.identity == tls.identity);
+        let message = "other files of TLS can't be named through the admin API";
+        if tls.authorities.is_some() && !has_authorities {
+            refuse(format!("/pool/{}/tls/ca", pool.name), message.to_owned());
+        }
+        if tls.identity.is_some() && !has_identity {
+            refuse(format!("/pool/{}/tls/cert", pool.name), message.to_owned());
         }
     }
 }

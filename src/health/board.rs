@@ -24,6 +24,7 @@ use crate::{
     upstream::{
         endpoint::{Endpoint, EndpointId},
         pool::PoolState,
+        way::Way,
     },
 };
 
@@ -34,6 +35,8 @@ pub struct PoolTarget {
     pub settings: Arc<config::Pool>,
     /// What is shared of it.
     pub state: Arc<PoolState>,
+    /// How its endpoints are spoken to.
+    pub way: Way,
     /// Its endpoints with their weights.
     pub endpoints: Vec<(Arc<Endpoint>, u32)>,
 }

@@ -5,9 +5,15 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 
-use crate::config;
+use crate::{
+    config,
+    upstream::{
+        stream::UpstreamStream,
+        way::{NoConnection, Way},
+    },
+};
 
 mod grpc;
 mod http;
@@ -16,6 +22,7 @@ mod http;
 #[derive(Debug)]
 pub struct Prober {
     address: SocketAddr,
+    way: Way,
     timeout: Duration,
     question: Question,
 }
@@ -33,6 +40,9 @@ pub enum ProbeFailure {
     /// There was no connection.
     #[error("it can't be connected to: {0}")]
     Unreachable(#[from] io::Error),
+    /// TLS could not be spoken.
+    #[error("{0}")]
+    Tls(String),
     /// The time was over before there was a whole answer.
     #[error("there was no answer within {0:?}")]
     TimedOut(Duration),
@@ -66,6 +76,7 @@ pub struct Finding {
 pub enum ProbeResult {
     Success,
     Unreachable,
+    Tls,
     TimedOut,
     Status,
     Body,
@@ -81,7 +92,7 @@ const MAX_TEXT: usize = 200;
 impl Prober {
     /// Prepares the probes of an endpoint. A connection is kept for the next probe while there is room among all that
     /// are `kept`.
-    pub fn new(check: &config::HealthCheck, endpoint: SocketAddr, kept: Arc<Semaphore>) -> Self {
+    pub fn new(check: &config::HealthCheck, endpoint: SocketAddr, way: &Way, kept: Arc<Semaphore>) -> Self {
         let address = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
         let question = match &check.probe {
             config::Probe::Tcp => Question::Tcp,
@@ -90,7 +101,7 @@ impl Prober {
             }
             config::Probe::Grpc { service } => Question::Grpc(grpc::Question::new(service, address)),
         };
-        Self { address, timeout: check.timeout, question }
+        Self { address, way: way.clone(), timeout: check.timeout, question }
     }
 
     /// Makes the probe.
@@ -109,12 +120,24 @@ impl Prober {
     async fn ask(&mut self) -> Result<String, ProbeFailure> {
         match &mut self.question {
             Question::Tcp => {
-                TcpStream::connect(self.address).await?;
+                connected(&self.way, self.address, true).await?;
                 Ok("it takes connections".to_owned())
             }
-            Question::Http(question, kept, room) => question.ask(self.address, kept, room).await,
-            Question::Grpc(question) => question.ask(TcpStream::connect(self.address).await?).await,
+            Question::Http(question, kept, room) => question.ask((&self.way, self.address), kept, room).await,
+            Question::Grpc(question) => {
+                let stream = connected(&self.way, self.address, false).await?;
+                question.ask(stream).await
+            }
         }
+    }
+}
+
+/// A connection as requests have it. `alone` is for HTTP/1.1 and nothing else.
+async fn connected(way: &Way, address: SocketAddr, alone: bool) -> Result<UpstreamStream, ProbeFailure> {
+    match way.connect(address, alone).await {
+        Ok((stream, _)) => Ok(stream),
+        Err(NoConnection::Unreachable(error)) => Err(error.into()),
+        Err(NoConnection::Unfit(unfit)) => Err(ProbeFailure::Tls(unfit.to_string())),
     }
 }
 
@@ -123,6 +146,7 @@ impl ProbeFailure {
         match self {
             Self::Unreachable(error) if is_ours(error) => ProbeResult::NotMade,
             Self::Unreachable(_) => ProbeResult::Unreachable,
+            Self::Tls(_) => ProbeResult::Tls,
             Self::TimedOut(_) => ProbeResult::TimedOut,
             Self::Status(_) => ProbeResult::Status,
             Self::Body => ProbeResult::Body,
@@ -144,9 +168,10 @@ fn is_ours(error: &io::Error) -> bool {
 
 impl ProbeResult {
     /// All of them, each in its place as a number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Success,
         Self::Unreachable,
+        Self::Tls,
         Self::TimedOut,
         Self::Status,
         Self::Body,
@@ -165,6 +190,7 @@ impl ProbeResult {
         match self {
             Self::Success => "success",
             Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
             Self::TimedOut => "timed_out",
             Self::Status => "status",
             Self::Body => "body",

@@ -25,6 +25,7 @@ use crate::{
     upstream::{
         endpoint::{Endpoint, EndpointId},
         outcomes::Alarm,
+        way::Way,
     },
 };
 
@@ -113,7 +114,7 @@ async fn judge(health: Health, alarm: Arc<Alarm>) {
 
 struct Supervisor {
     health: Health,
-    probers: BTreeMap<EndpointId, (config::HealthCheck, AbortHandle)>,
+    probers: BTreeMap<EndpointId, (config::HealthCheck, Way, AbortHandle)>,
     tasks: JoinSet<()>,
     places: Arc<Semaphore>,
     kept: Arc<Semaphore>,
@@ -124,13 +125,15 @@ struct Supervisor {
 impl Supervisor {
     fn follow(&mut self, targets: &[PoolTarget]) {
         self.health.follow(targets, Instant::now().into_std());
-        let wanted: BTreeMap<EndpointId, &config::HealthCheck> = targets
+        let wanted: BTreeMap<EndpointId, (&config::HealthCheck, &Way)> = targets
             .iter()
-            .filter_map(|pool| Some((pool.settings.health.as_ref()?, &pool.endpoints)))
-            .flat_map(|(check, endpoints)| endpoints.iter().map(move |(endpoint, _)| (endpoint.id, check)))
+            .filter_map(|pool| Some((pool.settings.health.as_ref()?, pool)))
+            .flat_map(|(check, pool)| {
+                pool.endpoints.iter().map(move |(endpoint, _)| (endpoint.id, (check, &pool.way)))
+            })
             .collect();
-        self.probers.retain(|endpoint, (check, task)| {
-            let stays = wanted.get(endpoint) == Some(&&*check);
+        self.probers.retain(|endpoint, (check, way, task)| {
+            let stays = wanted.get(endpoint).is_some_and(|(now, by)| **now == *check && by.is_same(way));
             if !stays {
                 task.abort();
             }
@@ -142,7 +145,7 @@ impl Supervisor {
     /// Starts the probers that are not there, the first of them after `delay`.
     fn start(&mut self, targets: &[PoolTarget], mut delay: Duration) {
         let running: BTreeSet<EndpointId> =
-            self.probers.iter().filter(|(_, (_, task))| !task.is_finished()).map(|(id, _)| *id).collect();
+            self.probers.iter().filter(|(_, (_, _, task))| !task.is_finished()).map(|(id, _)| *id).collect();
         for pool in targets {
             let Some(check) = &pool.settings.health else { continue };
             for (endpoint, _) in pool.endpoints.iter().filter(|(endpoint, _)| !running.contains(&endpoint.id))
@@ -151,7 +154,7 @@ impl Supervisor {
                     health: self.health.clone(),
                     pool: pool.settings.name.clone(),
                     endpoint: Arc::clone(endpoint),
-                    prober: Prober::new(check, endpoint.address, Arc::clone(&self.kept)),
+                    prober: Prober::new(check, endpoint.address, &pool.way, Arc::clone(&self.kept)),
                     interval: check.interval,
                     down_interval: check.down_interval,
                     places: Arc::clone(&self.places),
@@ -159,7 +162,7 @@ impl Supervisor {
                     turns: Turns { began: self.began, length: TURN.min(check.interval / TURNS) },
                 };
                 let task = self.tasks.spawn(watching.run(Instant::now() + delay));
-                self.probers.insert(endpoint.id, (check.clone(), task));
+                self.probers.insert(endpoint.id, (check.clone(), pool.way.clone(), task));
                 delay = (delay + SPREAD).min(check.interval);
             }
         }

@@ -17,6 +17,7 @@ pub mod outlier;
 pub mod path;
 pub mod pin;
 pub mod pin_keys;
+pub mod protocol;
 pub mod resolved;
 pub mod role;
 pub mod sequence;

@@ -38,14 +38,14 @@ pub(super) async fn admit(downstream: &mut Downstream, request: &Request) -> Res
 async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted, Failure> {
     let (due, fresh) = (request.attempts.due, request.attempts.needs_fresh);
     let pool = &request.routed.table.pools[request.pool];
-    let gate = &pool.state.gate;
+    let (gate, way) = (&pool.state.gate, pool.way.number());
     let shed = |limit| {
         gate.count_shed(limit);
         Failure::Shed(limit)
     };
     let limits = &pool.settings.limits;
     let waiting =
-        downstream.worker.routing.borrow().upstreams.wait(&request.lease, limits.max_pending, fresh);
+        downstream.worker.routing.borrow().upstreams.wait(&request.lease, limits.max_pending, fresh, way);
     let mut waiting = waiting.map_err(shed)?;
     let until = clock::now() + limits.pending_timeout;
     let until = due.map_or(until, |due| due.min(until));

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
     routing::select::{self, Earlier, Selection},
-    upstream::{endpoint::EndpointId, local::Lease},
+    upstream::{endpoint::EndpointId, local::Lease, way::Way},
 };
 
 /// The most attempts of a request; bounds the list of endpoints that were tried.
@@ -66,6 +66,12 @@ impl Attempts {
 }
 
 impl Request {
+    /// How the endpoints of its pool are spoken to.
+    #[inline]
+    pub(super) fn way(&self) -> &Way {
+        &self.routed.table.pools[self.pool].way
+    }
+
     /// When the route's time for this attempt is over, if it has one and another attempt may follow.
     #[inline]
     pub(super) fn per_try_due(&self, now: Instant) -> Option<Instant> {

@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, ReadBuf};
 
 pub(super) use self::patience::LOOK;
 use self::{
@@ -23,7 +20,7 @@ use super::{
     admission::Timed, attempt::Next, clock, downstream::Downstream, handler::Request,
     response_head::Afterwards, retry::Failure, tunnel::QUIET,
 };
-use crate::telemetry::causes::TimeoutKind;
+use crate::{telemetry::causes::TimeoutKind, upstream::stream::UpstreamStream};
 
 mod down;
 mod drained;
@@ -33,7 +30,7 @@ mod patience;
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     downstream: &'a mut Downstream,
-    upstream: &'a mut TcpStream,
+    upstream: &'a mut UpstreamStream,
     /// Whether the upstream connection has served a request before.
     reused: bool,
     request: &'a mut Request,
@@ -94,7 +91,7 @@ impl<'a> Exchange<'a> {
     /// An attempt that has not begun.
     pub(super) fn new(
         downstream: &'a mut Downstream,
-        upstream: &'a mut TcpStream,
+        upstream: &'a mut UpstreamStream,
         reused: bool,
         request: &'a mut Request,
         per_try: Option<Instant>,

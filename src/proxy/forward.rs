@@ -1,9 +1,6 @@
 //! A request's attempts: connect or reuse, exchange, and if it failed, go where the next attempt goes.
 
-use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
-
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Instant};
 
 use super::{
     admission,
@@ -13,7 +10,6 @@ use super::{
     downstream::{After, Downstream},
     exchange::{Begun, Exchange, Failed, Finished, LOOK},
     handler::Request,
-    listener,
     requests::KeptRequest,
     response_head::Afterwards,
     retry::Failure,
@@ -71,7 +67,8 @@ async fn attempt(
     request: &mut Request,
 ) -> Result<(Finished, Connection), Failed> {
     let now = clock::now();
-    let reused = if request.attempts.needs_fresh { None } else { request.lease.idle().take(now) };
+    let way = request.way().number();
+    let reused = if request.attempts.needs_fresh { None } else { request.lease.idle().take(now, way) };
     let granted = match reused {
         Some(connection) => Ok(Granted::Connection(connection)),
         None => admission::admit(downstream, request).await,
@@ -133,16 +130,16 @@ async fn connect(
     place: Place,
 ) -> Result<Connection, (Failure, Option<Box<Next>>)> {
     downstream.worker.make_room();
-    let pool = &request.routed.table.pools[request.pool].settings;
+    let pool = &request.routed.table.pools[request.pool];
     let (due, began) = (request.attempts.due, clock::now());
-    let limit = began + pool.connect_timeout;
+    let limit = began + pool.settings.connect_timeout;
     let mut look_at = began + LOOK;
     let epoch = request.lease.drain.epoch();
-    let mut connecting = pin!(TcpStream::connect(request.lease.address));
+    let mut connecting = pin!(pool.way.connect(request.lease.address, true));
     let connected = poll_fn(|cx| {
         loop {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(connected.map_err(|error| (Failure::of_connecting(error), None)));
+                return Poll::Ready(connected.map_err(|error| (Failure::of_connection(error), None)));
             }
             let next = [due, *per_try].into_iter().flatten().fold(limit.min(look_at), Instant::min);
             if !downstream.deadline.poll_at(cx, next) {
@@ -173,11 +170,10 @@ async fn connect(
         }
     })
     .await;
-    let ready = connected.and_then(|stream| {
+    let ready = connected.and_then(|(stream, way)| {
         admission::in_time(request).map_err(|failure| (failure, None))?;
-        prepare(&stream).map_err(|error| (Failure::UpstreamUnreachable(error), None))?;
         let good_until = admission::good_until(downstream, request);
-        Ok(Connection { stream, reused: false, good_until, epoch, place })
+        Ok(Connection { stream, reused: false, good_until, epoch, way, place })
     });
     count_connect(request, ready.as_ref().err().map(|(failure, _)| failure));
     ready
@@ -195,14 +191,16 @@ fn count_connect(request: &Request, failure: Option<&Failure>) {
             tracing::debug!(endpoint = %request.lease.address, ?failure, "an endpoint can't be connected to");
             traffic.connect_failures.add(1);
         }
+        Some(Failure::UpstreamUnfit(unfit)) => {
+            traffic.connect_failures.add(1);
+            traffic.tls_failures.add(1);
+            if request.lease.is_to_tell(clock::now()) {
+                let (endpoint, pool) = (request.lease.address, &request.lease.pool);
+                tracing::warn!(%endpoint, %pool, "no TLS with an endpoint: {unfit}");
+            }
+        }
         Some(_) => {}
     }
-}
-
-/// Sets the options of an upstream's socket.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&listener::keep_alive())
 }
 
 /// The response has been sent to its end.

@@ -11,8 +11,7 @@ use std::{
 
 use socket2::Socket;
 
-use super::listener;
-use crate::config::Listener;
+use crate::{config::Listener, upstream::way::keep_alive};
 
 /// The listening sockets of one listener, as another process has opened them.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl Inherited {
         for socket in &sockets {
             socket.set_nonblocking(true)?;
             socket.set_tcp_nodelay(true)?;
-            socket.set_tcp_keepalive(&listener::keep_alive())?;
+            socket.set_tcp_keepalive(&keep_alive())?;
         }
         Ok(Some(sockets))
     }

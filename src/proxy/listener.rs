@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
@@ -23,7 +23,7 @@ use super::{
     plane::ProxyError,
     worker::{Phase, Worker},
 };
-use crate::{config::Listener, tls::Front};
+use crate::{config::Listener, tls::Front, upstream::way::keep_alive};
 
 /// Connections that the kernel holds for a worker that has not accepted them yet.
 const BACKLOG: i32 = 4096;
@@ -123,13 +123,6 @@ pub(super) fn bind(settings: &Listener, workers: usize, is_ours: bool) -> Result
         sockets.push(socket);
     }
     Ok(sockets)
-}
-
-/// How peers that have vanished without a word are found out: after a minute of silence, three probes ten seconds
-/// apart. Only so does a tunnel whose peer lost its power come to its end.
-pub(super) fn keep_alive() -> TcpKeepalive {
-    let (idle, interval) = (Duration::from_secs(60), Duration::from_secs(10));
-    TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3)
 }
 
 /// Has the kernel queue connections.

@@ -9,10 +9,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::net::TcpStream;
-
 use super::{buffers::Buffers, outbox::Outbox};
-use crate::wire::emit;
+use crate::{upstream::stream::UpstreamStream, wire::emit};
 
 /// Bytes of bodies that a worker keeps in all. Over it, bodies pass without being kept: a thousand uploads at the
 /// usual size of 64 KiB, and no more than this however many clients send slowly.
@@ -97,7 +95,7 @@ impl Replay {
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut UpstreamStream,
     ) -> Poll<io::Result<()>> {
         self.outbox.poll_flush(cx, stream)
     }
@@ -106,7 +104,7 @@ impl Replay {
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut UpstreamStream,
         (direct, aside): (&[u8], &[u8]),
         (buffers, kept): (&Buffers, &KeptBytes),
     ) -> Poll<io::Result<()>> {

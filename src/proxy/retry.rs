@@ -4,7 +4,8 @@ use std::io;
 
 use crate::{
     telemetry::causes::{RetryReason, TimeoutKind},
-    upstream::{drain::Kind, gate::Limit},
+    tls::Unfit,
+    upstream::{drain::Kind, gate::Limit, way::NoConnection},
     wire::{chunked::ChunkError, response::ResponseError},
 };
 
@@ -14,6 +15,9 @@ pub(super) enum Failure {
     /// No connection to the endpoint could be had. Nothing was sent.
     #[error("the upstream can't be connected to")]
     UpstreamUnreachable(io::Error),
+    /// TLS could not be spoken with the endpoint. Nothing was sent.
+    #[error("no TLS can be spoken with the upstream: {0}")]
+    UpstreamUnfit(Unfit),
     /// The same, to the end of the wait that the pool allows.
     #[error("unavailable_wait: no endpoint took a connection in time")]
     WaitedInVain,
@@ -80,8 +84,12 @@ impl From<ResponseError> for Failure {
 
 impl Failure {
     /// Why no connection could be had, from what the system said.
-    pub(super) fn of_connecting(error: io::Error) -> Self {
+    pub(super) fn of_connection(error: NoConnection) -> Self {
         use rustix::io::Errno;
+        let error = match error {
+            NoConnection::Unreachable(error) => error,
+            NoConnection::Unfit(unfit) => return Self::UpstreamUnfit(unfit),
+        };
         match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE) => Self::OutOfDescriptors,
             _ => Self::UpstreamUnreachable(error),
@@ -97,6 +105,7 @@ impl Failure {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::UpstreamUnreachable(_)
+            | Self::UpstreamUnfit(_)
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
@@ -122,7 +131,10 @@ impl Failure {
     /// Whether the endpoint is the worse for it. A connection that ends while it is idle says nothing about it.
     pub(super) fn counts_against_endpoint(&self) -> bool {
         match self {
-            Self::UpstreamUnreachable(_) | Self::UpstreamMalformed(_) | Self::UpstreamTruncated => true,
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamUnfit(_)
+            | Self::UpstreamMalformed(_)
+            | Self::UpstreamTruncated => true,
             Self::UpstreamSilent { reused, .. } => !reused,
             Self::TimedOut(TimeoutKind::ClientBody | TimeoutKind::ClientWrite) => false,
             Self::TimedOut(_) => true,
@@ -150,6 +162,7 @@ impl Failure {
             | Self::ClientMalformed(_)
             | Self::ClientBodyTooLarge => true,
             Self::UpstreamUnreachable(_)
+            | Self::UpstreamUnfit(_)
             | Self::WaitedInVain
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
@@ -177,6 +190,7 @@ impl Failure {
     pub(super) fn reason(&self) -> RetryReason {
         match self {
             Self::UpstreamUnreachable(_) | Self::TimedOut(TimeoutKind::Connect) => RetryReason::Connect,
+            Self::UpstreamUnfit(_) => RetryReason::Tls,
             Self::UpstreamSilent { reused: true, .. } => RetryReason::Stale,
             Self::UpstreamStatus(_) => RetryReason::Status,
             Self::Drained { .. } => RetryReason::Drained,
@@ -233,7 +247,9 @@ pub(super) fn judge(failure: &Failure, case: Case) -> Verdict {
     let again = case.is_short && case.is_repeatable;
     match failure {
         // Provably not processed: nothing was sent.
-        Failure::UpstreamUnreachable(_) | Failure::TimedOut(TimeoutKind::Connect) => Verdict::OtherEndpoint,
+        Failure::UpstreamUnreachable(_)
+        | Failure::UpstreamUnfit(_)
+        | Failure::TimedOut(TimeoutKind::Connect) => Verdict::OtherEndpoint,
         Failure::Drained { wrote, .. } if again || !wrote => Verdict::OtherEndpoint,
         Failure::UpstreamSilent { reused: true, wrote } if again || !wrote => Verdict::SameEndpoint,
         // Perhaps processed: a connection that closes with no answer proves nothing.
@@ -286,6 +302,8 @@ mod tests {
             (unreachable(), REPEATED, OtherEndpoint),
             (unreachable(), GONE, Stands),
             (late(TimeoutKind::Connect), POST, OtherEndpoint),
+            (Failure::UpstreamUnfit(Unfit::NoProtocol), POST, OtherEndpoint),
+            (Failure::UpstreamUnfit(Unfit::Gone), GONE, Stands),
             (silent(true, true), GET, SameEndpoint),
             (silent(true, true), REPEATED, SameEndpoint),
             (silent(true, true), POST, Stands),

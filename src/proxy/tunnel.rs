@@ -8,15 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     buffers::Buffers, clock, downstream::Downstream, exchange::LOOK, outbox::Outbox, worker::Worker,
 };
-use crate::upstream::drain::Stream;
+use crate::upstream::{drain::Stream, stream::UpstreamStream};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
@@ -52,7 +49,11 @@ const CLOSING: Duration = Duration::from_secs(2);
 
 /// Carries bytes until both sides have ended, each with its own half-close, or one of them fails, or the drain of the
 /// endpoint closes both.
-pub(super) async fn run(downstream: &mut Downstream, upstream: &mut TcpStream, stream: &Stream) -> Carried {
+pub(super) async fn run(
+    downstream: &mut Downstream,
+    upstream: &mut UpstreamStream,
+    stream: &Stream,
+) -> Carried {
     // What the client has sent behind its request is the tunnel's first bytes.
     let held = downstream.held.take();
     let mut up = Direction::new(held);

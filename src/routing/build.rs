@@ -23,7 +23,7 @@ use crate::{
         resolved::Resolved,
     },
     telemetry::registry::{Key, Registry as Series},
-    upstream::{balance::Balancer, endpoint::Endpoint, registry::Registry},
+    upstream::{balance::Balancer, endpoint::Endpoint, registry::Registry, way::Way},
 };
 
 /// Compiles the table of a generation. Parts that did not change since `previous` are shared with it, so that a
@@ -82,7 +82,9 @@ fn pools(
             let slot = series.declare(&Key::Pool(settings.name.clone()));
             let state = registry.pool(&settings.name);
             let bounds = Bounds::of(settings);
-            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, state, bounds, balancer })
+            let tls = settings.tls.as_ref().map(|tls| registry.back(tls));
+            let way = Way { protocol: settings.protocol, tls };
+            Arc::new(Pool { settings: Arc::clone(settings), endpoints, slot, way, state, bounds, balancer })
         })
     };
     config.pools.iter().map(compile).collect()

@@ -6,7 +6,7 @@ use super::{admission::Bounds, matcher::Matcher, pins::SharedKeys, request_view:
 use crate::{
     config,
     telemetry::registry::Slot,
-    upstream::{balance::Balancer, endpoint::Endpoint, pool::PoolState},
+    upstream::{balance::Balancer, endpoint::Endpoint, pool::PoolState, way::Way},
 };
 
 /// One generation of the routing table.
@@ -84,6 +84,8 @@ pub struct Pool {
     pub endpoints: Vec<(Arc<Endpoint>, u32)>,
     /// Its series.
     pub slot: Slot,
+    /// How its endpoints are spoken to.
+    pub way: Way,
     /// What is shared of it over all workers and tables.
     pub state: Arc<PoolState>,
     /// What bounds its requests in flight.

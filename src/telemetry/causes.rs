@@ -29,6 +29,8 @@ causes! {
     RetryReason {
         /// No connection to the endpoint could be had.
         Connect "connect",
+        /// TLS could not be spoken with the endpoint.
+        Tls "tls",
         /// A connection that had served before was closed without a byte of an answer: its idle time had ended.
         Stale "stale",
         /// A new connection was closed without a byte of an answer.

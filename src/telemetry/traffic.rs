@@ -38,6 +38,8 @@ pub struct Traffic {
     pub reuses: Counter,
     /// Upstream connections that could not be opened.
     pub connect_failures: Counter,
+    /// Those of them with which no TLS could be spoken.
+    pub tls_failures: Counter,
     /// Attempts that failed after the connection was there: reset, cut, malformed.
     pub attempt_failures: Counter,
 }
@@ -59,6 +61,7 @@ pub struct TrafficCounts {
     pub connects: u64,
     pub reuses: u64,
     pub connect_failures: u64,
+    pub tls_failures: u64,
     pub attempt_failures: u64,
 }
 
@@ -69,6 +72,7 @@ pub struct ConnectionCounts {
     pub connects: u64,
     pub reuses: u64,
     pub connect_failures: u64,
+    pub tls_failures: u64,
     pub attempt_failures: u64,
 }
 
@@ -101,6 +105,7 @@ impl Traffic {
         into.connects += self.connects.value();
         into.reuses += self.reuses.value();
         into.connect_failures += self.connect_failures.value();
+        into.tls_failures += self.tls_failures.value();
         into.attempt_failures += self.attempt_failures.value();
     }
 }
@@ -123,6 +128,7 @@ impl ConnectionCounts {
         self.connects += traffic.connects.value();
         self.reuses += traffic.reuses.value();
         self.connect_failures += traffic.connect_failures.value();
+        self.tls_failures += traffic.tls_failures.value();
         self.attempt_failures += traffic.attempt_failures.value();
     }
 }

@@ -5,9 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, SystemTime},
@@ -20,6 +18,7 @@ use tokio::{
 
 use super::{
     clients::ClientPart,
+    files::{self, Sign},
     front::{Front, FrontError},
     pair::Part,
     settings::Settings,
@@ -214,9 +213,6 @@ impl Fault {
     }
 }
 
-/// What can be told of a file without reading it: its identity, its size, and when anything of it last changed.
-type Sign = Result<(u64, u64, u64, (i64, i64), (i64, i64)), io::ErrorKind>;
-
 /// What was seen of the files so far.
 #[derive(Debug, Default)]
 struct Looker {
@@ -296,11 +292,5 @@ fn settled(front: &Front, mut known: Vec<Sign>) -> Vec<Sign> {
 }
 
 fn signs(front: &Front) -> Vec<Sign> {
-    front.files().map(|path: &PathBuf| sign(path)).collect()
-}
-
-fn sign(path: &Path) -> Sign {
-    let found = fs::metadata(path).map_err(|error| error.kind())?;
-    let (modified, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
-    Ok((found.dev(), found.ino(), found.len(), modified, changed))
+    front.files().map(|path: &PathBuf| files::sign(path)).collect()
 }

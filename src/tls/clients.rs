@@ -18,7 +18,7 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 use x509_parser::{prelude::FromDer as _, revocation_list::CertificateRevocationList};
 
-use super::{files, pair::time, settings::ClientSettings};
+use super::{files, pair::time, roots, settings::ClientSettings};
 
 /// Which certificates of clients count.
 #[derive(Debug)]
@@ -152,19 +152,12 @@ impl Clients {
 }
 
 fn authorities(path: &Path, digest: &mut Sha256) -> Result<RootCertStore, ClientsError> {
-    let fault = |why: String| ClientsError { part: ClientPart::Authorities, path: path.to_owned(), why };
-    let text = files::bytes(path, files::OF_A_CERTIFICATE)
-        .map_err(|error| fault(format!("can't be read: {error}")))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let unusable = |error: String| fault(format!("holds a certificate that can't be used: {error}"));
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-        add(digest, &certificate);
-        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(fault("holds no certificate".to_owned()));
-    }
+    let (roots, found) = roots::of_file(path).map_err(|why| ClientsError {
+        part: ClientPart::Authorities,
+        path: path.to_owned(),
+        why,
+    })?;
+    found.iter().for_each(|certificate| add(digest, certificate));
     Ok(roots)
 }
 

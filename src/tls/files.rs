@@ -1,8 +1,9 @@
-//! Reads a file of TLS whole, within a limit.
+//! Reads a file of TLS whole, within a limit, and tells whether one has changed.
 
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
@@ -23,4 +24,14 @@ pub(super) fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
     }
     Ok(bytes)
+}
+
+/// What can be told of a file without reading it: its identity, its size, and when anything of it last changed.
+pub(super) type Sign = Result<(u64, u64, u64, (i64, i64), (i64, i64)), io::ErrorKind>;
+
+/// The sign of a file.
+pub(super) fn sign(path: &Path) -> Sign {
+    let found = fs::metadata(path).map_err(|error| error.kind())?;
+    let (modified, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+    Ok((found.dev(), found.ino(), found.len(), modified, changed))
 }

@@ -30,7 +30,7 @@ use crate::model::name::Name;
 
 /// The names of protocols in handshakes (RFC 7301 6, RFC 9113 3.1).
 pub(super) const HTTP2: &[u8] = b"h2";
-const HTTP11: &[u8] = b"http/1.1";
+pub(super) const HTTP11: &[u8] = b"http/1.1";
 
 /// The TLS of one listener.
 #[derive(Debug)]

@@ -1,6 +1,10 @@
-//! What a listener's file says of TLS, validated.
+//! What the file says of TLS, validated.
 
 use std::{path::PathBuf, time::Duration};
+
+use rustls::pki_types::ServerName;
+
+use crate::model::protocol::Protocol;
 
 /// A listener's TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,23 @@ pub struct ClientSettings {
     pub is_required: bool,
     /// The lists of what those authorities have revoked, in PEM or DER.
     pub revocations: Vec<PathBuf>,
+}
+
+/// TLS towards the endpoints of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackSettings {
+    /// A PEM file: the authorities whose certificates count; `None` are those that the system trusts.
+    pub authorities: Option<PathBuf>,
+    /// The name that is asked for, and that an endpoint has to prove; `None` is its address.
+    pub name: Option<ServerName<'static>>,
+    /// Whether endpoints have to prove who they are.
+    pub is_verified: bool,
+    /// The certificate that endpoints are shown if they ask for one.
+    pub identity: Option<PairFiles>,
+    /// The oldest version of TLS that is spoken.
+    pub min_version: MinVersion,
+    /// What is spoken over it.
+    pub protocol: Protocol,
 }
 
 /// The value of `Strict-Transport-Security` (RFC 6797 6.1).

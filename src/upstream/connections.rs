@@ -7,27 +7,26 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    io,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
-
-use super::endpoint::Endpoint;
+use super::{endpoint::Endpoint, stream::UpstreamStream};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub struct Connection {
     /// The socket. It is closed before the place is given up, as it stands before it.
-    pub stream: TcpStream,
+    pub stream: UpstreamStream,
     /// Whether it has served a request before: what a failure with no answer then means is uncertain.
     pub reused: bool,
     /// When it is too old for another request; `None` never.
     pub good_until: Option<Instant>,
     /// The epoch of its endpoint's drains that it was opened in; in another it serves no more requests.
     pub epoch: u32,
+    /// The number of the way in which it was made; requests that are to go another way don't use it.
+    pub way: u64,
     /// Its place among those that its endpoint has.
     pub place: Place,
 }
@@ -64,11 +63,10 @@ impl Place {
 }
 
 impl Connection {
-    /// Whether nothing has come on it between requests: neither its end nor bytes that nobody asked for. The runtime's
-    /// readiness answers it without a system call, unless something has come.
+    /// Whether nothing has come on it between requests.
     #[inline]
-    pub fn is_quiet(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    pub fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 }
 
@@ -84,13 +82,13 @@ impl IdleConnections {
         Self { idle: RefCell::default(), of_worker }
     }
 
-    /// The newest connection that is still good.
+    /// The newest connection that is still good. Newer ones that were made in another way are closed.
     #[inline]
-    pub fn take(&self, now: Instant) -> Option<Connection> {
+    pub fn take(&self, now: Instant, way: u64) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(newest) = idle.pop_back() {
+        while let Some(mut newest) = idle.pop_back() {
             self.of_worker.set(self.of_worker.get() - 1);
-            if newest.expires > now && newest.connection.is_quiet() {
+            if newest.connection.way == way && newest.expires > now && newest.connection.is_quiet() {
                 return Some(Connection { reused: true, ..newest.connection });
             }
         }
@@ -99,7 +97,7 @@ impl IdleConnections {
 
     /// Keeps a connection for `time`, unless `most` are kept already.
     #[inline]
-    pub fn give(&self, connection: Connection, now: Instant, time: Duration, most: usize) {
+    pub fn give(&self, mut connection: Connection, now: Instant, time: Duration, most: usize) {
         let mut idle = self.idle.borrow_mut();
         let expires = now + time;
         let expires = connection.good_until.map_or(expires, |good_until| good_until.min(expires));
@@ -126,7 +124,7 @@ impl IdleConnections {
     pub fn sweep(&self, now: Instant, all: bool) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|idle| !all && idle.expires > now && idle.connection.is_quiet());
+        idle.retain_mut(|idle| !all && idle.expires > now && idle.connection.is_quiet());
         self.of_worker.set(self.of_worker.get() - (before - idle.len()));
     }
 

@@ -6,7 +6,7 @@ use std::{
     ops::Deref,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -17,6 +17,9 @@ use super::{
     waiting::Waiter,
 };
 use crate::telemetry::traffic::Traffic;
+
+/// How often a worker tells of an endpoint with which no TLS can be spoken.
+const TELLS_EVERY: Duration = Duration::from_secs(10);
 
 /// A worker's handles of the endpoints that it has used. Nothing in it is shared with another thread.
 #[derive(Debug, Default)]
@@ -42,6 +45,8 @@ pub struct LocalEndpoint {
     swept: Cell<Option<u32>>,
     /// This worker's requests that wait for a connection to it, in the order in which they came.
     pub(super) waiters: RefCell<VecDeque<Waiter>>,
+    /// When it was last told that no TLS can be spoken with it.
+    told: Cell<Option<Instant>>,
     /// How often in a row a connection went to one of them while those of other workers waited.
     pub(super) turns: Cell<u32>,
 }
@@ -76,6 +81,7 @@ impl Upstreams {
                 epoch: Cell::new(endpoint.drain.epoch()),
                 swept: Cell::new(None),
                 waiters: RefCell::default(),
+                told: Cell::default(),
                 turns: Cell::new(0),
             }));
         }
@@ -164,6 +170,16 @@ impl LocalEndpoint {
             self.idle.clear();
         }
         &self.idle
+    }
+
+    /// Whether it is time to tell again that no TLS can be spoken with it: however many requests find out, the log is to
+    /// stay readable.
+    pub fn is_to_tell(&self, now: Instant) -> bool {
+        let is_time = self.told.get().is_none_or(|told| told + TELLS_EVERY <= now);
+        if is_time {
+            self.told.set(Some(now));
+        }
+        is_time
     }
 
     /// What all workers share of it.

@@ -13,5 +13,7 @@ pub mod places;
 pub mod pleas;
 pub mod pool;
 pub mod registry;
+pub mod stream;
 pub mod waiting;
 pub mod warmth;
+pub mod way;

@@ -11,7 +11,11 @@ use super::{
     outcomes::Alarm,
     pool::PoolState,
 };
-use crate::{model::name::Name, telemetry::registry::Registry as Series};
+use crate::{
+    model::name::Name,
+    telemetry::registry::Registry as Series,
+    tls::{Back, BackSettings, Backs},
+};
 
 /// The endpoints that were declared and not retired.
 #[derive(Debug, Default)]
@@ -20,12 +24,18 @@ pub struct Registry {
     pools: BTreeMap<Name, Arc<PoolState>>,
     numbers: Numbers,
     alarm: Arc<Alarm>,
+    backs: Backs,
 }
 
 impl Registry {
     /// What is raised when an endpoint has failed too often in a row.
     pub fn alarm(&self) -> Arc<Alarm> {
         Arc::clone(&self.alarm)
+    }
+
+    /// TLS with the endpoints of pools with these settings.
+    pub fn back(&self, settings: &Arc<BackSettings>) -> Arc<Back> {
+        self.backs.of(settings)
     }
 
     /// What is shared of a pool.

@@ -36,6 +36,8 @@ pub struct Waiting {
     endpoint: Rc<LocalEndpoint>,
     ticket: Arc<Ticket>,
     handed: Rc<RefCell<Option<Connection>>>,
+    /// The number of the way that the request is to go.
+    way: u64,
 }
 
 /// What a wait has come to.
@@ -49,8 +51,14 @@ pub enum Granted {
 
 impl Upstreams {
     /// Begins to wait, unless `most` requests of the pool do. One that needs a `fresh` connection is not handed one
-    /// that was used.
-    pub fn wait(&self, endpoint: &Rc<LocalEndpoint>, most: u32, fresh: bool) -> Result<Waiting, Limit> {
+    /// that was used, and none one that was made in another `way`.
+    pub fn wait(
+        &self,
+        endpoint: &Rc<LocalEndpoint>,
+        most: u32,
+        fresh: bool,
+        way: u64,
+    ) -> Result<Waiting, Limit> {
         endpoint.state.gate.wait(most)?;
         let handed = Rc::new(RefCell::new(None));
         let ticket = endpoint.places.join();
@@ -61,7 +69,7 @@ impl Upstreams {
         if endpoint.places.waiting() > 0 {
             self.plead(endpoint.id);
         }
-        Ok(Waiting { endpoint: Rc::clone(endpoint), ticket, handed })
+        Ok(Waiting { endpoint: Rc::clone(endpoint), ticket, handed, way })
     }
 }
 
@@ -86,7 +94,7 @@ impl LocalEndpoint {
 
     /// Gives a connection, or its place, to a request that waits; answers it if none does any more.
     #[cold]
-    fn give_to_waiting(&self, connection: Connection, now: Instant) -> Option<Connection> {
+    fn give_to_waiting(&self, mut connection: Connection, now: Instant) -> Option<Connection> {
         if connection.good_until.is_some_and(|good_until| good_until <= now) || !connection.is_quiet() {
             return None;
         }
@@ -115,9 +123,9 @@ impl Waiting {
             Grant::Connection => {
                 let handed = self.handed.borrow_mut().take();
                 let handed = handed.expect("it is put there in the turn in which it is granted");
-                match handed.epoch == self.endpoint.drain.epoch() {
+                match handed.epoch == self.endpoint.drain.epoch() && handed.way == self.way {
                     true => Granted::Connection(handed),
-                    // A drain has begun or ended meanwhile: the connection is closed, its place serves another.
+                    // A drain has begun or ended meanwhile, or it is one of another way: it is closed, its place serves another.
                     false => Granted::Place(handed.place),
                 }
             }
@@ -145,7 +153,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{model::name::Name, telemetry::registry::Registry as Series, upstream::registry::Registry};
+    use crate::{
+        model::name::Name,
+        telemetry::registry::Registry as Series,
+        upstream::{registry::Registry, stream::UpstreamStream},
+    };
 
     /// An endpoint that may have one connection.
     fn endpoint(upstreams: &mut Upstreams, address: SocketAddr) -> Rc<LocalEndpoint> {
@@ -162,7 +174,8 @@ mod tests {
         let stream = TcpStream::connect(endpoint.address).await.unwrap();
         let epoch = endpoint.drain.epoch();
         let (other, _) = listener.accept().await.unwrap();
-        (Connection { stream, reused: false, good_until: None, epoch, place }, other)
+        let stream = UpstreamStream::Plain(stream);
+        (Connection { stream, reused: false, good_until: None, epoch, way: 0, place }, other)
     }
 
     fn poll(waiting: &mut Waiting) -> Poll<Granted> {
@@ -176,7 +189,7 @@ mod tests {
         let endpoint = endpoint(&mut upstreams, listener.local_addr().unwrap());
         for drains in [0, 1, 3] {
             let (connection, mut other) = connected(&listener, &endpoint).await;
-            let mut waiting = upstreams.wait(&endpoint, 1, false).unwrap();
+            let mut waiting = upstreams.wait(&endpoint, 1, false, 0).unwrap();
             assert!(poll(&mut waiting).is_pending());
             endpoint.give(connection, Instant::now(), Duration::from_secs(60), 10);
             // Drained; drained, undrained and drained again; before the request has its turn.
@@ -204,7 +217,7 @@ mod tests {
         let mut upstreams = Upstreams::default();
         let endpoint = endpoint(&mut upstreams, listener.local_addr().unwrap());
         let (connection, mut other) = connected(&listener, &endpoint).await;
-        let waiting = upstreams.wait(&endpoint, 1, false).unwrap();
+        let waiting = upstreams.wait(&endpoint, 1, false, 0).unwrap();
         endpoint.give(connection, Instant::now(), Duration::from_secs(60), 10);
         drop(waiting);
         assert_eq!(other.read(&mut [0]).await.unwrap(), 0);

@@ -123,6 +123,18 @@ fn of_pools() {
         (red("eject = { base_time = \"10m\" }"), "/pool/red/eject", "shorter than the first"),
         (red("panic = -0.5"), "/pool/red/panic", "out of range"),
         (red("slow_start = { aggression = 0.0 }"), "/pool/red/slow_start/aggression", "out of range"),
+        (red("protocol = \"auto\""), "/pool/red/protocol", "handshake"),
+        (red("protocol = \"spdy\""), "/pool/red/protocol", "spdy"),
+        (red("tls = { name = \"a b\" }"), "/pool/red/tls/name", "no name"),
+        (red("tls = { cert = \"a.pem\" }"), "/pool/red/tls/cert", "without its key"),
+        (red("tls = { key = \"a.key\" }"), "/pool/red/tls/key", "without its certificate"),
+        (red("tls = { ca = \"\" }"), "/pool/red/tls/ca", "no path"),
+        (red("tls = { ca = \"a.pem\", verify = false }"), "/pool/red/tls/ca", "nobody looks at"),
+        (
+            format!("{SOUND}[pool.red]\nendpoints = [\"a.test:1\", \"b.test:1\"]\ntls = {{}}\n"),
+            "/pool/red/tls",
+            "several names",
+        ),
         (red("max_connections = 0"), "/pool/red/max_connections", "out of range"),
         (red("adaptive = { min = 10, max = 9 }"), "/pool/red/adaptive", "from 10 to 9"),
         (

@@ -2,11 +2,7 @@
 //!
 //! Invariant: an instance that can't prove to be the one of its address is not called; nothing turns that off.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -61,21 +57,9 @@ fn authorities(path: &Path) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-/// The authorities that the system trusts: those of its file of all, or else of its folders.
+/// The authorities that the system trusts.
 fn of_the_system() -> Result<RootCertStore, Failure> {
-    let places = openssl_probe::probe();
-    let mut roots = RootCertStore::empty();
-    // What can't be read is one less that is trusted.
-    let mut add = |path: PathBuf| {
-        let found = CertificateDer::pem_file_iter(path).into_iter().flatten().flatten();
-        roots.add_parsable_certificates(found).0 > 0
-    };
-    if !places.cert_file.is_some_and(&mut add) {
-        let folders = places.cert_dir.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-        for entry in folders.flatten() {
-            add(entry.path());
-        }
-    }
+    let roots = tls::roots_of_the_system();
     if roots.is_empty() {
         let words = "this machine trusts no authority: --ca FILE names that of the instance's certificate";
         return Err(Failure::Failed(words.to_owned()));

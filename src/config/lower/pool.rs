@@ -23,6 +23,7 @@ use crate::{
 mod eject;
 mod health;
 mod limits;
+mod tls;
 mod warming;
 
 pub(super) fn all(
@@ -70,6 +71,8 @@ fn one(
         problems,
     );
     let balance = balance(raw, at, problems);
+    let protocol = tls::protocol(raw, at, problems);
+    let tls = tls::settings(raw, protocol, &endpoints, at, problems);
     Some(Pool {
         name: name?,
         endpoints,
@@ -78,6 +81,8 @@ fn one(
         eject,
         panic_threshold,
         slow_start,
+        protocol,
+        tls,
         connect_timeout,
         idle_timeout,
         max_idle,

@@ -73,11 +73,7 @@ impl Shared<'_> {
         let place = at.key("certificates");
         let certificates = certificates(self.certificates.as_ref(), of, &place, problems);
         let clients = clients(self, of, at, problems);
-        let min_version =
-            self.min_version.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| match version.value {
-                raw::TlsVersion::V12 => MinVersion::V12,
-                raw::TlsVersion::V13 => MinVersion::V13,
-            });
+        let min_version = min_version(self.min_version);
         let (timeout, place) = (self.handshake_timeout, at.key("handshake_timeout"));
         let handshake_timeout = value::timeout(timeout, defaults::HANDSHAKE_TIMEOUT, &place, problems);
         Some(TlsSettings {
@@ -91,6 +87,13 @@ impl Shared<'_> {
             hsts: None,
         })
     }
+}
+
+pub(super) fn min_version(raw: &Option<Spanned<raw::TlsVersion>>) -> MinVersion {
+    raw.as_ref().map_or(defaults::MIN_TLS_VERSION, |version| match version.value {
+        raw::TlsVersion::V12 => MinVersion::V12,
+        raw::TlsVersion::V13 => MinVersion::V13,
+    })
 }
 
 fn certificates(
@@ -210,7 +213,7 @@ fn hsts(raw: &Spanned<raw::Hsts>, at: &Pointer<'_>, problems: &mut Problems<'_>)
     Hsts::new(age, subdomains, preload)
 }
 
-fn path(text: &Spanned<String>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+pub(super) fn path(text: &Spanned<String>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     if text.is_empty() || text.contains('\0') {
         problems.error(&text.span, at, "this is no path", "such as \"site.pem\"".to_owned());
         return None;

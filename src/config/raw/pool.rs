@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ClientKey, DurationText, Entries, Spanned};
+use super::{ClientKey, DurationText, Entries, Spanned, TlsVersion};
 
 /// One version of a service.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -25,7 +25,12 @@ pub(in crate::config) struct Pool {
     pub panic: Option<Spanned<f64>>,
     /// How an endpoint that has become available is warmed. Without it, it gets its whole share at once.
     pub slow_start: Option<Spanned<SlowStart>>,
-    /// How long a connection attempt may take.
+    /// Which protocol its endpoints are spoken to in: "http/1.1" (default), "h2" (over TLS, or in cleartext with prior
+    /// knowledge), or "auto" (over TLS: what the endpoint agrees to).
+    pub protocol: Option<Spanned<Protocol>>,
+    /// Has TLS spoken with its endpoints. Without it, connections are in cleartext.
+    pub tls: Option<Spanned<PoolTls>>,
+    /// How long a connection attempt may take, the handshake of TLS included.
     pub connect_timeout: Option<Spanned<DurationText>>,
     /// How long an upstream connection is kept idle; keep it below the application's own keep-alive time.
     pub idle_timeout: Option<Spanned<DurationText>>,
@@ -53,6 +58,36 @@ pub(in crate::config) struct Pool {
     pub drain_deadline: Option<Spanned<DurationText>>,
     /// How long tunnels and event streams may last when an endpoint or the pool is drained.
     pub stream_drain_deadline: Option<Spanned<DurationText>>,
+}
+
+/// Which protocol endpoints are spoken to in.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub(in crate::config) enum Protocol {
+    #[serde(rename = "http/1.1")]
+    Http1,
+    #[serde(rename = "h2")]
+    Http2,
+    #[serde(rename = "auto")]
+    Agreed,
+}
+
+/// TLS with the endpoints of a pool.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct PoolTls {
+    /// A PEM file with the authorities whose certificates count; those that the system trusts by default.
+    pub ca: Option<Spanned<String>>,
+    /// The name that endpoints are asked for and have to prove. By default the one name that all of the pool's endpoints
+    /// are declared by, or else each one's address.
+    pub name: Option<Spanned<String>>,
+    /// Whether endpoints have to prove who they are; true by default.
+    pub verify: Option<Spanned<bool>>,
+    /// A PEM file with the certificate that endpoints are shown; none by default.
+    pub cert: Option<Spanned<String>>,
+    /// A PEM file with its private key, not encrypted.
+    pub key: Option<Spanned<String>>,
+    /// The oldest version of TLS that is spoken: "1.2" (default) or "1.3".
+    pub min_version: Option<Spanned<TlsVersion>>,
 }
 
 /// An endpoint: "IP:port", "name:port", "srv:name", or a table with its weight.

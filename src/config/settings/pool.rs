@@ -1,13 +1,15 @@
 //! A pool: its endpoints, how one is chosen, how their health is watched, and what bounds their use.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::SplitKey;
 use crate::config::defaults;
 use crate::model::name::Name;
 pub use crate::model::{
-    adaptive::Adaptive, endpoint_address::EndpointAddress, outlier::Outliers, slow_start::SlowStart,
+    adaptive::Adaptive, endpoint_address::EndpointAddress, outlier::Outliers, protocol::Protocol,
+    slow_start::SlowStart,
 };
+pub use crate::tls::BackSettings;
 
 /// One version of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +28,11 @@ pub struct Pool {
     pub panic_threshold: f64,
     /// How an endpoint that has become available is warmed; `None` gives it its whole share at once.
     pub slow_start: Option<SlowStart>,
-    /// How long a connection attempt may take.
+    /// Which protocol its endpoints are spoken to in.
+    pub protocol: Protocol,
+    /// How TLS is spoken with them; `None` is not at all.
+    pub tls: Option<Arc<BackSettings>>,
+    /// How long a connection attempt may take, the handshake of TLS included.
     pub connect_timeout: Duration,
     /// How long an upstream connection is kept idle; below the application's own keep-alive time.
     pub idle_timeout: Duration,
@@ -163,6 +169,8 @@ impl Pool {
             eject: Some(Outliers::default()),
             panic_threshold: defaults::PANIC_THRESHOLD,
             slow_start: None,
+            protocol: Protocol::default(),
+            tls: None,
             connect_timeout: defaults::CONNECT_TIMEOUT,
             idle_timeout: defaults::IDLE_TIMEOUT,
             max_idle: defaults::MAX_IDLE,

@@ -5,17 +5,17 @@
 //! probe itself does. Invariant: what fails on a kept connection is asked once more on a new one before it counts, since
 //! the endpoint may have closed it meanwhile; and a kept connection has brought nothing since its last answer's end.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::ProbeFailure;
+use super::{ProbeFailure, connected};
 use crate::{
     config,
+    upstream::{stream::UpstreamStream, way::Way},
     wire::{
         body::Body,
         emit,
@@ -48,7 +48,7 @@ pub(super) struct Question {
 /// A connection between two probes.
 #[derive(Debug)]
 pub(super) struct Kept {
-    stream: TcpStream,
+    stream: UpstreamStream,
     probes: u32,
     /// Whether another probe can go over it.
     is_good: bool,
@@ -59,7 +59,7 @@ pub(super) struct Kept {
 /// What has come of an answer.
 #[derive(Debug)]
 struct Answer<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut UpstreamStream,
     /// What was read and not understood yet.
     unread: Vec<u8>,
     head: ResponseHead,
@@ -78,18 +78,20 @@ impl Question {
     /// Asks, on a kept connection if there is one, and keeps the connection if it is good and there is `room`.
     pub(super) async fn ask(
         &self,
-        address: SocketAddr,
+        (way, address): (&Way, SocketAddr),
         kept: &mut Option<Kept>,
         room: &Arc<Semaphore>,
     ) -> Result<String, ProbeFailure> {
-        if let Some(mut connection) = kept.take().filter(Kept::is_quiet) {
+        if let Some(mut connection) = kept.take()
+            && connection.stream.is_quiet()
+        {
             let answer = connection.exchange(self).await;
             if !matches!(answer, Err(ProbeFailure::Malformed(_))) {
                 *kept = connection.keep(room);
                 return answer;
             }
         }
-        let stream = TcpStream::connect(address).await?;
+        let stream = connected(way, address, true).await?;
         let mut connection = Kept { stream, probes: 0, is_good: false, room: None };
         let answer = connection.exchange(self).await;
         *kept = connection.keep(room);
@@ -102,11 +104,6 @@ impl Question {
 }
 
 impl Kept {
-    /// Whether nothing has come on it since its last answer. Without an event the runtime knows that by itself.
-    fn is_quiet(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
     /// The connection, if another probe can go over it and it has room, or finds some, among those that are kept.
     fn keep(mut self, room: &Arc<Semaphore>) -> Option<Self> {
         self.room = self.room.or_else(|| Arc::clone(room).try_acquire_owned().ok());
@@ -117,6 +114,7 @@ impl Kept {
         self.probes += 1;
         self.is_good = false;
         self.stream.write_all(&question.request).await.map_err(ProbeFailure::malformed)?;
+        self.stream.flush().await.map_err(ProbeFailure::malformed)?;
         let mut answer = Answer {
             stream: &mut self.stream,
             unread: Vec::with_capacity(READ),
