@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod health;
+pub mod http2;
 pub mod model;
 pub mod proxy;
 pub mod routing;

@@ -10,7 +10,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{
     config,
     upstream::{
-        stream::UpstreamStream,
+        socket::Socket,
         way::{NoConnection, Way},
     },
 };
@@ -133,10 +133,11 @@ impl Prober {
 }
 
 /// A connection as requests have it. `alone` is for HTTP/1.1 and nothing else.
-async fn connected(way: &Way, address: SocketAddr, alone: bool) -> Result<UpstreamStream, ProbeFailure> {
+async fn connected(way: &Way, address: SocketAddr, alone: bool) -> Result<Socket, ProbeFailure> {
     match way.connect(address, alone).await {
-        Ok((stream, _)) => Ok(stream),
+        Ok(made) => Ok(made.socket),
         Err(NoConnection::Unreachable(error)) => Err(error.into()),
+        Err(NoConnection::NotHttp2) => Err(ProbeFailure::Malformed(NoConnection::NotHttp2.to_string())),
         Err(NoConnection::Unfit(unfit)) => Err(ProbeFailure::Tls(unfit.to_string())),
     }
 }

@@ -16,7 +16,12 @@ use crate::{
     model::adaptive::Sample,
     routing::table::Table,
     telemetry::causes::TimeoutKind,
-    upstream::{connections::Place, drain::Kind, gate::Limit, waiting::Granted},
+    upstream::{
+        connections::Place,
+        drain::Kind,
+        gate::Limit,
+        waiting::{Granted, Wish},
+    },
 };
 
 /// A place for a connection to the request's endpoint, or a connection that has just become free.
@@ -36,16 +41,17 @@ pub(super) async fn admit(downstream: &mut Downstream, request: &Request) -> Res
 
 /// Waits for a place or a connection as long as the pool allows.
 async fn wait(downstream: &mut Downstream, request: &Request) -> Result<Granted, Failure> {
-    let (due, fresh) = (request.attempts.due, request.attempts.needs_fresh);
+    let due = request.attempts.due;
     let pool = &request.routed.table.pools[request.pool];
-    let (gate, way) = (&pool.state.gate, pool.way.number());
+    let gate = &pool.state.gate;
+    let (way, fresh) = (pool.way.number(), request.attempts.needs_fresh);
+    let wish = Wish { way, wants: request.wants(), fresh };
     let shed = |limit| {
         gate.count_shed(limit);
         Failure::Shed(limit)
     };
     let limits = &pool.settings.limits;
-    let waiting =
-        downstream.worker.routing.borrow().upstreams.wait(&request.lease, limits.max_pending, fresh, way);
+    let waiting = downstream.worker.routing.borrow().upstreams.wait(&request.lease, limits.max_pending, wish);
     let mut waiting = waiting.map_err(shed)?;
     let until = clock::now() + limits.pending_timeout;
     let until = due.map_or(until, |due| due.min(until));

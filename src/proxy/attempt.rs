@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     config::defaults::MAX_RETRY_ATTEMPTS,
+    model::protocol::Protocol,
     routing::select::{self, Earlier, Selection},
-    upstream::{endpoint::EndpointId, local::Lease, way::Way},
+    upstream::{endpoint::EndpointId, local::Lease, waiting::Wants, way::Way},
 };
 
 /// The most attempts of a request; bounds the list of endpoints that were tried.
@@ -23,6 +24,9 @@ const MOST: usize = 1 + MAX_RETRY_ATTEMPTS as usize;
 /// How long is waited before an endpoint is tried that has failed already: enough for a restarting one to be back, or
 /// for a crowd of failed requests to spread; too short to be felt.
 const PAUSE: std::ops::RangeInclusive<u64> = 5_000..=25_000;
+/// How often a request is taken to another connection for nothing, as its own had come to an end without processing it. An
+/// endpoint that ends every connection at its first request is not waited for without end.
+const MOST_RENEWED: u32 = 3;
 /// The highest number of an attempt that is believed.
 const MOST_BELIEVED: u64 = 1_000;
 
@@ -34,6 +38,8 @@ pub(super) struct Attempts {
     /// No further attempt reuses a connection: an idle one has turned out to be closed, and it shall not happen twice to
     /// a request.
     pub(super) needs_fresh: bool,
+    /// How often its connection had come to an end before it was sent, which costs it none of its attempts.
+    renewed: u32,
     tried: [EndpointId; MOST],
     count: usize,
 }
@@ -56,7 +62,7 @@ pub(super) enum Next {
 impl Attempts {
     /// Before the first attempt, which goes to an endpoint.
     pub(super) fn new(endpoint: EndpointId, due: Option<Instant>) -> Self {
-        Self { due, needs_fresh: false, tried: [endpoint; MOST], count: 0 }
+        Self { due, needs_fresh: false, renewed: 0, tried: [endpoint; MOST], count: 0 }
     }
 
     /// Every endpoint may be tried again: there was time for one to come back.
@@ -81,6 +87,17 @@ impl Request {
             || !self.is_repeatable()
             || self.traits.earlier_attempts > 0;
         (!is_last).then(|| now + timeout)
+    }
+
+    /// On which connections it goes. An upgrade is of HTTP/1.1, whatever else the pool's endpoints speak.
+    #[inline]
+    pub(super) fn wants(&self) -> Wants {
+        match self.way().protocol {
+            Protocol::Http1 => Wants::Http1,
+            _ if self.traits.upgrade.is_some() => Wants::Http1,
+            Protocol::Http2 => Wants::Streams,
+            Protocol::Agreed => Wants::Either,
+        }
     }
 
     /// Whether an endpoint that it has waited for since then has used up the route's time, now that this is over: half
@@ -114,8 +131,11 @@ impl Request {
         };
         let now = clock::now();
         let verdict = retry::judge(failure, case);
+        let is_renewed = matches!(failure, Failure::UpstreamRefused { is_gone: true })
+            && self.attempts.renewed < MOST_RENEWED;
+        let used_up = self.account.attempts - self.attempts.renewed > retries.attempts;
         if verdict == Verdict::Stands
-            || self.account.attempts > retries.attempts
+            || used_up && !is_renewed
             || self.attempts.due.is_some_and(|due| due <= now)
         {
             return None;
@@ -125,7 +145,8 @@ impl Request {
             _ => self.elsewhere(downstream)?,
         };
         // Paid for last: what can't be made costs nothing. A claim that can't be paid for is given back.
-        downstream.worker.routing.borrow_mut().budget.take(now).then(|| Box::new(next))
+        let may = is_renewed || downstream.worker.routing.borrow_mut().budget.take(now);
+        may.then(|| Box::new(next))
     }
 
     /// Claims an endpoint that was not tried: one that is in, or else one that is ejected, which may be well again, as
@@ -171,6 +192,9 @@ impl Request {
     ) -> Option<Duration> {
         tracing::debug!(error = %failure, endpoint = %self.lease.address, "an attempt failed and is repeated");
         self.attempts.needs_fresh |= matches!(next, Next::SameEndpoint);
+        if matches!(failure, Failure::UpstreamRefused { is_gone: true }) {
+            self.attempts.renewed = (self.attempts.renewed + 1).min(MOST_RENEWED);
+        }
         let mut pause = None;
         if let Next::Endpoint { arm, pool, lease, was_tried } = next {
             let Attempts { tried, count, .. } = &mut self.attempts;

@@ -1,27 +1,22 @@
 //! A request's attempts: connect or reuse, exchange, and if it failed, go where the next attempt goes.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Instant};
+use std::future::poll_fn;
 
 use super::{
-    admission,
     answer::Answer,
-    attempt::Next,
-    awaiting, clock,
+    awaiting, clock, connect,
     downstream::{After, Downstream},
-    exchange::{Begun, Exchange, Failed, Finished, LOOK},
+    exchange::{Begun, Exchange, Failed, Finished},
     handler::Request,
     requests::KeptRequest,
     response_head::Afterwards,
     retry::Failure,
     tunnel,
 };
-use crate::{
-    telemetry::causes::TimeoutKind,
-    upstream::{
-        connections::{Connection, Place},
-        drain::{Kind, Stream},
-        waiting::Granted,
-    },
+use crate::upstream::{
+    connections::Connection,
+    drain::{Kind, Stream},
+    waiting::Wants,
 };
 
 /// Forwards a request and brings its response back.
@@ -66,22 +61,11 @@ async fn attempt(
     downstream: &mut Downstream,
     request: &mut Request,
 ) -> Result<(Finished, Connection), Failed> {
-    let now = clock::now();
-    let way = request.way().number();
-    let reused = if request.attempts.needs_fresh { None } else { request.lease.idle().take(now, way) };
-    let granted = match reused {
-        Some(connection) => Ok(Granted::Connection(connection)),
-        None => admission::admit(downstream, request).await,
-    };
-    // What an attempt waits for a connection that it may have is not the upstream's time.
-    let mut per_try = request.per_try_due(clock::now());
-    let result = match granted {
-        Ok(Granted::Connection(connection)) => {
-            request.lease.traffic.reuses.add(1);
-            Ok(connection)
-        }
-        Ok(Granted::Place(place)) => connect(downstream, request, &mut per_try, place).await,
-        Err(failure) => Err((failure, None)),
+    let mut per_try = None;
+    let result = match request.wants() {
+        Wants::Http1 => connect::own(downstream, request, &mut per_try).await,
+        // In a box, as every connection's task would be larger by it otherwise.
+        Wants::Streams | Wants::Either => Box::pin(connect::shared(downstream, request, &mut per_try)).await,
     };
     let mut connection = match result {
         Ok(connection) => connection,
@@ -119,88 +103,6 @@ fn noted(request: &mut Request, failed: Failed) -> Failed {
         account.timed_out(kind, lease, failed.next.is_none());
     }
     failed
-}
-
-/// Opens a connection to the endpoint, within the pool's time for it. The attempt's own time ends it for another
-/// attempt alone; if none is made, the attempt has no time of its own any more.
-async fn connect(
-    downstream: &mut Downstream,
-    request: &Request,
-    per_try: &mut Option<Instant>,
-    place: Place,
-) -> Result<Connection, (Failure, Option<Box<Next>>)> {
-    downstream.worker.make_room();
-    let pool = &request.routed.table.pools[request.pool];
-    let (due, began) = (request.attempts.due, clock::now());
-    let limit = began + pool.settings.connect_timeout;
-    let mut look_at = began + LOOK;
-    let epoch = request.lease.drain.epoch();
-    let mut connecting = pin!(pool.way.connect(request.lease.address, true));
-    let connected = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(connected.map_err(|error| (Failure::of_connection(error), None)));
-            }
-            let next = [due, *per_try].into_iter().flatten().fold(limit.min(look_at), Instant::min);
-            if !downstream.deadline.poll_at(cx, next) {
-                return Poll::Pending;
-            }
-            let now = clock::now();
-            let is_past = |time: Option<Instant>| time.is_some_and(|time| time <= now);
-            let failure = if is_past(due) {
-                Some(Failure::of_time(TimeoutKind::Request, request.is_used_up_since(began)))
-            } else if limit <= now {
-                Some(Failure::TimedOut(TimeoutKind::Connect))
-            } else if downstream.is_reset() {
-                Some(Failure::ClientGone)
-            } else {
-                admission::in_time(request).err()
-            };
-            if let Some(failure) = failure {
-                return Poll::Ready(Err((failure, None)));
-            }
-            if is_past(*per_try) {
-                *per_try = None;
-                let failure = Failure::TimedOut(TimeoutKind::PerTry);
-                if let Some(next) = request.next(downstream, &failure, true) {
-                    return Poll::Ready(Err((failure, Some(next))));
-                }
-            }
-            look_at = now + LOOK;
-        }
-    })
-    .await;
-    let ready = connected.and_then(|(stream, way)| {
-        admission::in_time(request).map_err(|failure| (failure, None))?;
-        let good_until = admission::good_until(downstream, request);
-        Ok(Connection { stream, reused: false, good_until, epoch, way, place })
-    });
-    count_connect(request, ready.as_ref().err().map(|(failure, _)| failure));
-    ready
-}
-
-/// Counts a connection that was opened, or that could not be.
-fn count_connect(request: &Request, failure: Option<&Failure>) {
-    let traffic = &request.lease.traffic;
-    match failure {
-        None => traffic.connects.add(1),
-        Some(
-            failure @ (Failure::UpstreamUnreachable(_)
-            | Failure::TimedOut(TimeoutKind::Connect | TimeoutKind::PerTry)),
-        ) => {
-            tracing::debug!(endpoint = %request.lease.address, ?failure, "an endpoint can't be connected to");
-            traffic.connect_failures.add(1);
-        }
-        Some(Failure::UpstreamUnfit(unfit)) => {
-            traffic.connect_failures.add(1);
-            traffic.tls_failures.add(1);
-            if request.lease.is_to_tell(clock::now()) {
-                let (endpoint, pool) = (request.lease.address, &request.lease.pool);
-                tracing::warn!(%endpoint, %pool, "no TLS with an endpoint: {unfit}");
-            }
-        }
-        Some(_) => {}
-    }
 }
 
 /// The response has been sent to its end.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config,
-    model::{access_log::LogField, path},
+    model::{access_log::LogField, path, protocol::Protocol},
     routing::{
         head_view::HeadView,
         live::Generation,
@@ -125,7 +125,9 @@ impl Request {
     fn prepare(&mut self) {
         let retries = &self.routed.settings().retries;
         let is_short = self.body.announced_bytes() <= retries.max_body as u64;
-        if retries.attempts > 0 && is_short && self.is_repeatable() {
+        // What an endpoint says that it has not processed may be sent again, whatever it is.
+        let may_be_refused = self.way().protocol != Protocol::Http1;
+        if retries.attempts > 0 && is_short && self.is_repeatable() || may_be_refused {
             self.up.keep(retries.max_body.saturating_sub(self.body.data_bytes() as usize));
         }
         if self.traits.told_attempts > 0 {

@@ -8,7 +8,6 @@
 //! Invariant: what a client can make us hold is bounded, by [`limits`], for each connection; and what could be counted as
 //! the end of a message is one. A response that is broken off is a reset.
 
-mod chunks;
 mod client;
 mod driver;
 mod frames;

@@ -18,6 +18,7 @@ mod budget;
 mod buffers;
 mod client;
 mod clock;
+mod connect;
 mod connection;
 mod deadline;
 mod downstream;

@@ -127,6 +127,9 @@ pub fn workers(config: &Config) -> usize {
     config.workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
+/// How long a worker waits at its end for its connections of HTTP/2 to end.
+const PARTING: Duration = Duration::from_millis(500);
+
 /// The body of a worker's thread.
 fn run(
     orders: mpsc::UnboundedReceiver<Order>,
@@ -207,6 +210,19 @@ async fn follow(
                 worker.deadlines.wake_all();
             }
         }
+    }
+    part(worker).await;
+}
+
+/// Tells the endpoints that speak HTTP/2 that their connections end (RFC 9113 6.8), and gives the word a moment to go out.
+async fn part(worker: &Worker) {
+    let upstreams = || worker.routing.borrow();
+    upstreams().upstreams.leave();
+    let until = clock::now() + PARTING;
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    while upstreams().upstreams.carriers() > 0 && clock::now() < until {
+        tick.tick().await;
+        clock::wake();
     }
 }
 

@@ -15,6 +15,15 @@ pub(super) enum Failure {
     /// No connection to the endpoint could be had. Nothing was sent.
     #[error("the upstream can't be connected to")]
     UpstreamUnreachable(io::Error),
+    /// The endpoint speaks something else than HTTP/2. Nothing was sent.
+    #[error("the upstream does not speak HTTP/2")]
+    UpstreamNotHttp2,
+    /// The endpoint has said that it has not processed the request, and will not.
+    #[error("the upstream refused the request unprocessed")]
+    UpstreamRefused {
+        /// Its connection had come to its end, as the endpoint said by GOAWAY: another one may serve.
+        is_gone: bool,
+    },
     /// TLS could not be spoken with the endpoint. Nothing was sent.
     #[error("no TLS can be spoken with the upstream: {0}")]
     UpstreamUnfit(Unfit),
@@ -88,6 +97,7 @@ impl Failure {
         use rustix::io::Errno;
         let error = match error {
             NoConnection::Unreachable(error) => error,
+            NoConnection::NotHttp2 => return Self::UpstreamNotHttp2,
             NoConnection::Unfit(unfit) => return Self::UpstreamUnfit(unfit),
         };
         match Errno::from_io_error(&error) {
@@ -105,7 +115,9 @@ impl Failure {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::UpstreamUnreachable(_)
+            | Self::UpstreamNotHttp2
             | Self::UpstreamUnfit(_)
+            | Self::UpstreamRefused { .. }
             | Self::UpstreamSilent { .. }
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => Some(502),
@@ -132,9 +144,12 @@ impl Failure {
     pub(super) fn counts_against_endpoint(&self) -> bool {
         match self {
             Self::UpstreamUnreachable(_)
+            | Self::UpstreamNotHttp2
             | Self::UpstreamUnfit(_)
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated => true,
+            // That a connection has come to its end says nothing about it.
+            Self::UpstreamRefused { is_gone } => !is_gone,
             Self::UpstreamSilent { reused, .. } => !reused,
             Self::TimedOut(TimeoutKind::ClientBody | TimeoutKind::ClientWrite) => false,
             Self::TimedOut(_) => true,
@@ -162,6 +177,8 @@ impl Failure {
             | Self::ClientMalformed(_)
             | Self::ClientBodyTooLarge => true,
             Self::UpstreamUnreachable(_)
+            | Self::UpstreamNotHttp2
+            | Self::UpstreamRefused { .. }
             | Self::UpstreamUnfit(_)
             | Self::WaitedInVain
             | Self::UpstreamSilent { .. }
@@ -189,7 +206,11 @@ impl Failure {
     /// Why another attempt is made after it.
     pub(super) fn reason(&self) -> RetryReason {
         match self {
-            Self::UpstreamUnreachable(_) | Self::TimedOut(TimeoutKind::Connect) => RetryReason::Connect,
+            Self::UpstreamUnreachable(_) | Self::UpstreamNotHttp2 | Self::TimedOut(TimeoutKind::Connect) => {
+                RetryReason::Connect
+            }
+            Self::UpstreamRefused { is_gone: true } => RetryReason::GoneAway,
+            Self::UpstreamRefused { is_gone: false } => RetryReason::Refused,
             Self::UpstreamUnfit(_) => RetryReason::Tls,
             Self::UpstreamSilent { reused: true, .. } => RetryReason::Stale,
             Self::UpstreamStatus(_) => RetryReason::Status,
@@ -248,8 +269,12 @@ pub(super) fn judge(failure: &Failure, case: Case) -> Verdict {
     match failure {
         // Provably not processed: nothing was sent.
         Failure::UpstreamUnreachable(_)
+        | Failure::UpstreamNotHttp2
         | Failure::UpstreamUnfit(_)
         | Failure::TimedOut(TimeoutKind::Connect) => Verdict::OtherEndpoint,
+        // The endpoint says so itself.
+        Failure::UpstreamRefused { is_gone: true } => Verdict::SameEndpoint,
+        Failure::UpstreamRefused { is_gone: false } => Verdict::OtherEndpoint,
         Failure::Drained { wrote, .. } if again || !wrote => Verdict::OtherEndpoint,
         Failure::UpstreamSilent { reused: true, wrote } if again || !wrote => Verdict::SameEndpoint,
         // Perhaps processed: a connection that closes with no answer proves nothing.
@@ -304,6 +329,10 @@ mod tests {
             (late(TimeoutKind::Connect), POST, OtherEndpoint),
             (Failure::UpstreamUnfit(Unfit::NoProtocol), POST, OtherEndpoint),
             (Failure::UpstreamUnfit(Unfit::Gone), GONE, Stands),
+            (Failure::UpstreamNotHttp2, POST, OtherEndpoint),
+            (Failure::UpstreamRefused { is_gone: true }, LONG, SameEndpoint),
+            (Failure::UpstreamRefused { is_gone: true }, GONE, Stands),
+            (Failure::UpstreamRefused { is_gone: false }, POST, OtherEndpoint),
             (silent(true, true), GET, SameEndpoint),
             (silent(true, true), REPEATED, SameEndpoint),
             (silent(true, true), POST, Stands),

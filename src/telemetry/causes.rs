@@ -35,6 +35,10 @@ causes! {
         Stale "stale",
         /// A new connection was closed without a byte of an answer.
         Closed "closed",
+        /// Its connection of HTTP/2 had come to an end before the request was processed (GOAWAY).
+        GoneAway "goaway",
+        /// The endpoint did not want the request (REFUSED_STREAM).
+        Refused "refused",
         /// The answer had one of the route's statuses.
         Status "status",
         /// Its endpoint's drain was over.

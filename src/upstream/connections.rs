@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{endpoint::Endpoint, stream::UpstreamStream};
+use super::{endpoint::Endpoint, http2, stream::UpstreamStream};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct Connection {
     pub epoch: u32,
     /// The number of the way in which it was made; requests that are to go another way don't use it.
     pub way: u64,
-    /// Its place among those that its endpoint has.
-    pub place: Place,
+    /// Its place among those that its endpoint has; that of a stream is its connection's.
+    pub place: Option<Place>,
 }
 
 /// One of the places for connections that an endpoint has.
@@ -63,6 +63,13 @@ impl Place {
 }
 
 impl Connection {
+    /// A stream on a connection that carries many.
+    pub fn of_stream(stream: http2::Stream) -> Self {
+        let ((way, epoch), reused) = (stream.origin(), stream.was_idle());
+        let stream = UpstreamStream::Http2(Box::new(stream));
+        Self { stream, reused, good_until: None, epoch, way, place: None }
+    }
+
     /// Whether nothing has come on it between requests.
     #[inline]
     pub fn is_quiet(&mut self) -> bool {

@@ -12,6 +12,7 @@ use std::{
 use super::{
     connections::IdleConnections,
     endpoint::{Endpoint, EndpointId},
+    http2::Carriers,
     occupancy::Claim,
     pleas::Pleas,
     waiting::Waiter,
@@ -30,6 +31,8 @@ pub struct Upstreams {
     worker: usize,
     /// Idle connections to all of them.
     idle: Rc<Cell<usize>>,
+    /// Connections of HTTP/2 to all of them.
+    carriers: Rc<Cell<usize>>,
 }
 
 /// A worker's handle of one endpoint.
@@ -39,6 +42,12 @@ pub struct LocalEndpoint {
     /// This worker's counts of the endpoint.
     pub traffic: Arc<Traffic>,
     idle: IdleConnections,
+    /// Those that carry many requests.
+    carriers: Carriers,
+    /// How many of those the worker has, to all endpoints.
+    count: Rc<Cell<usize>>,
+    /// Whether it has chosen HTTP/1.1 when it was asked last.
+    prefers_http1: Cell<bool>,
     /// The epoch of drains that `idle` is of.
     epoch: Cell<u32>,
     /// The epoch of the newest drain whose beginning this worker has seen in a sweep.
@@ -62,7 +71,7 @@ pub struct Lease {
 impl Upstreams {
     /// A worker's, which asks the others and is asked by them.
     pub fn new(pleas: Arc<Pleas>, worker: usize) -> Self {
-        Self { handles: Vec::new(), pleas, worker, idle: Rc::default() }
+        Self { handles: Vec::new(), pleas, worker, idle: Rc::default(), carriers: Rc::default() }
     }
 
     /// This worker's handle of an endpoint. It is found by the endpoint's number, which is nobody else's as long as the
@@ -78,6 +87,9 @@ impl Upstreams {
                 shared: Arc::clone(endpoint),
                 traffic: endpoint.series.traffic(),
                 idle: IdleConnections::new(Rc::clone(&self.idle)),
+                carriers: Carriers::default(),
+                count: Rc::clone(&self.carriers),
+                prefers_http1: Cell::new(false),
                 epoch: Cell::new(endpoint.drain.epoch()),
                 swept: Cell::new(None),
                 waiters: RefCell::default(),
@@ -107,6 +119,19 @@ impl Upstreams {
         self.idle.get()
     }
 
+    /// How many connections of HTTP/2 there are, to all endpoints.
+    pub fn carriers(&self) -> usize {
+        self.carriers.get()
+    }
+
+    /// Has all connections of HTTP/2 end when their streams have.
+    pub fn leave(&self) {
+        let now = Instant::now();
+        for endpoint in self.handles.iter().flatten() {
+            endpoint.carriers.sweep(now, endpoint.drain.epoch(), true);
+        }
+    }
+
     /// Closes this many idle connections, the oldest of an endpoint first.
     #[cold]
     pub fn shed(&self, mut count: usize) {
@@ -131,6 +156,7 @@ impl Upstreams {
             }
             let is_draining = endpoint.occupancy.is_draining();
             endpoint.idle().sweep(now, is_draining);
+            endpoint.carriers.sweep(now, endpoint.drain.epoch(), is_draining);
             if is_draining {
                 // Read behind the bit, so that it is not older than the drain that has set it.
                 let epoch = Some(endpoint.drain.epoch());
@@ -150,6 +176,9 @@ impl Upstreams {
         for asked in self.pleas.taken(self.worker) {
             if let Some(endpoint) = self.handles.get(asked.index()).and_then(Option::as_ref) {
                 while endpoint.places.waiting() > 0 && endpoint.idle().close_oldest() {}
+                if endpoint.places.waiting() > 0 {
+                    endpoint.carriers.give_way();
+                }
             }
         }
     }
@@ -170,6 +199,27 @@ impl LocalEndpoint {
             self.idle.clear();
         }
         &self.idle
+    }
+
+    /// This worker's connections to it that carry many requests.
+    #[inline]
+    pub fn carriers(&self) -> &Carriers {
+        &self.carriers
+    }
+
+    /// How many of those this worker has, to all endpoints.
+    pub fn count(&self) -> &Rc<Cell<usize>> {
+        &self.count
+    }
+
+    /// Whether it has chosen HTTP/1.1 when it was asked last.
+    pub fn prefers_http1(&self) -> bool {
+        self.prefers_http1.get()
+    }
+
+    /// Notes what it has chosen.
+    pub fn prefer_http1(&self, prefers: bool) {
+        self.prefers_http1.set(prefers);
     }
 
     /// Whether it is time to tell again that no TLS can be spoken with it: however many requests find out, the log is to
@@ -224,6 +274,7 @@ impl Drop for Lease {
         if self.is_gated {
             self.endpoint.state.gate.leave();
         }
+        self.endpoint.offer();
     }
 }
 

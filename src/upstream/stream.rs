@@ -1,4 +1,5 @@
-//! A connection to an endpoint as bytes: plain, or over TLS.
+//! What carries a request to an endpoint and its response back, as bytes of HTTP/1.1: a connection of its own, or a stream of one
+//! of HTTP/2.
 //!
 //! Invariant: plain HTTP pays a branch for the others, and nothing else.
 
@@ -8,32 +9,44 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    http2::{self, Refusal},
+    socket::Socket,
 };
 
-use crate::tls::EndpointStream;
-
-/// A connection to an endpoint as bytes.
+/// What carries a request to an endpoint and its response back.
 #[derive(Debug)]
 pub enum UpstreamStream {
-    /// As they are.
-    Plain(TcpStream),
-    /// In records. In a box, as it is much larger.
-    Tls(Box<EndpointStream>),
+    /// A connection that it has for itself.
+    Own(Socket),
+    /// A stream of a connection of HTTP/2. In a box, as it is much larger.
+    Http2(Box<http2::Stream>),
 }
 
 impl UpstreamStream {
-    /// Whether nothing has come on it that was not read: neither its end nor bytes that nobody asked for. The runtime's
-    /// readiness answers it without a system call, unless something has come.
+    /// Whether nothing has come on it that was not read, and another request may follow.
     #[inline]
     pub fn is_quiet(&mut self) -> bool {
         match self {
-            Self::Plain(stream) => {
-                matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-            Self::Tls(stream) => stream.is_quiet(),
+            Self::Own(socket) => socket.is_quiet(),
+            // It has had its request.
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// Whether it is one of many on its connection.
+    #[inline]
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// By what the endpoint has said that it has not processed the request, if it has.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Http2(stream) => stream.refusal(),
+            Self::Own(_) => None,
         }
     }
 }
@@ -46,8 +59,8 @@ impl AsyncRead for UpstreamStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            Self::Own(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Http2(stream) => stream.poll_read(cx, buffer),
         }
     }
 }
@@ -56,8 +69,8 @@ impl AsyncWrite for UpstreamStream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Self::Own(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Http2(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -68,8 +81,10 @@ impl AsyncWrite for UpstreamStream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+            Self::Own(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Http2(stream) => {
+                stream.poll_write(cx, parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+            }
         }
     }
 
@@ -80,15 +95,16 @@ impl AsyncWrite for UpstreamStream {
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Own(socket) => Pin::new(socket).poll_flush(cx),
+            // What a stream has taken is its connection's to send.
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Own(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -28,6 +28,29 @@ const TURNS: u32 = 32;
 pub struct Waiter {
     ticket: Arc<Ticket>,
     handed: Rc<RefCell<Option<Connection>>>,
+    wish: Wish,
+}
+
+/// Which connections serve a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// The number of the way that they are made in.
+    pub way: u64,
+    /// Of which protocol they are.
+    pub wants: Wants,
+    /// Whether one that was used does not.
+    pub fresh: bool,
+}
+
+/// Of which protocol a connection is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Streams,
+    /// What the endpoint has agreed to.
+    Either,
 }
 
 /// A request's wait. Dropping it ends it.
@@ -36,8 +59,7 @@ pub struct Waiting {
     endpoint: Rc<LocalEndpoint>,
     ticket: Arc<Ticket>,
     handed: Rc<RefCell<Option<Connection>>>,
-    /// The number of the way that the request is to go.
-    way: u64,
+    wish: Wish,
 }
 
 /// What a wait has come to.
@@ -50,26 +72,19 @@ pub enum Granted {
 }
 
 impl Upstreams {
-    /// Begins to wait, unless `most` requests of the pool do. One that needs a `fresh` connection is not handed one
-    /// that was used, and none one that was made in another `way`.
-    pub fn wait(
-        &self,
-        endpoint: &Rc<LocalEndpoint>,
-        most: u32,
-        fresh: bool,
-        way: u64,
-    ) -> Result<Waiting, Limit> {
+    /// Begins to wait, unless `most` requests of the pool do.
+    pub fn wait(&self, endpoint: &Rc<LocalEndpoint>, most: u32, wish: Wish) -> Result<Waiting, Limit> {
         endpoint.state.gate.wait(most)?;
         let handed = Rc::new(RefCell::new(None));
         let ticket = endpoint.places.join();
-        if !fresh {
-            let waiter = Waiter { ticket: Arc::clone(&ticket), handed: Rc::clone(&handed) };
+        if !wish.fresh {
+            let waiter = Waiter { ticket: Arc::clone(&ticket), handed: Rc::clone(&handed), wish };
             endpoint.waiters.borrow_mut().push_back(waiter);
         }
         if endpoint.places.waiting() > 0 {
             self.plead(endpoint.id);
         }
-        Ok(Waiting { endpoint: Rc::clone(endpoint), ticket, handed, way })
+        Ok(Waiting { endpoint: Rc::clone(endpoint), ticket, handed, wish })
     }
 }
 
@@ -101,7 +116,10 @@ impl LocalEndpoint {
         let mut waiters = self.waiters.borrow_mut();
         let others_wait = self.places.waiting() as usize > waiters.len();
         if !others_wait || self.turns.get() < TURNS {
-            while let Some(waiter) = waiters.pop_front() {
+            let fits = |waiter: &Waiter| waiter.wish.fits(&connection);
+            while let Some(at) = waiters.iter().position(fits)
+                && let Some(waiter) = waiters.remove(at)
+            {
                 if self.places.hand_over(&waiter.ticket) {
                     self.turns.set(self.turns.get() + 1);
                     waiter.handed.replace(Some(Connection { reused: true, ..connection }));
@@ -115,6 +133,41 @@ impl LocalEndpoint {
     }
 }
 
+impl LocalEndpoint {
+    /// Gives streams that are free to requests of this worker that wait.
+    #[inline]
+    pub fn offer(&self) {
+        if !self.carriers().is_empty() && self.places.waiting() > 0 {
+            self.offer_streams();
+        }
+    }
+
+    #[cold]
+    fn offer_streams(&self) {
+        let (now, epoch) = (Instant::now(), self.drain.epoch());
+        let mut waiters = self.waiters.borrow_mut();
+        while let Some(at) = waiters.iter().position(|waiter| waiter.wish.wants != Wants::Http1)
+            && let Some(stream) = self.carriers().open(now, waiters[at].wish.way, epoch)
+            && let Some(waiter) = waiters.remove(at)
+        {
+            if self.places.hand_over(&waiter.ticket) {
+                waiter.handed.replace(Some(Connection::of_stream(stream)));
+            }
+        }
+    }
+}
+
+impl Wish {
+    /// Whether a connection that has served another request serves this one.
+    fn fits(&self, connection: &Connection) -> bool {
+        match self.wants {
+            Wants::Http1 => !connection.stream.is_stream(),
+            Wants::Streams => connection.stream.is_stream(),
+            Wants::Either => true,
+        }
+    }
+}
+
 impl Waiting {
     /// What has come.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Granted> {
@@ -123,10 +176,14 @@ impl Waiting {
             Grant::Connection => {
                 let handed = self.handed.borrow_mut().take();
                 let handed = handed.expect("it is put there in the turn in which it is granted");
-                match handed.epoch == self.endpoint.drain.epoch() && handed.way == self.way {
-                    true => Granted::Connection(handed),
+                if handed.epoch == self.endpoint.drain.epoch() && handed.way == self.wish.way {
+                    return Granted::Connection(handed);
+                }
+                match handed.place {
                     // A drain has begun or ended meanwhile, or it is one of another way: it is closed, its place serves another.
-                    false => Granted::Place(handed.place),
+                    Some(place) => Granted::Place(place),
+                    // A stream has none to give on: whoever has it sees that its endpoint drains.
+                    None => Granted::Connection(handed),
                 }
             }
         })
@@ -156,8 +213,10 @@ mod tests {
     use crate::{
         model::name::Name,
         telemetry::registry::Registry as Series,
-        upstream::{registry::Registry, stream::UpstreamStream},
+        upstream::{registry::Registry, socket::Socket, stream::UpstreamStream},
     };
+
+    const PLAIN: Wish = Wish { way: 0, wants: Wants::Http1, fresh: false };
 
     /// An endpoint that may have one connection.
     fn endpoint(upstreams: &mut Upstreams, address: SocketAddr) -> Rc<LocalEndpoint> {
@@ -174,8 +233,8 @@ mod tests {
         let stream = TcpStream::connect(endpoint.address).await.unwrap();
         let epoch = endpoint.drain.epoch();
         let (other, _) = listener.accept().await.unwrap();
-        let stream = UpstreamStream::Plain(stream);
-        (Connection { stream, reused: false, good_until: None, epoch, way: 0, place }, other)
+        let stream = UpstreamStream::Own(Socket::Plain(stream));
+        (Connection { stream, reused: false, good_until: None, epoch, way: 0, place: Some(place) }, other)
     }
 
     fn poll(waiting: &mut Waiting) -> Poll<Granted> {
@@ -189,7 +248,7 @@ mod tests {
         let endpoint = endpoint(&mut upstreams, listener.local_addr().unwrap());
         for drains in [0, 1, 3] {
             let (connection, mut other) = connected(&listener, &endpoint).await;
-            let mut waiting = upstreams.wait(&endpoint, 1, false, 0).unwrap();
+            let mut waiting = upstreams.wait(&endpoint, 1, PLAIN).unwrap();
             assert!(poll(&mut waiting).is_pending());
             endpoint.give(connection, Instant::now(), Duration::from_secs(60), 10);
             // Drained; drained, undrained and drained again; before the request has its turn.
@@ -217,7 +276,7 @@ mod tests {
         let mut upstreams = Upstreams::default();
         let endpoint = endpoint(&mut upstreams, listener.local_addr().unwrap());
         let (connection, mut other) = connected(&listener, &endpoint).await;
-        let waiting = upstreams.wait(&endpoint, 1, false, 0).unwrap();
+        let waiting = upstreams.wait(&endpoint, 1, PLAIN).unwrap();
         endpoint.give(connection, Instant::now(), Duration::from_secs(60), 10);
         drop(waiting);
         assert_eq!(other.read(&mut [0]).await.unwrap(), 0);

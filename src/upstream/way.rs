@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::stream::UpstreamStream;
+use super::socket::Socket;
 use crate::{
     model::protocol::Protocol,
     tls::{Back, Unfit},
@@ -20,12 +20,26 @@ pub struct Way {
     pub tls: Option<Arc<Back>>,
 }
 
+/// A connection that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// Its bytes.
+    pub socket: Socket,
+    /// The number of the way in which it was made.
+    pub way: u64,
+    /// Whether HTTP/2 is to be spoken on it.
+    pub is_http2: bool,
+}
+
 /// Why there is no connection to an endpoint. Nothing of a request was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum NoConnection {
     /// The system could make none.
     #[error("it can't be connected to: {0}")]
     Unreachable(#[from] io::Error),
+    /// It speaks something else than HTTP/2, which its pool is for.
+    #[error("it does not speak HTTP/2")]
+    NotHttp2,
     /// TLS could not be spoken on it.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -51,19 +65,19 @@ impl Way {
         }
     }
 
-    /// Connects to an endpoint; answers the number by which it was, too. `alone` asks for HTTP/1.1 and nothing else.
-    pub async fn connect(
-        &self,
-        address: SocketAddr,
-        alone: bool,
-    ) -> Result<(UpstreamStream, u64), NoConnection> {
+    /// Connects to an endpoint. `alone` asks for HTTP/1.1 and nothing else.
+    pub async fn connect(&self, address: SocketAddr, alone: bool) -> Result<Made, NoConnection> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         SockRef::from(&socket).set_tcp_keepalive(&keep_alive())?;
-        let Some(back) = &self.tls else { return Ok((UpstreamStream::Plain(socket), self.number())) };
+        let Some(back) = &self.tls else {
+            let is_http2 = !alone && self.protocol == Protocol::Http2;
+            return Ok(Made { socket: Socket::Plain(socket), way: self.number(), is_http2 });
+        };
         // In a box, as every request's task would be larger by it otherwise.
-        let (stream, number) = Box::pin(back.begin(socket, address.ip(), alone)).await?;
-        Ok((UpstreamStream::Tls(Box::new(stream)), number))
+        let (stream, way) = Box::pin(back.begin(socket, address.ip(), alone)).await?;
+        let is_http2 = stream.is_http2();
+        Ok(Made { socket: Socket::Tls(Box::new(stream)), way, is_http2 })
     }
 }
 

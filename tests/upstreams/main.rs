@@ -9,4 +9,6 @@ mod support;
 #[path = "../tls/authority.rs"]
 mod authority;
 mod endpoint;
+mod http2;
+mod server;
 mod tls;

@@ -4,7 +4,7 @@
 use std::{future::poll_fn, net::SocketAddr, pin::pin};
 
 use super::ProbeFailure;
-use crate::upstream::stream::UpstreamStream;
+use crate::upstream::socket::Socket;
 use h2::{RecvStream, client};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri::Scheme};
 use hyper::body::Bytes;
@@ -32,7 +32,7 @@ impl Question {
     }
 
     /// Asks on a fresh connection, which is closed afterwards.
-    pub(super) async fn ask(&self, stream: UpstreamStream) -> Result<String, ProbeFailure> {
+    pub(super) async fn ask(&self, stream: Socket) -> Result<String, ProbeFailure> {
         let mut builder = client::Builder::new();
         builder.enable_push(false).max_header_list_size(MAX_HEADERS).initial_window_size(65_535);
         let (sender, connection) = builder.handshake(stream).await.map_err(ProbeFailure::malformed)?;

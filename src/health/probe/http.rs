@@ -15,7 +15,7 @@ use tokio::{
 use super::{ProbeFailure, connected};
 use crate::{
     config,
-    upstream::{stream::UpstreamStream, way::Way},
+    upstream::{socket::Socket, way::Way},
     wire::{
         body::Body,
         emit,
@@ -48,7 +48,7 @@ pub(super) struct Question {
 /// A connection between two probes.
 #[derive(Debug)]
 pub(super) struct Kept {
-    stream: UpstreamStream,
+    stream: Socket,
     probes: u32,
     /// Whether another probe can go over it.
     is_good: bool,
@@ -59,7 +59,7 @@ pub(super) struct Kept {
 /// What has come of an answer.
 #[derive(Debug)]
 struct Answer<'a> {
-    stream: &'a mut UpstreamStream,
+    stream: &'a mut Socket,
     /// What was read and not understood yet.
     unread: Vec<u8>,
     head: ResponseHead,

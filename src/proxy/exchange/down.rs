@@ -21,7 +21,7 @@ use crate::{
         response_head::{Afterwards, Incoming},
         retry::Failure,
     },
-    upstream::drain::Stream,
+    upstream::{drain::Stream, http2::Refusal},
     wire::{
         body::Body,
         fields::{Known, LIMITS, Progress},
@@ -374,7 +374,10 @@ impl Exchange<'_> {
     /// What it means that the upstream's side ended here.
     fn upstream_ended(&self, error: Option<io::Error>) -> Failure {
         match self.down.state {
-            State::Head if self.down.held.is_empty() && self.down.interim == 0 => {
+            State::Head if self.down.is_untouched() => {
+                if let Some(refusal) = self.upstream.refusal() {
+                    return Failure::UpstreamRefused { is_gone: refusal == Refusal::Gone };
+                }
                 // Whether it was closed, reset or timed out is for the log alone.
                 tracing::debug!(?error, "the upstream closed the connection without an answer");
                 Failure::UpstreamSilent { reused: self.reused, wrote: self.request.up.sent() > 0 }

@@ -214,8 +214,8 @@ impl Driver {
         }
         if !is_stalled {
             self.stalled = None;
-        } else if self.stalled.is_none_or(|(_, taken)| taken != link.total) {
-            self.stalled = Some((now, link.total));
+        } else if self.stalled.is_none_or(|(_, taken)| taken != link.total()) {
+            self.stalled = Some((now, link.total()));
         }
     }
 

@@ -30,9 +30,6 @@ const RESET_HERE: usize = 100;
 /// How long those are remembered: a long way there and back.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
-/// Written bytes that wait for the socket before the connection writes no more, and after which they are sent at once.
-pub(super) const UNSENT: usize = 64 << 10;
-
 /// Frames that carry neither a request nor a body (SETTINGS, PING, WINDOW_UPDATE, PRIORITY, empty DATA, unknown ones): so
 /// many at once. Clients send some for each request and for each piece of a response.
 pub(super) const CONTROL: u32 = 2_000;

@@ -16,19 +16,18 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{limits::UNSENT, meter::Meter};
-use crate::proxy::{clock, downstream::Downstream};
+use super::meter::Meter;
+use crate::{
+    http2::Gathered,
+    proxy::{clock, downstream::Downstream},
+};
 
 /// A client's connection as frames come and go on it.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) downstream: Downstream,
     pub(super) meter: Meter,
-    /// What was written, and how much of it the stream has taken.
-    out: Vec<u8>,
-    taken: usize,
-    /// All that the stream has ever taken.
-    pub(super) total: u64,
+    out: Gathered,
 }
 
 /// The end of it that the h2 crate holds.
@@ -39,23 +38,17 @@ impl Link {
     pub(super) fn new(downstream: Downstream) -> Self {
         downstream.worker.counts.http2_connections.add(1);
         downstream.worker.counts.http2_connections_open.add(1);
-        Self { downstream, meter: Meter::new(clock::now()), out: Vec::new(), taken: 0, total: 0 }
+        Self { downstream, meter: Meter::new(clock::now()), out: Gathered::default() }
     }
 
     /// Sends what was gathered. Ready when nothing is left.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.taken < self.out.len() {
-            let rest = &self.out[self.taken..];
-            let taken = ready!(Pin::new(&mut self.downstream.stream).poll_write(cx, rest))?;
-            if taken == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.taken += taken;
-            self.total += taken as u64;
-        }
-        self.out.clear();
-        self.taken = 0;
-        Pin::new(&mut self.downstream.stream).poll_flush(cx)
+        self.out.poll_send(cx, &mut self.downstream.stream)
+    }
+
+    /// How many bytes the stream has ever taken.
+    pub(super) fn total(&self) -> u64 {
+        self.out.total
     }
 
     /// Sends a frame between those of the h2 crate; answers whether there is a place for it now.
@@ -69,16 +62,13 @@ impl Link {
 
     /// Gives the room for writing back: a connection without streams holds none.
     pub(super) fn rest(&mut self) {
-        if self.out.is_empty() {
-            self.downstream.worker.buffers.give(std::mem::take(&mut self.out));
+        if let Some(buffer) = self.out.rest() {
+            self.downstream.worker.buffers.give(buffer);
         }
     }
 
     fn gather(&mut self, bytes: &[u8]) {
-        if self.out.capacity() == 0 {
-            self.out = self.downstream.worker.buffers.take();
-        }
-        self.out.extend_from_slice(bytes);
+        self.out.add(bytes, || self.downstream.worker.buffers.take());
         let resets = self.meter.send(bytes);
         if resets > 0 {
             self.downstream.worker.counts.http2_resets_sent.add(resets);
@@ -86,7 +76,7 @@ impl Link {
     }
 
     fn is_full(&self) -> bool {
-        self.out.len() >= UNSENT
+        self.out.is_full()
     }
 }
 

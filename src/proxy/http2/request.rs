@@ -7,143 +7,37 @@
 //! Invariant: nothing that a client sends can end a line of the message, since no value that is written here holds CR or
 //! LF; and the body is framed by us.
 
-use std::{
-    io,
-    task::{Context, Poll, ready},
-};
-
-use bytes::{Buf as _, Bytes};
 use h2::RecvStream;
 use http::{
-    HeaderMap, Method,
+    Method,
     header::{CONTENT_LENGTH, COOKIE, HOST},
     request::Parts,
 };
-use tokio::io::ReadBuf;
 
 use crate::{
+    http2::{Framing, Inbound},
     proxy::buffers::Buffers,
-    wire::{chunked, emit},
+    wire::emit,
 };
 
-/// A request on its way to the engine.
-#[derive(Debug)]
-pub(super) struct Request {
-    body: RecvStream,
-    framing: Framing,
-    /// What goes before `data`, and how much of it has gone: the head, the size of a chunk, trailers.
-    text: Vec<u8>,
-    gone: usize,
-    /// Bytes of the body that came and have not gone yet.
-    data: Bytes,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Length,
-    Chunks,
-    /// All of it has gone, or is in `text`.
-    Ended,
-}
-
-impl Request {
-    /// The message of a request; `None` if it has no path where it needs one (RFC 9113 8.3.1).
-    pub(super) fn new(parts: &Parts, body: RecvStream, buffers: &Buffers) -> Option<Self> {
-        let framing = match () {
-            () if body.is_end_stream() => Framing::Ended,
-            () if parts.headers.contains_key(CONTENT_LENGTH) => Framing::Length,
-            () => Framing::Chunks,
-        };
-        let mut text = buffers.take();
-        if !write_line(parts, &mut text) {
-            buffers.give(text);
-            return None;
-        }
-        write_fields(parts, &mut text);
-        if framing == Framing::Chunks {
-            text.extend_from_slice(emit::CHUNKED);
-        }
-        text.extend_from_slice(b"\r\n");
-        Some(Self { body, framing, text, gone: 0, data: Bytes::new() })
+/// The message of a request; `None` if it has no path where it needs one (RFC 9113 8.3.1).
+pub(super) fn message(parts: &Parts, body: RecvStream, buffers: &Buffers) -> Option<Inbound> {
+    let framing = match () {
+        () if body.is_end_stream() => Framing::Ended,
+        () if parts.headers.contains_key(CONTENT_LENGTH) => Framing::Length,
+        () => Framing::Chunks,
+    };
+    let mut text = buffers.take();
+    if !write_line(parts, &mut text) {
+        buffers.give(text);
+        return None;
     }
-
-    /// Reads of the message. Nothing is its end.
-    pub(super) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        while buffer.remaining() > 0 {
-            if self.gone < self.text.len() {
-                let rest = &self.text[self.gone..];
-                let length = rest.len().min(buffer.remaining());
-                buffer.put_slice(&rest[..length]);
-                self.gone += length;
-            } else if !self.data.is_empty() {
-                self.pass_data(buffer)?;
-            } else if self.framing == Framing::Ended {
-                break;
-            } else {
-                match self.poll_more(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    // What has come first is passed on first.
-                    _ if buffer.filled().len() > before => break,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
+    write_fields(parts, &mut text);
+    if framing == Framing::Chunks {
+        text.extend_from_slice(emit::CHUNKED);
     }
-
-    /// Gives the buffers back.
-    pub(super) fn give_back(&mut self, buffers: &Buffers) {
-        buffers.give(std::mem::take(&mut self.text));
-    }
-
-    /// Passes data on, and lets the client send as much more.
-    fn pass_data(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
-        let length = self.data.len().min(buffer.remaining());
-        buffer.put_slice(&self.data[..length]);
-        self.data.advance(length);
-        self.body.flow_control().release_capacity(length).map_err(io::Error::other)?;
-        if self.data.is_empty() && self.framing == Framing::Chunks {
-            self.write_text(b"\r\n");
-        }
-        Ok(())
-    }
-
-    /// Takes in what comes next of the body.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.body.poll_data(cx)) {
-            Some(Ok(data)) => {
-                if self.framing == Framing::Chunks && !data.is_empty() {
-                    self.write_text(b"");
-                    chunked::write_size(data.len() as u64, &mut self.text);
-                }
-                self.data = data;
-            }
-            Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-            None if self.framing == Framing::Chunks => {
-                let trailers = ready!(self.body.poll_trailers(cx)).map_err(io::Error::other)?;
-                self.framing = Framing::Ended;
-                self.write_text(b"0\r\n");
-                write_lines(trailers.unwrap_or_default(), &mut self.text);
-                self.text.extend_from_slice(b"\r\n");
-            }
-            // HTTP/1.1 has no trailers behind a body that has a length.
-            None => self.framing = Framing::Ended,
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Begins the next text, when all of the last has gone.
-    fn write_text(&mut self, text: &[u8]) {
-        self.text.clear();
-        self.text.extend_from_slice(text);
-        self.gone = 0;
-    }
+    text.extend_from_slice(b"\r\n");
+    Some(Inbound::new(body, framing, text))
 }
 
 /// Writes the request line; answers whether there is one.
@@ -191,12 +85,6 @@ fn write_fields(parts: &Parts, out: &mut Vec<u8>) {
             out.extend_from_slice(crumb.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
-    }
-}
-
-fn write_lines(fields: HeaderMap, out: &mut Vec<u8>) {
-    for (name, value) in &fields {
-        emit::line(out, name.as_str().as_bytes(), value.as_bytes());
     }
 }
 

@@ -9,13 +9,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Reason, SendStream, server::SendResponse};
+use h2::{Reason, server::SendResponse};
 use http::{HeaderName, HeaderValue, Response as HttpResponse, StatusCode};
 
-use super::{chunks::Chunks, client::Client};
-use crate::wire::{
-    fields::{Known, KnownSet, Limits, Progress},
-    response::{ResponseBody, ResponseHead},
+use super::client::Client;
+use crate::{
+    http2::Outbound,
+    wire::{
+        fields::{Known, KnownSet, Limits, Progress},
+        response::{ResponseBody, ResponseHead},
+    },
 };
 
 /// The head is the engine's own, and holds what a route adds to one that was within the limits of heads.
@@ -43,8 +46,7 @@ pub(super) struct Response {
 enum State {
     /// Its head is still to come; a part of it may have.
     Head(SendResponse<Bytes>, Vec<u8>),
-    Length(SendStream<Bytes>, u64),
-    Chunks(SendStream<Bytes>, Chunks),
+    Body(Outbound),
     /// All of it has gone out.
     Ended,
 }
@@ -63,8 +65,7 @@ impl Response {
     ) -> Poll<io::Result<usize>> {
         let (taken, is_ended) = match &mut self.state {
             State::Head(..) => return Poll::Ready(self.take_head(bytes, client)),
-            State::Length(stream, left) => ready!(poll_plain(stream, left, cx, bytes))?,
-            State::Chunks(stream, chunks) => ready!(poll_chunks(stream, chunks, cx, bytes))?,
+            State::Body(body) => ready!(body.poll_write(cx, bytes))?,
             State::Ended => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
         if is_ended {
@@ -77,7 +78,7 @@ impl Response {
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.state {
             State::Head(respond, _) => respond.poll_reset(cx).map(drop),
-            State::Length(stream, _) | State::Chunks(stream, _) => stream.poll_reset(cx).map(drop),
+            State::Body(body) => body.poll_reset(cx),
             State::Ended => Poll::Pending,
         }
     }
@@ -92,7 +93,7 @@ impl Response {
     pub(super) fn reset(self, reason: Reason) {
         match self.state {
             State::Head(mut respond, _) => respond.send_reset(reason),
-            State::Length(mut stream, _) | State::Chunks(mut stream, _) => stream.send_reset(reason),
+            State::Body(body) => body.reset(reason),
             State::Ended => {}
         }
     }
@@ -130,8 +131,8 @@ impl Response {
         let stream = respond.send_response(response, is_whole).map_err(io::Error::other)?;
         self.state = match head.body {
             ResponseBody::None | ResponseBody::Length(0) => State::Ended,
-            ResponseBody::Length(length) => State::Length(stream, length),
-            ResponseBody::Chunked => State::Chunks(stream, Chunks::default()),
+            ResponseBody::Length(length) => State::Body(Outbound::length(stream, length)),
+            ResponseBody::Chunked => State::Body(Outbound::chunks(stream)),
             ResponseBody::UntilClose => return Err(io::ErrorKind::InvalidData.into()),
         };
         drop(head);
@@ -154,80 +155,4 @@ fn fields(buffer: &[u8], head: &ResponseHead) -> io::Result<HttpResponse<()>> {
         fields.append(name, value);
     }
     Ok(response)
-}
-
-/// Sends bytes of a body that has a length; answers how many, and whether they were the last.
-fn poll_plain(
-    stream: &mut SendStream<Bytes>,
-    left: &mut u64,
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<io::Result<(usize, bool)>> {
-    let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-    let length = ready!(poll_room(stream, cx, wanted))?;
-    *left -= length as u64;
-    let is_last = *left == 0;
-    send(stream, &bytes[..length], is_last)?;
-    Poll::Ready(Ok((length, is_last)))
-}
-
-/// Sends bytes of a body in chunks; answers how many it took, and whether they were the last.
-fn poll_chunks(
-    stream: &mut SendStream<Bytes>,
-    chunks: &mut Chunks,
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<io::Result<(usize, bool)>> {
-    let mut at = 0;
-    loop {
-        at += chunks.read(&bytes[at..])?;
-        if chunks.is_done() {
-            let trailers = chunks.trailers()?;
-            if trailers.is_empty() {
-                send(stream, &[], true)?;
-            } else {
-                stream.send_trailers(trailers).map_err(io::Error::other)?;
-            }
-            return Poll::Ready(Ok((at, true)));
-        }
-        let left = usize::try_from(chunks.data_left()).unwrap_or(usize::MAX);
-        let wanted = left.min(bytes.len() - at);
-        if wanted == 0 {
-            return Poll::Ready(Ok((at, false)));
-        }
-        let length = match poll_room(stream, cx, wanted)? {
-            Poll::Ready(length) => length,
-            Poll::Pending if at > 0 => return Poll::Ready(Ok((at, false))),
-            Poll::Pending => return Poll::Pending,
-        };
-        let data = &bytes[at..at + length];
-        chunks.take_data(length);
-        at += length;
-        // The end of a short body goes with its data, in one frame.
-        let is_last = chunks.is_end(&bytes[at..]);
-        send(stream, data, is_last)?;
-        if is_last {
-            return Poll::Ready(Ok((bytes.len(), true)));
-        }
-    }
-}
-
-fn send(stream: &mut SendStream<Bytes>, data: &[u8], is_last: bool) -> io::Result<()> {
-    stream.send_data(Bytes::copy_from_slice(data), is_last).map_err(io::Error::other)
-}
-
-/// Waits until the client's windows have room; answers for how many bytes, `wanted` at most.
-fn poll_room(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-    stream.reserve_capacity(wanted);
-    loop {
-        let room = stream.capacity().min(wanted);
-        if room > 0 {
-            return Poll::Ready(Ok(room));
-        }
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-        }
-    }
 }

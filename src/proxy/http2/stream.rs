@@ -13,8 +13,8 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Method, Request as HttpRequest};
 use tokio::io::ReadBuf;
 
-use super::{client::Client, request::Request, response::Response};
-use crate::tls::Certificates;
+use super::{client::Client, request, response::Response};
+use crate::{http2::Inbound, tls::Certificates};
 
 /// A stream of a connection: one request and its response.
 ///
@@ -22,7 +22,7 @@ use crate::tls::Certificates;
 #[derive(Debug)]
 pub(in crate::proxy) struct Stream {
     client: Rc<Client>,
-    request: Request,
+    request: Inbound,
     response: RefCell<Response>,
 }
 
@@ -34,7 +34,7 @@ impl Stream {
         mut respond: SendResponse<Bytes>,
     ) -> Option<Self> {
         let (parts, body) = request.into_parts();
-        let Some(request) = Request::new(&parts, body, &client.worker.buffers) else {
+        let Some(request) = request::message(&parts, body, &client.worker.buffers) else {
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return None;
         };
@@ -83,7 +83,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.request.give_back(&self.client.worker.buffers);
+        self.client.worker.buffers.give(self.request.take_text());
         if let Some(response) = self.response.get_mut().take_unfinished() {
             self.client.break_off(response);
         }
