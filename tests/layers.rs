@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("wire", &["model"]),
-    ("http2", &["wire"]),
+    ("http2", &["model", "wire"]),
     ("tls", &["model"]),
     ("config", &["model", "tls"]),
     ("telemetry", &["model"]),

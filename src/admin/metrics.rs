@@ -5,12 +5,15 @@ use super::{
     reading::{CLASSES, shares},
     router::Admin,
 };
-use crate::telemetry::{
-    causes::{RetryReason, TimeoutKind},
-    process::ProcessFigures,
-    prometheus::{Labels, Text},
-    registry::{CUT_KINDS, Key, Registry, WorkerCounts},
-    traffic::{ConnectionCounts, TrafficCounts},
+use crate::{
+    model::grpc::GrpcStatus,
+    telemetry::{
+        causes::{RetryReason, TimeoutKind},
+        process::ProcessFigures,
+        prometheus::{Labels, Text},
+        registry::{CUT_KINDS, Key, Registry, WorkerCounts},
+        traffic::{ConnectionCounts, TrafficCounts},
+    },
 };
 
 /// The most series of one scope that are rendered, those with most requests first. A scraper would choke on more,
@@ -34,6 +37,7 @@ pub fn render(admin: &Admin) -> String {
         times(scope, &mut text);
         volumes(scope, &mut text);
         troubles(scope, &mut text);
+        calls(scope, &mut text);
     }
     let [_, splits, _, endpoints] = &scopes;
     split_shares(admin, splits, &mut text);
@@ -190,6 +194,17 @@ fn troubles(scope: &Scope, text: &mut Text) {
     scope.each(|labels, counts| {
         for (kind, count) in TimeoutKind::ALL.iter().zip(counts.timeouts) {
             family.sample(&with(labels, ("kind", kind.label())), count);
+        }
+    });
+}
+
+/// Calls of gRPC. Who has none of a status has no series of it: there are many.
+fn calls(scope: &Scope, text: &mut Text) {
+    let name = scope.metric("grpc_calls_total");
+    let mut family = text.counter(&name, "Calls of gRPC that have ended, by their status.");
+    scope.each(|labels, counts| {
+        for (status, count) in GrpcStatus::all().zip(counts.grpc).filter(|(_, count)| *count > 0) {
+            family.sample(&with(labels, ("status", status.name())), count);
         }
     });
 }

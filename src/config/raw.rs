@@ -267,6 +267,10 @@ pub(super) struct Retries {
     /// Statuses of an answer, 500 to 599, after which an idempotent request is sent again; none by default.
     #[serde(default)]
     pub statuses: Vec<Spanned<u64>>,
+    /// Statuses of gRPC, such as "unavailable", after which a call is sent again if they come instead of a response; none
+    /// by default.
+    #[serde(default)]
+    pub grpc: Vec<Spanned<String>>,
     /// Whether requests that are not idempotent are sent again, too, where they may have been processed; false by
     /// default.
     pub non_idempotent: Option<Spanned<bool>>,

@@ -10,6 +10,7 @@ pub use self::{dns::*, pool::*, sticky::*};
 use super::defaults;
 pub use super::references::Reference;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
+pub use crate::model::grpc::GrpcStatus;
 use crate::model::{name::Name, role::Role, weights::Weights};
 pub use crate::tls::{ClientSettings, Hsts, MinVersion, PairFiles, Settings as TlsSettings};
 
@@ -257,6 +258,8 @@ pub struct Retries {
     pub max_body: usize,
     /// Statuses (500 to 599) of an upstream's answer after which an idempotent request is sent again.
     pub statuses: Vec<u16>,
+    /// Statuses of gRPC after which a call is sent again, if they come instead of a response.
+    pub grpc: Vec<GrpcStatus>,
     /// Whether requests that are not idempotent are repeated, too, where they may have been processed.
     pub non_idempotent: bool,
 }
@@ -288,6 +291,7 @@ impl Default for Retries {
             per_try_timeout: None,
             max_body: defaults::RETRY_MAX_BODY,
             statuses: Vec::new(),
+            grpc: Vec::new(),
             non_idempotent: false,
         }
     }

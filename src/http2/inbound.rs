@@ -10,7 +10,10 @@ use h2::RecvStream;
 use http::HeaderMap;
 use tokio::io::ReadBuf;
 
-use crate::wire::{chunked, emit};
+use crate::{
+    model::grpc::GrpcStatus,
+    wire::{chunked, emit},
+};
 
 /// A message on its way to the engine.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct Inbound {
     gone: usize,
     /// Bytes of the body that came and have not gone yet.
     data: Bytes,
+    /// What trailers have said of a call of gRPC.
+    status: Option<GrpcStatus>,
 }
 
 /// How the engine is told where the body ends.
@@ -38,7 +43,7 @@ pub enum Framing {
 impl Inbound {
     /// A message whose head, with its empty line, is `text`.
     pub fn new(body: RecvStream, framing: Framing, text: Vec<u8>) -> Self {
-        Self { body, framing, text, gone: 0, data: Bytes::new() }
+        Self { body, framing, text, gone: 0, data: Bytes::new(), status: None }
     }
 
     /// Reads of the message. Nothing is its end.
@@ -65,6 +70,11 @@ impl Inbound {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What its trailers say of a call of gRPC, once they have come.
+    pub fn grpc_status(&self) -> Option<GrpcStatus> {
+        self.status
     }
 
     /// Whether the engine has all of it.
@@ -102,10 +112,12 @@ impl Inbound {
             }
             Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
             None if self.framing == Framing::Chunks => {
-                let trailers = ready!(self.body.poll_trailers(cx)).map_err(io::Error::other)?;
+                let trailers =
+                    ready!(self.body.poll_trailers(cx)).map_err(io::Error::other)?.unwrap_or_default();
+                self.status = grpc_status(&trailers);
                 self.framing = Framing::Ended;
                 self.write_text(b"0\r\n");
-                write_lines(trailers.unwrap_or_default(), &mut self.text);
+                write_lines(trailers, &mut self.text);
                 self.text.extend_from_slice(b"\r\n");
             }
             // HTTP/1.1 has no trailers behind a body that has a length.
@@ -120,6 +132,11 @@ impl Inbound {
         self.text.extend_from_slice(text);
         self.gone = 0;
     }
+}
+
+/// What fields say of a call of gRPC.
+pub fn grpc_status(fields: &HeaderMap) -> Option<GrpcStatus> {
+    fields.get("grpc-status").map(|value| GrpcStatus::read(value.as_bytes()))
 }
 
 fn write_lines(fields: HeaderMap, out: &mut Vec<u8>) {

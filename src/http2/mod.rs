@@ -10,5 +10,5 @@ mod inbound;
 mod outbound;
 
 pub use gathered::Gathered;
-pub use inbound::{Framing, Inbound};
+pub use inbound::{Framing, Inbound, grpc_status};
 pub use outbound::Outbound;

@@ -82,6 +82,7 @@ log_fields! {
     DurationSeconds "duration_seconds",
     Outcome "outcome",
     Timeout "timeout",
+    GrpcStatus "grpc_status",
     TlsVersion "tls_version",
     TlsCipher "tls_cipher",
     Sni "sni",

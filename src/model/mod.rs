@@ -7,6 +7,7 @@ pub mod as_text;
 pub mod bucket;
 pub mod ejection;
 pub mod endpoint_address;
+pub mod grpc;
 pub mod health;
 pub mod host;
 pub mod hyperloglog;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{clock, worker::Worker};
 use crate::{
-    model::access_log::LogField,
+    model::{access_log::LogField, grpc::GrpcStatus},
     routing::table::Table,
     telemetry::{
         access_log::Record,
@@ -38,6 +38,8 @@ pub(super) struct Account {
     pub(super) received: u64,
     /// Data bytes to the client.
     pub(super) sent: u64,
+    /// How it ended, of a call of gRPC.
+    pub(super) grpc: Option<GrpcStatus>,
     /// Attempts made.
     pub(super) attempts: u32,
     is_closed: bool,
@@ -59,6 +61,7 @@ impl Account {
             pool: None,
             received: 0,
             sent: 0,
+            grpc: None,
             attempts: 0,
             is_closed: false,
             record: None,
@@ -136,11 +139,14 @@ impl Account {
         let duration = now.saturating_duration_since(self.started);
         let status = self.status.filter(|_| whole);
         let first_byte = self.first_byte.map_or(duration, |at| at.saturating_duration_since(self.started));
-        let (received, sent) = (self.received, self.sent);
+        let (received, sent, grpc) = (self.received, self.sent, self.grpc);
         let (first, whole_time) = (Measured::new(first_byte), Measured::new(duration));
         let count = |traffic: &Traffic| {
             traffic.bytes_received.add(received);
             traffic.bytes_sent.add(sent);
+            if let Some(status) = grpc {
+                traffic.grpc[usize::from(status.number())].add(1);
+            }
             match status {
                 Some(status) => traffic.finished(status, first, whole_time),
                 None => traffic.aborted.add(1),
@@ -177,6 +183,9 @@ impl Account {
             (false, None) => b"aborted",
         };
         record.set(LogField::Outcome, outcome);
+        if let Some(status) = self.grpc {
+            record.set(LogField::GrpcStatus, status.name().as_bytes());
+        }
         self.worker.log(record);
     }
 

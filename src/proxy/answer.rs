@@ -1,11 +1,12 @@
 //! The answers that Switchback gives itself, and how they look. Which status an error has, its type says.
 
 use super::{
+    grpc,
     request_head::is_dropped,
     response_head::{Afterwards, HSTS, write_attempt},
     routed::Routed,
 };
-use crate::wire::emit;
+use crate::{model::grpc::GrpcStatus, wire::emit};
 
 /// An answer of Switchback's own.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Answer {
     pub(super) location: Option<Vec<u8>>,
     /// Whether the connection can't be used again: the request's end is unknown, or its body was not read.
     pub(super) close: bool,
+    /// The status for who calls by gRPC; such an answer has no body.
+    pub(super) grpc: Option<GrpcStatus>,
     /// How many attempts it has behind it, if those in front are to know.
     pub(super) attempt: Option<u32>,
 }
@@ -25,12 +28,17 @@ pub(super) struct Answer {
 impl Answer {
     /// A problem after which the connection is closed.
     pub(super) fn closing(status: u16, detail: impl ToString) -> Self {
-        Self { status, detail: detail.to_string(), location: None, close: true, attempt: None }
+        Self { status, detail: detail.to_string(), location: None, close: true, grpc: None, attempt: None }
     }
 
     /// A problem after which the connection may go on.
     pub(super) fn problem(status: u16, detail: impl ToString) -> Self {
         Self { close: false, ..Self::closing(status, detail) }
+    }
+
+    /// The same for who calls by gRPC: its status is told in gRPC's form.
+    pub(super) fn to_call(self) -> Self {
+        Self { grpc: Some(GrpcStatus::of_failure(self.status)), ..self }
     }
 
     /// Writes it, with what its route adds to responses. A client that asked with HEAD gets no body. Answers how many
@@ -51,20 +59,23 @@ impl Answer {
             }
         };
         let reason = reason(self.status);
+        let status = if self.grpc.is_some() { 200 } else { self.status };
         out.extend_from_slice(b"HTTP/1.1 ");
-        emit::decimal(out, u64::from(self.status));
+        emit::decimal(out, u64::from(status));
         out.push(b' ');
         out.extend_from_slice(reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         line(out, b"Date", date);
         let body = self.body(reason);
-        if let Some(location) = &self.location {
+        if let Some(status) = self.grpc {
+            grpc::write(out, status, &self.detail);
+        } else if let Some(location) = &self.location {
             line(out, b"Location", location);
         } else {
             line(out, b"Content-Type", b"application/problem+json");
             line(out, b"Cache-Control", b"no-store");
         }
-        match self.status {
+        match status {
             503 => line(out, b"Retry-After", b"1"),
             405 => line(out, b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             _ => {}
@@ -92,7 +103,7 @@ impl Answer {
     /// A problem document (RFC 9457). The details are our own words and hold nothing that would need escaping in JSON
     /// but quotes.
     fn body(&self, reason: &str) -> String {
-        if self.location.is_some() {
+        if self.location.is_some() || self.grpc.is_some() {
             return String::new();
         }
         let detail = self.detail.replace('\\', "\\\\").replace('"', "\\\"");

@@ -144,6 +144,7 @@ impl Downstream {
         self.worker.buffers.give(out);
         if let Some(account) = account {
             account.answered(answer.status);
+            account.grpc = answer.grpc;
             account.sent = body as u64;
             account.close(lease, written.is_ok());
         }

@@ -13,10 +13,13 @@ use super::{
     retry::Failure,
     tunnel,
 };
-use crate::upstream::{
-    connections::Connection,
-    drain::{Kind, Stream},
-    waiting::Wants,
+use crate::{
+    model::grpc::GrpcStatus,
+    upstream::{
+        connections::Connection,
+        drain::{Kind, Stream},
+        waiting::Wants,
+    },
 };
 
 /// Forwards a request and brings its response back.
@@ -29,6 +32,8 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
         };
         if let Failure::UpstreamStatus(status) = failed.failure {
             request.lease.outcomes.answered(status);
+        } else if let Failure::UpstreamGrpc(status) = failed.failure {
+            request.lease.outcomes.answered(status.to_http());
         } else if failed.failure.counts_against_endpoint() {
             request.lease.outcomes.failed();
         }
@@ -81,7 +86,9 @@ async fn attempt(
     match finished {
         Ok(finished) => {
             // Only now: an answer that was cut short was no good one.
-            if let Some(status) = request.account.status() {
+            if request.traits.is_call {
+                note_call(request, &connection);
+            } else if let Some(status) = request.account.status() {
                 request.lease.outcomes.answered(status);
             }
             Ok((finished, connection))
@@ -93,6 +100,18 @@ async fn attempt(
             Err(noted(request, failed))
         }
     }
+}
+
+/// Notes how a call of gRPC has ended.
+#[cold]
+fn note_call(request: &mut Request, connection: &Connection) {
+    let http = request.account.status().unwrap_or_default();
+    let status = connection.stream.grpc_status().unwrap_or(match http {
+        200 => GrpcStatus::UNKNOWN,
+        http => GrpcStatus::of_failure(http),
+    });
+    request.account.grpc = Some(status);
+    request.lease.outcomes.answered(http.max(status.to_http()));
 }
 
 /// Counts a time that ran out, if it was one.
@@ -167,6 +186,7 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
     let attempt = request.attempt_mark();
     let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };
+    let answer = if request.traits.is_call { answer.to_call() } else { answer };
     let Request { account, lease, traits, routed, .. } = request;
     let after = downstream
         .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)

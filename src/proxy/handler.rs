@@ -14,6 +14,7 @@ use super::{
     buffers::Buffers,
     client,
     downstream::Downstream,
+    grpc,
     pin::InSession,
     record, redirect,
     replay::Replay,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     config,
-    model::{access_log::LogField, path, protocol::Protocol},
+    model::{access_log::LogField, grpc::GrpcStatus, path, protocol::Protocol},
     routing::{
         head_view::HeadView,
         live::Generation,
@@ -103,6 +104,8 @@ pub(super) struct Traits {
     pub(super) keeps_alive: bool,
     /// The client waits for a 100 before it sends its body.
     pub(super) expects_continue: bool,
+    /// It is a call of gRPC.
+    pub(super) is_call: bool,
     /// The protocol that the client asked for and may upgrade to: an index into the route's `upgrades`.
     pub(super) upgrade: Option<usize>,
     /// How many attempts a Switchback in front has made before this one, if it says so. Whoever says so has fewer
@@ -110,6 +113,16 @@ pub(super) struct Traits {
     pub(super) earlier_attempts: u32,
     /// How many of those are told to the upstream: what a client says that is not trusted is not quoted.
     pub(super) told_attempts: u32,
+}
+
+impl OwnAnswer {
+    /// Puts a failure in gRPC's form, if it is a call that has failed.
+    #[cold]
+    fn tell_call(&mut self, downstream: &Downstream, view: &HeadView<'_>) {
+        if downstream.stream.is_http2() && self.answer.location.is_none() && grpc::is_call(view) {
+            self.answer.grpc = Some(GrpcStatus::of_failure(self.answer.status));
+        }
+    }
 }
 
 impl Begin {
@@ -143,7 +156,8 @@ impl Request {
 }
 
 impl Traits {
-    fn of(head: &RequestHead, buffer: &[u8], upgrade: Option<usize>, is_trusted: bool) -> Self {
+    fn of(view: &HeadView<'_>, upgrade: Option<usize>, downstream: &Downstream) -> Self {
+        let (head, buffer, is_trusted) = (view.head, view.buffer, downstream.peer.is_trusted);
         let earlier_attempts = head.attempt.map_or(0, |value| attempt::number(value.of(buffer)) - 1);
         let method = head.method.of(buffer);
         Self {
@@ -152,6 +166,7 @@ impl Traits {
             is_http11: head.is_http11,
             keeps_alive: head.keeps_alive(),
             expects_continue: head.expects_continue,
+            is_call: downstream.stream.is_http2() && grpc::is_call(view),
             upgrade,
             earlier_attempts,
             told_attempts: if is_trusted { earlier_attempts } else { 0 },
@@ -199,7 +214,13 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
     }
     match settings.redirect_to_https {
         Some(port) if scheme == "http" => to_https(downstream, &view, port),
-        _ => decide(downstream, &view),
+        _ => {
+            let (mut begun, read) = decide(downstream, &view);
+            if let Begin::Answer(own) = &mut begun {
+                own.tell_call(downstream, &view);
+            }
+            (begun, read)
+        }
     }
 }
 
@@ -376,10 +397,11 @@ fn forward(
             return (Begin::answer(refusal, Some(account), Some(routed)), buffer.len());
         }
     };
-    let traits = Traits::of(head, buffer, upgrade, downstream.peer.is_trusted);
+    let traits = Traits::of(view, upgrade, downstream);
     let session = session.map(|session| InSession::new(session, view, downstream.peer.is_trusted));
     let key = copied_key(downstream, view, &routed.table, arm);
-    let attempts = Attempts::new(lease.id, settings.timeout.map(|timeout| account.started + timeout));
+    let time = if traits.is_call { grpc::time(view, settings.timeout) } else { settings.timeout };
+    let attempts = Attempts::new(lease.id, time.map(|time| account.started + time));
     let up = Replay::new(message, head_end);
     let request = Request { routed, arm, pool, session, lease, up, body, attempts, key, traits, account };
     // It is moved into its box before anything is asked of it, and so but once.

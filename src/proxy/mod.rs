@@ -26,6 +26,7 @@ mod exchange;
 mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod grpc;
 mod handler;
 mod handshake;
 mod held;

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::{
+    model::grpc::GrpcStatus,
     telemetry::causes::{RetryReason, TimeoutKind},
     tls::Unfit,
     upstream::{drain::Kind, gate::Limit, way::NoConnection},
@@ -58,6 +59,9 @@ pub(super) enum Failure {
     /// The answer has one of the statuses after which its route tries again.
     #[error("the upstream answered {0}")]
     UpstreamStatus(u16),
+    /// The call of gRPC was answered with nothing but one of the statuses after which its route tries again.
+    #[error("the upstream answered {}", .0.name())]
+    UpstreamGrpc(GrpcStatus),
     /// The upstream has used up one of its times.
     #[error("{}", told(*.0))]
     TimedOut(TimeoutKind),
@@ -123,6 +127,7 @@ impl Failure {
             | Self::UpstreamTruncated => Some(502),
             Self::WaitedInVain | Self::OutOfDescriptors | Self::Drained { .. } | Self::Shed(_) => Some(503),
             Self::UpstreamStatus(status) => Some(*status),
+            Self::UpstreamGrpc(_) => Some(502),
             Self::TimedOut(_) | Self::TimeIsOver(_) => Some(504),
             Self::ClientStalledSending => Some(408),
             Self::ClientMalformed(_) => Some(400),
@@ -134,7 +139,7 @@ impl Failure {
     /// Whether the endpoint is to blame.
     pub(super) fn is_upstream(&self) -> bool {
         match self {
-            Self::UpstreamStatus(_) => true,
+            Self::UpstreamStatus(_) | Self::UpstreamGrpc(_) => true,
             Self::TimeIsOver(_) => false,
             _ => matches!(self.status(), Some(502 | 504)),
         }
@@ -154,7 +159,7 @@ impl Failure {
             Self::TimedOut(TimeoutKind::ClientBody | TimeoutKind::ClientWrite) => false,
             Self::TimedOut(_) => true,
             // What its status says of the endpoint is counted as an answer.
-            Self::UpstreamStatus(_) => false,
+            Self::UpstreamStatus(_) | Self::UpstreamGrpc(_) => false,
             // Each refused connection was counted when it was refused.
             Self::WaitedInVain => false,
             // Limits of ours, and times that it had too little of.
@@ -185,6 +190,7 @@ impl Failure {
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTruncated
             | Self::UpstreamStatus(_)
+            | Self::UpstreamGrpc(_)
             | Self::TimedOut(_)
             | Self::Drained { .. }
             | Self::OutOfDescriptors
@@ -214,6 +220,7 @@ impl Failure {
             Self::UpstreamUnfit(_) => RetryReason::Tls,
             Self::UpstreamSilent { reused: true, .. } => RetryReason::Stale,
             Self::UpstreamStatus(_) => RetryReason::Status,
+            Self::UpstreamGrpc(_) => RetryReason::GrpcStatus,
             Self::Drained { .. } => RetryReason::Drained,
             Self::TimedOut(_) => RetryReason::PerTry,
             _ => RetryReason::Closed,
@@ -277,6 +284,8 @@ pub(super) fn judge(failure: &Failure, case: Case) -> Verdict {
         Failure::UpstreamRefused { is_gone: false } => Verdict::OtherEndpoint,
         Failure::Drained { wrote, .. } if again || !wrote => Verdict::OtherEndpoint,
         Failure::UpstreamSilent { reused: true, wrote } if again || !wrote => Verdict::SameEndpoint,
+        // The route says by the status that a call may be sent again.
+        Failure::UpstreamGrpc(_) if case.is_short && !case.is_repeated => Verdict::OtherEndpoint,
         // Perhaps processed: a connection that closes with no answer proves nothing.
         Failure::UpstreamSilent { reused: false, wrote } if again || !wrote => Verdict::OtherEndpoint,
         Failure::UpstreamStatus(_) | Failure::TimedOut(TimeoutKind::PerTry) if again && !case.is_repeated => {
@@ -330,6 +339,9 @@ mod tests {
             (Failure::UpstreamUnfit(Unfit::NoProtocol), POST, OtherEndpoint),
             (Failure::UpstreamUnfit(Unfit::Gone), GONE, Stands),
             (Failure::UpstreamNotHttp2, POST, OtherEndpoint),
+            (Failure::UpstreamGrpc(GrpcStatus::UNKNOWN), POST, OtherEndpoint),
+            (Failure::UpstreamGrpc(GrpcStatus::UNKNOWN), LONG, Stands),
+            (Failure::UpstreamGrpc(GrpcStatus::UNKNOWN), REPEATED, Stands),
             (Failure::UpstreamRefused { is_gone: true }, LONG, SameEndpoint),
             (Failure::UpstreamRefused { is_gone: true }, GONE, Stands),
             (Failure::UpstreamRefused { is_gone: false }, POST, OtherEndpoint),

@@ -41,6 +41,8 @@ causes! {
         Refused "refused",
         /// The answer had one of the route's statuses.
         Status "status",
+        /// The call of gRPC had one of the route's statuses.
+        GrpcStatus "grpc_status",
         /// Its endpoint's drain was over.
         Drained "drained",
         /// The attempt took longer than the route's time for one.

@@ -5,6 +5,7 @@ use super::{
     counter::Counter,
     histogram::{Histogram, HistogramCounts, Measured},
 };
+use crate::model::grpc::GRPC_STATUSES;
 
 /// One worker's counts for one series. See [`super::registry::Key`].
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Traffic {
     pub retries: Retries,
     /// Times that ran out, by their kind; those of attempts that were repeated, too.
     pub timeouts: Timeouts,
+    /// Calls of gRPC that have ended, by the number of their status.
+    pub grpc: [Counter; GRPC_STATUSES],
     /// How often a split's draw fell on this pool, whether or not it was available. Only for a pool in a split.
     pub drawn: Counter,
     /// Upstream connections opened.
@@ -57,6 +60,7 @@ pub struct TrafficCounts {
     pub bytes_sent: u64,
     pub retries: [u64; RETRY_REASONS],
     pub timeouts: [u64; TIMEOUT_KINDS],
+    pub grpc: [u64; GRPC_STATUSES],
     pub drawn: u64,
     pub connects: u64,
     pub reuses: u64,
@@ -94,6 +98,7 @@ impl Traffic {
         add(&mut into.by_class, &self.by_class);
         add(&mut into.retries, &self.retries);
         add(&mut into.timeouts, &self.timeouts);
+        add(&mut into.grpc, &self.grpc);
         self.first_byte.add_to(&mut into.first_byte);
         self.duration.add_to(&mut into.duration);
         into.aborted += self.aborted.value();

@@ -15,6 +15,7 @@ use super::{
     http2::{self, Refusal},
     socket::Socket,
 };
+use crate::model::grpc::GrpcStatus;
 
 /// What carries a request to an endpoint and its response back.
 #[derive(Debug)]
@@ -46,6 +47,14 @@ impl UpstreamStream {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Http2(stream) => stream.refusal(),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// What the response says of a call of gRPC, as far as it has come.
+    pub fn grpc_status(&self) -> Option<GrpcStatus> {
+        match self {
+            Self::Http2(stream) => stream.grpc_status(),
             Self::Own(_) => None,
         }
     }

@@ -9,6 +9,10 @@ mod support;
 #[path = "../tls/authority.rs"]
 mod authority;
 mod endpoint;
+mod grpc;
 mod http2;
+#[allow(dead_code, reason = "the tests of clients use the rest of it")]
+#[path = "../http2/peer.rs"]
+mod peer;
 mod server;
 mod tls;

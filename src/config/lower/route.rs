@@ -12,7 +12,7 @@ use crate::config::{
     pointer::Pointer,
     problems::Problems,
     raw,
-    settings::{PathPattern, Retries, Route, RouteMatch},
+    settings::{GrpcStatus, PathPattern, Retries, Route, RouteMatch},
     shape::shortened,
     spanned::{Entries, Spanned},
     suggest,
@@ -222,6 +222,7 @@ fn retries(raw: Option<&Spanned<raw::Retries>>, at: &Pointer<'_>, problems: &mut
             .and_then(|status| u16::try_from(status).ok())
     });
     let statuses = statuses.collect();
+    let grpc = grpc_statuses(&raw.grpc, &at.key("grpc"), problems);
     let per_try = at.key("per_try_timeout");
     Retries {
         attempts,
@@ -229,8 +230,25 @@ fn retries(raw: Option<&Spanned<raw::Retries>>, at: &Pointer<'_>, problems: &mut
         per_try_timeout: value::timeout_or_off(&raw.per_try_timeout, None, &per_try, problems),
         max_body: replayed(raw, default.max_body, &at.key("max_body"), problems),
         statuses,
+        grpc,
         non_idempotent: raw.non_idempotent.as_ref().is_some_and(|flag| flag.value),
     }
+}
+
+/// Statuses of gRPC after which a call is sent again.
+fn grpc_statuses(raw: &[Spanned<String>], at: &Pointer<'_>, problems: &mut Problems<'_>) -> Vec<GrpcStatus> {
+    let mut statuses = Vec::new();
+    for (index, name) in raw.iter().enumerate() {
+        match GrpcStatus::named(name).filter(|status| status.number() > 0) {
+            Some(status) => statuses.push(status),
+            None => {
+                let help = "\"unavailable\", \"resource_exhausted\" and the like".to_owned();
+                let message = "this is no failure of gRPC";
+                problems.error(&name.span, &at.index(index), message, help);
+            }
+        }
+    }
+    statuses
 }
 
 /// How much of a body is kept for another attempt.

@@ -211,6 +211,11 @@ impl Exchange<'_> {
                         {
                             return Err(failure);
                         }
+                        if self.request.traits.is_call
+                            && let Some(failure) = self.is_refused_call()
+                        {
+                            return Err(failure);
+                        }
                         self.begin_response(&head, bytes);
                         return self.take_body(cx, rest);
                     }
@@ -241,6 +246,14 @@ impl Exchange<'_> {
         } else {
             None
         }
+    }
+
+    /// Whether a call of gRPC is given up for another attempt: all that has come is one of the route's statuses.
+    #[cold]
+    fn is_refused_call(&mut self) -> Option<Failure> {
+        let status = self.upstream.grpc_status()?;
+        let is_asked_for = self.request.routed.settings().retries.grpc.contains(&status);
+        if is_asked_for { self.gives_way(Failure::UpstreamGrpc(status)) } else { None }
     }
 
     /// Writes the head of the final response.

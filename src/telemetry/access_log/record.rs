@@ -8,7 +8,7 @@ use std::{
 use crate::model::access_log::LogField;
 
 /// How many of the fields are texts.
-const TEXTS: usize = 21;
+const TEXTS: usize = 22;
 /// A text is cut off after so many bytes. Targets may have 8 KiB; a line that long helps nobody.
 const MAX_TEXT: usize = 2048;
 
@@ -113,6 +113,7 @@ fn place(field: LogField) -> Option<usize> {
         LogField::ClientSubject => 18,
         LogField::ClientNames => 19,
         LogField::ClientFingerprint => 20,
+        LogField::GrpcStatus => 21,
         LogField::Time
         | LogField::Client
         | LogField::Status

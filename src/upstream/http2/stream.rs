@@ -18,7 +18,8 @@ use tokio::io::ReadBuf;
 
 use super::{carrier::Carrier, request, response};
 use crate::{
-    http2::{Inbound, Outbound},
+    http2::{Inbound, Outbound, grpc_status},
+    model::grpc::GrpcStatus,
     wire::{fields::Progress, request::RequestBody},
 };
 
@@ -34,6 +35,8 @@ pub struct Stream {
     is_to_head: bool,
     was_idle: bool,
     refusal: Option<Refusal>,
+    /// What the response's head says of a call of gRPC: it has no body then.
+    head_status: Option<GrpcStatus>,
 }
 
 /// By what an endpoint has said that it has not processed a request (RFC 9113 8.7).
@@ -71,7 +74,15 @@ enum Down {
 impl Stream {
     pub(super) fn new(carrier: Rc<Carrier>, sender: SendRequest<Bytes>, was_idle: bool) -> Self {
         let up = Up::Head(Some(sender), Vec::new());
-        Self { carrier, up, down: Down::Unasked, is_to_head: false, was_idle, refusal: None }
+        Self {
+            carrier,
+            up,
+            down: Down::Unasked,
+            is_to_head: false,
+            was_idle,
+            refusal: None,
+            head_status: None,
+        }
     }
 
     /// Whether its connection had served requests, and had none in flight: it may have come to its end just then.
@@ -82,6 +93,12 @@ impl Stream {
     /// By what the endpoint has said that it has not processed the request, if it has.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
+    }
+
+    /// What the response says of a call of gRPC, as far as it has come.
+    pub fn grpc_status(&self) -> Option<GrpcStatus> {
+        let Down::Message(message) = &self.down else { return None };
+        self.head_status.or_else(|| message.grpc_status())
     }
 
     /// The number of the way that its connection was made in, and the epoch of its endpoint's drains.
@@ -145,6 +162,7 @@ impl Stream {
         match answer {
             Ok(answer) => {
                 let text = std::mem::take(text);
+                self.head_status = grpc_status(answer.headers());
                 self.down = Down::Message(response::of(answer, self.is_to_head, text));
                 Poll::Ready(Ok(()))
             }
