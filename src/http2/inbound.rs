@@ -36,6 +36,8 @@ pub enum Framing {
     Length,
     /// By chunks, which are made here.
     Chunks,
+    /// Not at all: they are the bytes of a tunnel, to its end.
+    Tunnel,
     /// There is none, or all of it has gone or is in the text.
     Ended,
 }

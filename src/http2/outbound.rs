@@ -24,6 +24,8 @@ enum Body {
     /// What is left of one that has a length.
     Length(u64),
     Chunks(Chunks),
+    /// The bytes of a tunnel, until its end is told.
+    Tunnel,
 }
 
 impl Outbound {
@@ -37,11 +39,26 @@ impl Outbound {
         Self { stream, body: Body::Chunks(Chunks::default()) }
     }
 
+    /// The bytes of a tunnel. They have no end before [`Self::end`].
+    pub fn tunnel(stream: SendStream<Bytes>) -> Self {
+        Self { stream, body: Body::Tunnel }
+    }
+
+    /// Ends a tunnel's side.
+    pub fn end(mut self) -> io::Result<()> {
+        send(&mut self.stream, &[], true)
+    }
+
     /// Takes bytes of it; answers how many, and whether they were the last.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<(usize, bool)>> {
         match &mut self.body {
             Body::Length(left) => poll_plain(&mut self.stream, left, cx, bytes),
             Body::Chunks(chunks) => poll_chunks(&mut self.stream, chunks, cx, bytes),
+            Body::Tunnel => {
+                let length = ready!(poll_room(&mut self.stream, cx, bytes.len()))?;
+                send(&mut self.stream, &bytes[..length], false)?;
+                Poll::Ready(Ok((length, false)))
+            }
         }
     }
 

@@ -84,6 +84,9 @@ pub(super) enum Failure {
     /// The client's body is malformed.
     #[error("the request body is malformed: {0}")]
     ClientMalformed(#[from] ChunkError),
+    /// There is something in the request's target or fields that HTTP/2, which the endpoint speaks, has no form for.
+    #[error("this request can't be sent in HTTP/2")]
+    ClientUnsayable,
     /// The client's body is over the route's limit.
     #[error("the request body is larger than this route allows")]
     ClientBodyTooLarge,
@@ -130,7 +133,7 @@ impl Failure {
             Self::UpstreamGrpc(_) => Some(502),
             Self::TimedOut(_) | Self::TimeIsOver(_) => Some(504),
             Self::ClientStalledSending => Some(408),
-            Self::ClientMalformed(_) => Some(400),
+            Self::ClientMalformed(_) | Self::ClientUnsayable => Some(400),
             Self::ClientBodyTooLarge => Some(413),
             Self::ClientGone | Self::ClientStalledReading => None,
         }
@@ -168,6 +171,7 @@ impl Failure {
             | Self::ClientStalledReading
             | Self::ClientStalledSending
             | Self::ClientMalformed(_)
+            | Self::ClientUnsayable
             | Self::ClientBodyTooLarge => false,
         }
     }
@@ -180,6 +184,7 @@ impl Failure {
             | Self::ClientStalledReading
             | Self::ClientStalledSending
             | Self::ClientMalformed(_)
+            | Self::ClientUnsayable
             | Self::ClientBodyTooLarge => true,
             Self::UpstreamUnreachable(_)
             | Self::UpstreamNotHttp2

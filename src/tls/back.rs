@@ -150,7 +150,10 @@ impl Back {
         let in_force = self.in_force.load_full();
         let terms = in_force.terms.as_ref().ok_or(Unfit::Ours)?;
         let config = if alone { &terms.http1 } else { &terms.config };
-        let name = self.settings.name.clone().unwrap_or_else(|| ServerName::from(address));
+        let name = match &self.settings.name {
+            Some(name) => ServerName::try_from(name.to_string()).map_err(|_| Unfit::Ours)?,
+            None => ServerName::from(address),
+        };
         let stream = endpoint::handshake(socket, Arc::clone(config), name).await?;
         if self.settings.protocol == Protocol::Http2 && !alone && !stream.is_http2() {
             return Err(Unfit::NoProtocol);
@@ -232,6 +235,11 @@ impl BackError {
     fn of_tls(error: &dyn std::fmt::Display) -> Self {
         Self { part: None, message: format!("TLS can't be had: {error}"), help: "take other settings" }
     }
+}
+
+/// Whether a text is a name that a certificate can have: a host's, or an address.
+pub fn is_name(text: &str) -> bool {
+    ServerName::try_from(text).is_ok()
 }
 
 /// What judges the certificates of endpoints.

@@ -21,7 +21,7 @@ mod stream;
 mod tickets;
 mod unverified;
 
-pub use back::{Back, BackError, BackPart, Backs, follow as follow_backs};
+pub use back::{Back, BackError, BackPart, Backs, follow as follow_backs, is_name};
 pub use book::{Book, Fault, Fronts, Prepared};
 pub use clients::{ClientPart, Clients, List};
 pub use endpoint::{EndpointStream, Unfit};

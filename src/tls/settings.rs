@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rustls::pki_types::ServerName;
-
 use crate::model::protocol::Protocol;
 
 /// A listener's TLS.
@@ -41,8 +39,8 @@ pub struct ClientSettings {
 pub struct BackSettings {
     /// A PEM file: the authorities whose certificates count; `None` are those that the system trusts.
     pub authorities: Option<PathBuf>,
-    /// The name that is asked for, and that an endpoint has to prove; `None` is its address.
-    pub name: Option<ServerName<'static>>,
+    /// The name that is asked for, and that an endpoint has to prove (one that [`super::is_name`]); `None` is its address.
+    pub name: Option<Box<str>>,
     /// Whether endpoints have to prove who they are.
     pub is_verified: bool,
     /// The certificate that endpoints are shown if they ask for one.

@@ -43,7 +43,7 @@ impl UpstreamStream {
         matches!(self, Self::Http2(_))
     }
 
-    /// By what the endpoint has said that it has not processed the request, if it has.
+    /// Why the endpoint has not processed the request, if that is certain.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Http2(stream) => stream.refusal(),

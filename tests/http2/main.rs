@@ -17,3 +17,4 @@ mod raw;
 mod requests;
 mod resets;
 mod rows;
+mod tunnels;

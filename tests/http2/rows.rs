@@ -175,7 +175,7 @@ fn row_12_an_asterisk_is_for_options_alone() {
 }
 
 #[test]
-fn connect_is_refused_and_an_extended_one_is_not_spoken() {
+fn connect_is_refused() {
     let upstream = Upstream::ok();
     let switchback = Setup::new().start(&upstream);
     run(async {
@@ -185,10 +185,6 @@ fn connect_is_refused_and_an_extended_one_is_not_spoken() {
         *request.uri_mut() = "b.example:443".parse().expect("an authority");
         assert_eq!(peer.exchange(request, None, None).await.status, 405);
     });
-    let mut raw = Raw::connect(switchback.address);
-    raw.request(1, &[&[(":method", "CONNECT"), (":protocol", "websocket")], &GET[1..]].concat(), 0);
-    let seen = raw.outcome(1);
-    assert_eq!(seen.reset(1), Some(PROTOCOL_ERROR), "{seen:?}");
     assert_eq!(upstream.requests(), 0);
 }
 

@@ -72,6 +72,20 @@ fn messages_of_every_form_pass_and_are_canonical_there() {
 }
 
 #[test]
+fn what_http2_has_no_form_for_is_refused_and_held_against_nobody() {
+    let server = Server::start(100);
+    let text =
+        file(&[server.address], "").replace("eject = { enabled = false }", "eject = { consecutive_5xx = 2 }");
+    let switchback = Switchback::start(&text);
+    for _ in 0..5 {
+        assert_eq!(switchback.client().exchange(get("/a<b>")).status, 400);
+    }
+    assert_eq!(switchback.client().exchange(get("/")).status, 200);
+    assert_eq!(server.asked().len(), 1);
+    assert_eq!(switchback.metric("switchback_endpoint_attempt_failures_total"), 0.0);
+}
+
+#[test]
 fn large_bodies_pass_both_ways_at_once() {
     const LENGTH: usize = 4 << 20;
     let server = Server::start(100);

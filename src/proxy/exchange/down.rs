@@ -388,8 +388,11 @@ impl Exchange<'_> {
     fn upstream_ended(&self, error: Option<io::Error>) -> Failure {
         match self.down.state {
             State::Head if self.down.is_untouched() => {
-                if let Some(refusal) = self.upstream.refusal() {
-                    return Failure::UpstreamRefused { is_gone: refusal == Refusal::Gone };
+                match self.upstream.refusal() {
+                    None => {}
+                    Some(Refusal::Gone) => return Failure::UpstreamRefused { is_gone: true },
+                    Some(Refusal::Refused) => return Failure::UpstreamRefused { is_gone: false },
+                    Some(Refusal::Unsayable) => return Failure::ClientUnsayable,
                 }
                 // Whether it was closed, reset or timed out is for the log alone.
                 tracing::debug!(?error, "the upstream closed the connection without an answer");

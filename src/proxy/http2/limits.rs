@@ -65,5 +65,6 @@ pub(super) fn handshake(io: Io, listener: &Listener) -> Handshake<Io, Bytes> {
         .max_local_error_reset_streams(Some(MALFORMED))
         .max_concurrent_reset_streams(RESET_HERE)
         .reset_stream_duration(REMEMBERED)
+        .enable_connect_protocol()
         .handshake(io)
 }

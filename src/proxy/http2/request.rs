@@ -7,7 +7,8 @@
 //! Invariant: nothing that a client sends can end a line of the message, since no value that is written here holds CR or
 //! LF; and the body is framed by us.
 
-use h2::RecvStream;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use h2::{RecvStream, ext::Protocol};
 use http::{
     Method,
     header::{CONTENT_LENGTH, COOKIE, HOST},
@@ -22,13 +23,15 @@ use crate::{
 
 /// The message of a request; `None` if it has no path where it needs one (RFC 9113 8.3.1).
 pub(super) fn message(parts: &Parts, body: RecvStream, buffers: &Buffers) -> Option<Inbound> {
+    let protocol = parts.extensions.get::<Protocol>().filter(|_| parts.method == Method::CONNECT);
     let framing = match () {
         () if body.is_end_stream() => Framing::Ended,
+        () if protocol.is_some() => Framing::Tunnel,
         () if parts.headers.contains_key(CONTENT_LENGTH) => Framing::Length,
         () => Framing::Chunks,
     };
     let mut text = buffers.take();
-    if !write_line(parts, &mut text) {
+    if !write_line(parts, protocol.is_some(), &mut text) {
         buffers.give(text);
         return None;
     }
@@ -36,16 +39,40 @@ pub(super) fn message(parts: &Parts, body: RecvStream, buffers: &Buffers) -> Opt
     if framing == Framing::Chunks {
         text.extend_from_slice(emit::CHUNKED);
     }
+    if let Some(protocol) = protocol
+        && !write_upgrade(protocol, &mut text)
+    {
+        buffers.give(text);
+        return None;
+    }
     text.extend_from_slice(b"\r\n");
     Some(Inbound::new(body, framing, text))
 }
 
-/// Writes the request line; answers whether there is one.
-fn write_line(parts: &Parts, out: &mut Vec<u8>) -> bool {
+/// Writes what asks for a tunnel in HTTP/1.1 (RFC 8441 5); answers whether the protocol can be asked for.
+fn write_upgrade(protocol: &Protocol, out: &mut Vec<u8>) -> bool {
+    let name = protocol.as_str();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/');
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return false;
+    }
+    out.extend_from_slice(b"Connection: Upgrade\r\n");
+    emit::line(out, b"Upgrade", name.as_bytes());
+    if name.eq_ignore_ascii_case("websocket") {
+        // HTTP/1.1 needs one, HTTP/2 has none (RFC 6455 4.1): it keeps caches from answering, and is no secret.
+        let key = BASE64_STANDARD.encode(fastrand::u128(..).to_be_bytes());
+        emit::line(out, b"Sec-WebSocket-Key", key.as_bytes());
+    }
+    true
+}
+
+/// Writes the request line; answers whether there is one. What asks for a tunnel is a GET in HTTP/1.1.
+fn write_line(parts: &Parts, is_tunnel: bool, out: &mut Vec<u8>) -> bool {
     let authority = parts.uri.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes());
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+    let method = if is_tunnel { "GET" } else { parts.method.as_str() };
+    out.extend_from_slice(method.as_bytes());
     out.push(b' ');
-    if parts.method == Method::CONNECT {
+    if parts.method == Method::CONNECT && !is_tunnel {
         out.extend_from_slice(authority);
     } else {
         let Some(path) = parts.uri.path_and_query() else { return false };
@@ -120,7 +147,7 @@ mod tests {
             }
             let (parts, ()) = request.into_parts();
             let mut text = Vec::new();
-            prop_assert!(write_line(&parts, &mut text));
+            prop_assert!(write_line(&parts, false, &mut text));
             write_fields(&parts, &mut text);
             text.extend_from_slice(b"\r\n");
             let mut head = RequestHead::default();
@@ -147,7 +174,7 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let mut out = Vec::new();
-        write_line(&parts, &mut out).then(|| {
+        write_line(&parts, false, &mut out).then(|| {
             write_fields(&parts, &mut out);
             String::from_utf8(out).unwrap()
         })

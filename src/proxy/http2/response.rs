@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, server::SendResponse};
-use http::{HeaderName, HeaderValue, Response as HttpResponse, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response as HttpResponse, StatusCode};
 
 use super::client::Client;
 use crate::{
@@ -40,6 +40,8 @@ pub(super) struct Response {
     state: State,
     /// It answers a HEAD request.
     is_to_head: bool,
+    /// It answers one for a tunnel (RFC 8441).
+    is_to_connect: bool,
 }
 
 #[derive(Debug)]
@@ -52,8 +54,9 @@ enum State {
 }
 
 impl Response {
-    pub(super) fn new(respond: SendResponse<Bytes>, is_to_head: bool) -> Self {
-        Self { state: State::Head(respond, Vec::new()), is_to_head }
+    pub(super) fn new(respond: SendResponse<Bytes>, method: &Method) -> Self {
+        let state = State::Head(respond, Vec::new());
+        Self { state, is_to_head: method == Method::HEAD, is_to_connect: method == Method::CONNECT }
     }
 
     /// Takes bytes of the engine's response; answers how many.
@@ -86,7 +89,7 @@ impl Response {
     /// What of it has not ended, to be [`Self::reset`].
     pub(super) fn take_unfinished(&mut self) -> Option<Self> {
         let state = std::mem::replace(&mut self.state, State::Ended);
-        (!matches!(state, State::Ended)).then_some(Self { state, is_to_head: self.is_to_head })
+        (!matches!(state, State::Ended)).then_some(Self { state, ..*self })
     }
 
     /// Breaks it off. What was written of it and has not gone out is dropped.
@@ -101,6 +104,34 @@ impl Response {
     fn end(&mut self, client: &Client) {
         client.answered.set(client.answered.get().saturating_add(1));
         self.state = State::Ended;
+    }
+
+    /// Ends our side of a tunnel.
+    pub(super) fn end_tunnel(&mut self) -> io::Result<()> {
+        if !self.is_to_connect || !matches!(self.state, State::Body(_)) {
+            return Ok(());
+        }
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Body(body) => body.end(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers one who asked for a tunnel with what there is in HTTP/2 for a 101: 200. One for anything else that is good
+    /// in HTTP/1.1 would be taken for the same, so that is a failure.
+    fn begin_tunnel(&mut self, mut response: HttpResponse<()>) -> io::Result<()> {
+        let State::Head(respond, _) = &mut self.state else { unreachable!("it was just looked at") };
+        let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_tunnel {
+            *response.status_mut() = StatusCode::OK;
+            response.headers_mut().remove("sec-websocket-accept");
+        } else {
+            response = HttpResponse::new(());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+        }
+        let stream = respond.send_response(response, !is_tunnel).map_err(io::Error::other)?;
+        self.state = if is_tunnel { State::Body(Outbound::tunnel(stream)) } else { State::Ended };
+        Ok(())
     }
 
     /// Takes bytes of a head, interim or final.
@@ -123,7 +154,13 @@ impl Response {
         };
         let response = fields(buffer, &head)?;
         held.clear();
-        if response.status().is_informational() {
+        let status = response.status();
+        if self.is_to_connect && (status == StatusCode::SWITCHING_PROTOCOLS || status.is_success()) {
+            drop(head);
+            self.begin_tunnel(response)?;
+            return Ok(end - before);
+        }
+        if status.is_informational() {
             respond.send_informational(response).map_err(io::Error::other)?;
             return Ok(end - before);
         }

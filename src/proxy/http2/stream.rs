@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{Method, Request as HttpRequest};
+use http::Request as HttpRequest;
 use tokio::io::ReadBuf;
 
 use super::{client::Client, request, response::Response};
@@ -38,7 +38,7 @@ impl Stream {
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return None;
         };
-        let response = RefCell::new(Response::new(respond, parts.method == Method::HEAD));
+        let response = RefCell::new(Response::new(respond, &parts.method));
         Some(Self { client: Rc::clone(client), request, response })
     }
 
@@ -68,6 +68,11 @@ impl Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.response.get_mut().poll_write(cx, bytes, &self.client)
+    }
+
+    /// Ends our side of a tunnel; of anything else nothing is left to end.
+    pub(in crate::proxy) fn end(&mut self) -> io::Result<()> {
+        self.response.get_mut().end_tunnel()
     }
 
     /// Waits until the client resets it, or is gone.

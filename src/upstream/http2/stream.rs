@@ -39,13 +39,15 @@ pub struct Stream {
     head_status: Option<GrpcStatus>,
 }
 
-/// By what an endpoint has said that it has not processed a request (RFC 9113 8.7).
+/// Why an endpoint has not processed a request (RFC 9113 8.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// GOAWAY: its stream is behind the last that is processed on this connection. Another one may serve.
     Gone,
     /// REFUSED_STREAM: the endpoint does not want it now.
     Refused,
+    /// It was never sent: there is something in it that can't be said in HTTP/2.
+    Unsayable,
 }
 
 /// The request.
@@ -90,7 +92,7 @@ impl Stream {
         self.was_idle
     }
 
-    /// By what the endpoint has said that it has not processed the request, if it has.
+    /// Why the endpoint has not processed the request, if that is certain.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
@@ -196,7 +198,10 @@ impl Stream {
         let is_whole = matches!(head.body, RequestBody::None | RequestBody::Length(0));
         let said = request::of(buffer, &head, carrier.terms.is_secured).zip(sender.take());
         self.up = Up::Failed;
-        let (said, mut sender) = said.ok_or(io::ErrorKind::InvalidInput)?;
+        let Some((said, mut sender)) = said else {
+            self.refusal = Some(Refusal::Unsayable);
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
         let (asked, stream) = match sender.send_request(said, is_whole) {
             Ok(sent) => sent,
             Err(error) => {

@@ -2,8 +2,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use rustls::pki_types::ServerName;
-
 use crate::{
     config::{
         lower::tls,
@@ -13,7 +11,7 @@ use crate::{
         settings::{BackSettings, EndpointAddress, EndpointSettings, PairFiles, Protocol},
         spanned::Spanned,
     },
-    tls::BackPart,
+    tls::{BackPart, is_name},
 };
 
 pub(super) fn protocol(raw: &Spanned<raw::Pool>, at: &Pointer<'_>, problems: &mut Problems<'_>) -> Protocol {
@@ -70,14 +68,14 @@ fn name(
     endpoints: &[EndpointSettings],
     at: &Pointer<'_>,
     problems: &mut Problems<'_>,
-) -> Option<ServerName<'static>> {
+) -> Option<Box<str>> {
     if let Some(text) = &raw.name {
-        let name = ServerName::try_from(text.value.clone());
-        if name.is_err() {
+        if !is_name(text) {
             let help = "a host name or an address, such as \"app.internal\"".to_owned();
             problems.error(&text.span, &at.key("name"), "this is no name that a certificate has", help);
+            return None;
         }
-        return name.ok();
+        return Some(text.as_str().into());
     }
     let names: HashSet<Option<&str>> = endpoints
         .iter()
@@ -88,9 +86,7 @@ fn name(
         .collect();
     let has_names = endpoints.iter().any(|endpoint| endpoint.address.socket().is_none());
     match (has_names, names.iter().next()) {
-        (true, Some(Some(only))) if names.len() == 1 => {
-            ServerName::try_from(only.trim_end_matches('.').to_owned()).ok()
-        }
+        (true, Some(Some(only))) if names.len() == 1 => Some(only.trim_end_matches('.').into()),
         (true, _) if is_verified => {
             let help = "name = \"app.internal\" is the name in the certificates of all of them".to_owned();
             let message = "the endpoints of this pool are declared by several names: which one they have to prove is not clear";
