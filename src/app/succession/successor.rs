@@ -27,6 +27,8 @@ use crate::control::succession::{Predecessor, Standing, Succession, Told};
 const PATIENCE: Duration = Duration::from_secs(700);
 /// How long the end of a killed process may take.
 const END_WITHIN: Duration = Duration::from_secs(10);
+/// How long it takes to read what is there already.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// How often it is looked whether a predecessor that is not understood has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -51,6 +53,7 @@ impl Forerunner {
         };
         // The variable alone may have come down from anywhere; with the channel it is meant for this process.
         if own_parent() != Some(pid) {
+            adopt_stderr();
             return Ok(None);
         }
         let channel = io::stdin().as_fd().try_clone_to_owned().context("the channel of the predecessor")?;
@@ -194,6 +197,20 @@ impl Forerunner {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+}
+
+/// Takes the standard error of a predecessor that was killed before this process had begun, if there was one: whoever
+/// starts otherwise has no socket with a descriptor in it for its standard input.
+fn adopt_stderr() {
+    if env::var_os(HAS_STDERR).is_none() {
+        return;
+    }
+    let Ok(channel) = io::stdin().as_fd().try_clone_to_owned() else { return };
+    let given = Channel::from_descriptor(channel).receive_descriptors(1, Instant::now() + AT_ONCE);
+    if let Some(stderr) = given.ok().and_then(|mut given| given.pop()) {
+        // What was its own is a pipe that nobody reads any more.
+        let _ = rustix::stdio::dup2_stderr(stderr);
     }
 }
 
