@@ -211,6 +211,8 @@ fn config(layout: Layout, routes: usize) -> Config {
         references: Default::default(),
         workers: None,
         admin: None,
+        admin_tls: None,
+        admin_roles: Default::default(),
         tokens: None,
         health: None,
         required_pools: Vec::new(),

@@ -16,5 +16,6 @@ pub mod model;
 pub mod proxy;
 pub mod routing;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 pub mod wire;

@@ -409,7 +409,7 @@ fn one_connection_serves_many_calls() {
 #[test]
 fn a_taken_address_is_said_and_a_stopped_instance_frees_it() {
     let instance = Instance::start();
-    let admin = AdminAddress::Loopback(instance.address());
+    let admin = AdminAddress::Tcp(instance.address());
     let taken =
         ControlPlane::start(config(admin.clone()).into(), Default::default(), None).unwrap_err().to_string();
     assert!(taken.contains(&instance.address().to_string()) && taken.contains("another instance"), "{taken}");

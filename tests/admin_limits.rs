@@ -20,6 +20,7 @@ use switchback::{
     config,
     control::{controller::Controller, lifecycle::Lifecycle},
     health::board::Health,
+    tls::{Book, Secret},
 };
 use tokio::sync::watch;
 
@@ -46,6 +47,8 @@ impl Server {
             lifecycle: Lifecycle::default(),
             file: None,
             health: Health::new(&[], Instant::now()),
+            certificates: Book::new(Secret::random(std::time::SystemTime::now()).expect("randomness")),
+            own_tls: None,
             access: Access::default(),
             tags: Tags::new(false),
             streams: Streams::default(),

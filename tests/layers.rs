@@ -6,15 +6,16 @@ use std::{collections::BTreeMap, fs, path::Path};
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("wire", &["model"]),
-    ("config", &["model"]),
+    ("tls", &["model"]),
+    ("config", &["model", "tls"]),
     ("telemetry", &["model"]),
     ("upstream", &["model", "wire", "telemetry"]),
     ("routing", &["model", "wire", "config", "telemetry", "upstream"]),
     ("health", &["model", "wire", "config", "telemetry", "upstream"]),
-    ("proxy", &["model", "wire", "config", "telemetry", "upstream", "routing"]),
+    ("proxy", &["model", "wire", "tls", "config", "telemetry", "upstream", "routing"]),
     ("discovery", &["model", "config"]),
     ("control", &["model", "config", "telemetry", "upstream", "routing", "health", "discovery"]),
-    ("admin", &["model", "wire", "telemetry", "health", "control", "routing"]),
+    ("admin", &["model", "wire", "tls", "telemetry", "health", "control", "routing"]),
 ];
 
 /// Layers that compose the others and may import everything.

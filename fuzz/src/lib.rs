@@ -14,6 +14,8 @@ pub mod proxy;
 mod routing;
 #[path = "../../src/telemetry/mod.rs"]
 mod telemetry;
+#[path = "../../src/tls/mod.rs"]
+mod tls;
 #[path = "../../src/upstream/mod.rs"]
 mod upstream;
 #[path = "../../src/wire/mod.rs"]

@@ -17,7 +17,10 @@ use super::{
     body::{Object, refuse_any},
     problem::{Fault, Problem},
 };
-use crate::control::change::{Author, Origin};
+use crate::{
+    control::change::{Author, Origin},
+    tls::Identity,
+};
 
 /// The field in which a caller gives a reason, as the member `reason` of a body does.
 const REASON: &str = "x-reason";
@@ -31,13 +34,34 @@ pub const MAX_REASON: usize = 1_000;
 pub struct Peer {
     who: Arc<str>,
     address: Option<IpAddr>,
+    /// The subject and the names of its certificate.
+    proven: Arc<[String]>,
 }
 
 impl Peer {
     /// A client on the network. Its port tells nobody anything.
     pub fn tcp(address: SocketAddr) -> Self {
         let address = address.ip();
-        Self { who: address.to_string().into(), address: Some(address) }
+        Self { who: address.to_string().into(), address: Some(address), proven: Arc::default() }
+    }
+
+    /// A client over TLS. If it has shown a certificate, the subject says more of it than its address.
+    pub fn tls(address: SocketAddr, identity: Option<&Identity>) -> Self {
+        let Some(identity) = identity else { return Self::tcp(address) };
+        let Identity { subject, names, fingerprint, .. } = identity;
+        let who = if subject.is_empty() { fingerprint } else { subject };
+        let names = names.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
+        let subject = Some(subject.clone()).filter(|subject| !subject.is_empty());
+        Self {
+            who: who.as_str().into(),
+            address: Some(address.ip()),
+            proven: subject.into_iter().chain(names).collect(),
+        }
+    }
+
+    /// The subject and the names of its certificate, as the file of the settings writes them.
+    pub(super) fn proven(&self) -> &[String] {
+        &self.proven
     }
 
     /// A process on this machine, as the kernel knows it.
@@ -49,7 +73,7 @@ impl Peer {
             },
             Err(_) => "a unix socket".to_owned(),
         };
-        Self { who: who.into(), address: None }
+        Self { who: who.into(), address: None, proven: Arc::default() }
     }
 
     /// Its address; none for a unix socket.

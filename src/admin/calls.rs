@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{
     access, bodies,
     body::{MERGE_PATCH, TOML},
-    changes, explain, files, health, pools, reading, revisions,
+    certificates, changes, explain, files, health, pools, reading, revisions,
     router::{self, Admin},
     streams, upgrade,
 };
@@ -99,6 +99,12 @@ fn reading() -> Vec<Operation> {
             "/v1/pools/{pool}",
             get(reading::pool),
             "A pool: its endpoints and what is in flight.",
+        ),
+        read::<certificates::Listed>(
+            Reads,
+            "/v1/certificates",
+            get(certificates::list),
+            "The certificates of listeners.",
         ),
         Operation {
             method: Method::POST,

@@ -26,7 +26,8 @@ pub async fn guard(State(transport): State<Transport>, request: Request<Body>, n
 
 fn check(transport: Transport, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let host = only(headers, header::HOST.as_str()).map_err(|()| foreign_host())?;
-    // No browser speaks to a unix socket, and clients write there what they like.
+    // No browser speaks to a unix socket, and clients write there what they like. Over TLS, no page's own name has a
+    // certificate of ours.
     if transport == Transport::Tcp {
         let authority = uri.authority().map(|authority| authority.as_str());
         let own = host.is_some_and(is_own_host) && authority.is_none_or(is_own_host);
@@ -35,8 +36,9 @@ fn check(transport: Transport, uri: &Uri, headers: &HeaderMap) -> Result<(), Pro
         }
     }
     if let Some(origin) = only(headers, header::ORIGIN.as_str()).map_err(|()| foreign_origin())? {
-        let own =
-            origin.strip_prefix("http://").zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host));
+        let scheme = if transport == Transport::Tls { "https://" } else { "http://" };
+        let of = origin.strip_prefix(scheme);
+        let own = of.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host));
         if !own {
             return Err(foreign_origin());
         }
@@ -150,6 +152,10 @@ mod tests {
             assert_eq!(check(Transport::Tcp, &fields), through, "{fields:?}");
         }
         assert!(check(Transport::Unix, &[("host", "switchback")]));
+        assert!(check(Transport::Tls, &[("host", "admin.example:9900")]));
+        assert!(check(Transport::Tls, &[("host", "admin.example"), ("origin", "https://admin.example")]));
+        assert!(!check(Transport::Tls, &[("host", "admin.example"), ("origin", "http://admin.example")]));
+        assert!(!check(Transport::Tls, &[("host", "admin.example"), ("origin", "https://evil.example")]));
         assert!(!check(Transport::Unix, &[("host", "x"), ("origin", "http://evil.example")]));
     }
 }

@@ -1,7 +1,7 @@
 //! Which metrics there are. Each is described in `docs/metrics.md`, and `tests/admin_api.rs` keeps the two alike.
 
 use super::{
-    files, health, health_metrics, limits, names, pins,
+    certificates, files, health, health_metrics, http2, limits, names, pins,
     reading::{CLASSES, shares},
     router::Admin,
 };
@@ -50,6 +50,8 @@ pub fn render(admin: &Admin) -> String {
         omitted.sample(&[("scope", scope.name)], scope.omitted);
     }
     health_metrics::render(admin, &mut text);
+    certificates::metrics(admin, &mut text);
+    http2::metrics(admin, &mut text);
     workers(admin, &mut text);
     control(admin, &mut text);
     files::metrics(admin, &mut text);

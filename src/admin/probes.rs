@@ -55,7 +55,7 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let accept = async || {
         let (stream, address) = listener.accept().await?;
-        Ok((stream, Peer::tcp(address)))
+        Ok(std::future::ready(Some((stream, Peer::tcp(address)))))
     };
     let mut connections = JoinSet::new();
     let ending = server::Ending::new(stop, admin.lifecycle.clone());

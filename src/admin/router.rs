@@ -30,6 +30,7 @@ use crate::{
         succession::Succession,
     },
     health::board::Health,
+    tls,
 };
 
 /// All calls, for the answer to an unknown path.
@@ -45,6 +46,10 @@ pub struct Admin {
     pub lifecycle: Lifecycle,
     /// What is known of the endpoints' health.
     pub health: Health,
+    /// The TLS of the listeners.
+    pub certificates: tls::Book,
+    /// The TLS of this API, if it speaks TLS.
+    pub own_tls: Option<Arc<tls::Front>>,
     /// Who may call.
     pub access: Access,
     /// The configuration file, if there is one.

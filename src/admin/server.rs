@@ -5,7 +5,7 @@
 //! gives way ([`super::places`]).
 
 use std::{
-    future::poll_fn,
+    future::{poll_fn, ready},
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,6 +26,7 @@ use super::{
     author::Peer,
     places::{Place, Places},
     router::{Admin, router},
+    secure,
     socket::{Socket, SocketFile},
 };
 use crate::control::lifecycle::{Lifecycle, Phase};
@@ -70,8 +71,10 @@ const MAX_LINGER_BYTES: usize = 16 << 20;
 /// What a connection came in over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// A loopback address.
+    /// An address of loopback, in the clear.
     Tcp,
+    /// An address, over TLS.
+    Tls,
     /// A unix socket.
     Unix,
 }
@@ -93,10 +96,12 @@ pub async fn serve(
     match socket {
         Socket::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let router = router(admin, Transport::Tcp);
+            let front = admin.own_tls.clone();
+            let transport = if front.is_some() { Transport::Tls } else { Transport::Tcp };
+            let router = router(admin, transport);
             let accept = async || {
                 let (stream, address) = listener.accept().await?;
-                Ok((stream, Peer::tcp(address)))
+                Ok(secure::arrive(stream, address, front.clone()))
             };
             accept_until(&ending, accept, router, limits, &mut connections).await;
         }
@@ -107,7 +112,7 @@ pub async fn serve(
             let accept = async || {
                 let (stream, _) = listener.accept().await?;
                 let peer = Peer::unix(stream.peer_cred());
-                Ok((stream, peer))
+                Ok(ready(Some((stream, peer))))
             };
             accept_until(&ending, accept, router, limits, &mut connections).await;
         }
@@ -153,13 +158,17 @@ impl Ending {
     }
 }
 
-pub(super) async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+/// Accepts until the end. What `accept` answers becomes a connection, or none, while others are accepted.
+pub(super) async fn accept_until<S, A>(
     ending: &Ending,
-    accept: impl AsyncFn() -> io::Result<(S, Peer)>,
+    accept: impl AsyncFn() -> io::Result<A>,
     router: Router,
     limits: Limits,
     connections: &mut JoinSet<()>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Future<Output = Option<(S, Peer)>> + Send + 'static,
+{
     let places = Places::new(limits.connections);
     let mut warned = None;
     loop {
@@ -172,13 +181,16 @@ pub(super) async fn accept_until<S: AsyncRead + AsyncWrite + Unpin + Send + 'sta
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(arrival) => {
                 let place = tokio::select! {
                     () = ending.ended() => return,
                     place = places.take() => place,
                 };
-                let known = Known { peer, place: Arc::clone(&place), ending: ending.clone() };
-                let serving = connection(stream, router.clone(), limits, known);
+                let (router, of_it, ending) = (router.clone(), Arc::clone(&place), ending.clone());
+                let serving = async move {
+                    let Some((stream, peer)) = arrival.await else { return };
+                    connection(stream, router, limits, Known { peer, place: of_it, ending }).await;
+                };
                 connections.spawn(async move {
                     tokio::select! {
                         () = serving => {}

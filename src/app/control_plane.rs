@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, mpsc::SyncSender},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
@@ -22,6 +22,7 @@ use super::{
         heritage::{Door, Heritage},
         past,
     },
+    surroundings,
 };
 use crate::{
     admin::{
@@ -42,6 +43,7 @@ use crate::{
         lifecycle::{Lifecycle, Phase},
         names,
         pin_keys::{self, KeyFile, PassingKey},
+        refusal::FileFault,
         reload,
         succession::{Left, Predecessor, Standing, Succession},
         tokens::TokenBook,
@@ -51,8 +53,10 @@ use crate::{
         board::{Health, PoolTarget},
         supervisor::{self, Targets},
     },
+    model::name::Name,
     routing::{live::Live, table::Table},
     telemetry::registry::Registry,
+    tls,
 };
 
 /// How often a start looks whether the first probes have ended.
@@ -73,6 +77,8 @@ pub struct ControlPlane {
     pub control: Control,
     /// What is known of the endpoints' health.
     pub health: Health,
+    /// The TLS of the listeners.
+    pub(super) certificates: tls::Book,
     /// Has another file of keys followed.
     pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
     /// The key of pins, where no file names any.
@@ -118,6 +124,11 @@ impl ControlPlane {
         // A file that was applied later may be in force instead.
         let config = Arc::clone(&control.snapshot().config);
         warn_of_passing_key(&config);
+        let secret = heritage.memory.ticket_secret.take();
+        let secret = secret.map_or_else(|| tls::Secret::random(SystemTime::now()), Ok);
+        let certificates = tls::Book::new(secret.context("a key of session tickets")?);
+        surroundings::certificates(&certificates, &config).map_err(unreadable)?.put_in_force();
+        let own_tls = config.admin_tls.as_ref().map(own_tls).transpose()?;
         let own_key = heritage.memory.pin_key.take().map_or_else(PassingKey::random, Ok)?;
         let (key_files, followed) = mpsc::unbounded_channel();
         // Whoever follows it is there as long as the plane is.
@@ -133,7 +144,9 @@ impl ControlPlane {
             control: control.clone(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
-            access: book.clone().map_or_else(Access::default, Access::by),
+            certificates: certificates.clone(),
+            own_tls: own_tls.as_ref().map(|(_, front)| Arc::clone(front)),
+            access: Access::by(book.clone(), config.admin_roles.clone()),
             file,
             tags: Tags::new(control.snapshot().is_durable()),
             streams: Streams::default(),
@@ -145,7 +158,8 @@ impl ControlPlane {
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                let files = Files { keys: followed, tokens: book };
+                let own_tls = own_tls.map(|(book, _)| book);
+                let files = Files { keys: followed, tokens: book, own_tls };
                 let limits = (limits, probes::limits(shares.probes), shares.checks);
                 runtime.block_on(run(controller, names, files, opened, (served, limits), stopped));
                 // A file system that hangs must not hold up the end.
@@ -165,6 +179,7 @@ impl ControlPlane {
             probes,
             control,
             health,
+            certificates,
             key_files,
             own_key,
             succession,
@@ -263,6 +278,22 @@ impl Drop for ControlPlane {
     }
 }
 
+/// The TLS of the admin API. Who calls it makes few connections: its sessions need not outlive the process.
+fn own_tls(settings: &Arc<config::TlsSettings>) -> anyhow::Result<(tls::Book, Arc<tls::Front>)> {
+    let name = Name::new("admin").expect("it is made of letters");
+    let secret = tls::Secret::random(SystemTime::now()).context("a key of session tickets")?;
+    tls::Book::of_one(&name, settings, secret).map_err(|faults| {
+        let words: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.message, fault.help)).collect();
+        anyhow::anyhow!(words.join("\n"))
+    })
+}
+
+/// Certificates without which the process can't begin.
+fn unreadable(faults: Vec<FileFault>) -> anyhow::Error {
+    let words: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.message, fault.help)).collect();
+    anyhow::anyhow!(words.join("\n"))
+}
+
 /// Says it where pins will not outlive the process.
 fn warn_of_passing_key(config: &Config) {
     let signs = |split: &config::Split| split.sticky.as_ref().is_some_and(|sticky| sticky.signed);
@@ -346,6 +377,7 @@ async fn follow_file(file: File, control: Control, lifecycle: Lifecycle) {
 struct Files {
     keys: mpsc::UnboundedReceiver<Option<KeyFile>>,
     tokens: Option<Arc<TokenBook>>,
+    own_tls: Option<tls::Book>,
 }
 
 async fn run(
@@ -364,8 +396,12 @@ async fn run(
     watching.spawn(become_ready(admin.lifecycle.clone(), admin.health.clone()));
     let names = tokio::spawn(names);
     watching.spawn(follow_keys(files.keys));
+    watching.spawn(admin.certificates.clone().follow());
     if let Some(file) = &admin.file {
         watching.spawn(follow_file(file.clone(), admin.control.clone(), admin.lifecycle.clone()));
+    }
+    if let Some(book) = files.own_tls {
+        watching.spawn(book.follow());
     }
     if let Some(book) = files.tokens {
         watching.spawn(book.follow());

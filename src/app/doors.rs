@@ -91,14 +91,14 @@ impl Held {
 fn admin(address: &AdminAddress, heritage: &mut Heritage) -> anyhow::Result<Socket> {
     if let Some(Door { socket, giver, .. }) = heritage.take_door(ADMIN, &declared(address)) {
         let path = match address {
-            AdminAddress::Loopback(_) => None,
+            AdminAddress::Tcp(_) => None,
             AdminAddress::Unix(path) => Some(path.as_path()),
         };
         return Socket::inherited(socket, path, giver)
             .with_context(|| format!("the admin API's socket that was handed over ({})", declared(address)));
     }
     Ok(match address {
-        AdminAddress::Loopback(address) => Socket::tcp(*address)?,
+        AdminAddress::Tcp(address) => Socket::tcp(*address)?,
         AdminAddress::Unix(path) => Socket::unix(path)?,
     })
 }
@@ -120,7 +120,7 @@ fn probes(address: SocketAddr, heritage: &mut Heritage) -> anyhow::Result<TcpLis
 /// The address of the admin API as the file has it.
 fn declared(address: &AdminAddress) -> String {
     match address {
-        AdminAddress::Loopback(address) => address.to_string(),
+        AdminAddress::Tcp(address) => address.to_string(),
         AdminAddress::Unix(path) => format!("unix:{}", path.display()),
     }
 }

@@ -166,9 +166,10 @@ impl Instance {
                 .with_context(|| format!("the access log {} can't be opened", settings.path.display()))
         });
         let log = log.transpose()?;
-        let inherited = heritage.listeners;
+        let (inherited, fronts) = (heritage.listeners, control.certificates.fronts());
         let (proxy, listeners) = Proxy::start(
             &config,
+            &fronts,
             inherited,
             &control.live,
             &series,
@@ -216,11 +217,16 @@ impl Instance {
         }
     }
 
-    /// What SIGHUP does: it opens the access log's file anew, as log rotation asks for, and reads the file again.
+    /// What SIGHUP does: it opens the access log's file anew, as log rotation asks for, and reads the file and the
+    /// certificates again.
     fn hang_up(&self) -> impl Fn() + use<> {
         let (log, file) = (self.log.clone(), self.file.clone());
+        let certificates = self.control.certificates.clone();
         move || {
-            tracing::info!("SIGHUP: the file is read again, and the access log's file opened anew");
+            tracing::info!(
+                "SIGHUP: file and certificates are read again, and the access log's file opened anew"
+            );
+            certificates.ask();
             log.get().iter().for_each(AccessLog::reopen);
             file.iter().for_each(File::ask);
         }
@@ -263,6 +269,7 @@ impl Prepared {
             keys: control.live.table().keys.clone(),
             own_key: control.own_key.clone(),
             key_files: control.key_files.clone(),
+            certificates: control.certificates.clone(),
             lifecycle: control.lifecycle.clone(),
             own: control.control.own_addresses().clone(),
             others: control_plane::own_admin(control.admin.as_ref())

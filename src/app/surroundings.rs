@@ -25,6 +25,7 @@ use crate::{
         access_log::{self, AccessLog, Trial},
         counter::Counter,
     },
+    tls,
 };
 
 /// How long the end of an access log waits for its last lines to be taken. A file takes them in milliseconds; a reader that
@@ -45,6 +46,7 @@ pub(super) struct Around {
     pub(super) keys: SharedKeys,
     pub(super) own_key: PassingKey,
     pub(super) key_files: mpsc::UnboundedSender<Option<KeyFile>>,
+    pub(super) certificates: tls::Book,
     pub(super) lifecycle: Lifecycle,
     pub(super) own: OwnAddresses,
     /// Where else this process listens.
@@ -57,6 +59,7 @@ struct Prepared {
     drain: Duration,
     log: NextLog,
     pins: Option<pin_keys::Prepared>,
+    certificates: tls::Prepared,
     around: Shown,
 }
 
@@ -103,14 +106,16 @@ impl Surroundings for Around {
         }
         let mut faults = Vec::new();
         let shares = taken(shares(next), &mut faults);
-        let listeners = taken(self.bound(next), &mut faults);
+        let certificates = certificates(&self.certificates, next);
+        let certificates = certificates.map_err(|found| faults.extend(found)).ok();
+        let listeners = certificates.as_ref().and_then(|ready| taken(self.bound(next, ready), &mut faults));
         let log = taken(self.log(now, next), &mut faults);
         let pins = taken(keys(&now.pins, &next.pins, &self.own_key), &mut faults);
-        match (shares, listeners, log, pins) {
-            (Some(shares), Some(listeners), Some(log), Some(pins)) => {
+        match (shares, listeners, log, pins, certificates) {
+            (Some(shares), Some(listeners), Some(log), Some(pins), Some(certificates)) => {
                 listeners.listen().map_err(|error| vec![unbound(next, &error)])?;
                 let (drain, around) = (next.shutdown.deadline, self.shown());
-                Ok(Box::new(Prepared { listeners, shares, drain, log, pins, around }))
+                Ok(Box::new(Prepared { listeners, shares, drain, log, pins, certificates, around }))
             }
             _ => Err(faults),
         }
@@ -119,6 +124,13 @@ impl Surroundings for Around {
 
 fn taken<T>(result: Result<T, FileFault>, faults: &mut Vec<FileFault>) -> Option<T> {
     result.map_err(|fault| faults.push(fault)).ok()
+}
+
+/// Reads the certificates of listeners that have none yet, or other ones.
+pub(super) fn certificates(book: &tls::Book, next: &Config) -> Result<tls::Prepared, Vec<FileFault>> {
+    let listeners = next.listeners.iter().map(|listener| (&listener.name, listener.tls.as_ref()));
+    let fault = |tls::Fault { pointer, message, help }| FileFault { pointer, message, help };
+    book.prepare(listeners).map_err(|faults| faults.into_iter().map(fault).collect())
 }
 
 fn shares(next: &Config) -> Result<Shares, FileFault> {
@@ -153,8 +165,8 @@ fn keys(now: &Pins, next: &Pins, own: &PassingKey) -> Result<Option<pin_keys::Pr
 }
 
 impl Around {
-    fn bound(&self, next: &Config) -> Result<proxy::Prepared, FileFault> {
-        self.listeners.prepare(next).map_err(|error| unbound(next, &error))
+    fn bound(&self, next: &Config, certificates: &tls::Prepared) -> Result<proxy::Prepared, FileFault> {
+        self.listeners.prepare(next, certificates.fronts()).map_err(|error| unbound(next, &error))
     }
 
     fn log(&self, now: &Config, next: &Config) -> Result<NextLog, FileFault> {
@@ -202,12 +214,13 @@ impl Shown {
 
 impl Ready for Prepared {
     fn put_in_force(self: Box<Self>) -> Told {
-        let Self { listeners, shares, drain, log, pins, around } = *self;
+        let Self { listeners, shares, drain, log, pins, certificates, around } = *self;
         around.listeners.allow(shares.proxy);
         if let Err(error) = listeners.put_in_force(drain) {
             // It listens already, or has the port of a listener of ours: there is no known way to come here.
             tracing::error!(%error, "the listeners stay as they were");
         }
+        certificates.put_in_force();
         around.show();
         log.put_in_force(&around);
         if let Some(pins) = pins {

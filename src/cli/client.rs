@@ -4,6 +4,7 @@ mod address;
 mod exchange;
 mod file;
 mod guarded;
+mod secure;
 mod source;
 mod stream;
 
@@ -14,7 +15,7 @@ pub use exchange::{ANSWER_WITHIN, Answer, Call, runtime};
 use file::{ClientFileError, Place};
 pub use guarded::Change;
 use serde_json::Value;
-use source::{Filed, Said, Token};
+use source::{Filed, Said, TlsFiles, Token};
 pub use stream::{Follower, StreamEvent};
 
 use super::{Failure, arguments::connection::Connection, output};
@@ -28,6 +29,7 @@ pub struct Client {
     address: Address,
     token: Option<String>,
     withheld: Option<&'static str>,
+    tls: TlsFiles,
     /// Whether answers are shown as JSON.
     pub json: bool,
 }
@@ -35,10 +37,11 @@ pub struct Client {
 impl Client {
     /// Finds out who is called.
     pub fn of(connection: &Connection) -> Result<Self, Failure> {
-        let Connection { admin, instance, token, form } = connection;
-        let flags = Said { admin: admin.clone(), token: Token::of(token.clone()) };
-        let environment =
-            Said { admin: variable("SWITCHBACK_ADMIN")?, token: Token::of(variable("SWITCHBACK_TOKEN")?) };
+        let Connection { admin, instance, token, tls, form } = connection;
+        let files = TlsFiles { ca: tls.ca.clone(), own: tls.cert.clone().zip(tls.key.clone()) };
+        let flags = Said { admin: admin.clone(), token: Token::of(token.clone()), tls: files };
+        let token = Token::of(variable("SWITCHBACK_TOKEN")?);
+        let environment = Said { admin: variable("SWITCHBACK_ADMIN")?, token, ..Said::default() };
         // Who says everything needs no file, and is not stopped by a wrong one.
         let file = if flags.admin.is_some() && flags.token.is_some() {
             Filed::default()
@@ -56,7 +59,8 @@ impl Client {
             Some(Token::Text(token)) => Some(token),
             Some(Token::File(path)) => Some(file::token(&path)?),
         };
-        Ok(Self { address: target.address, token, withheld: target.withheld, json: form.json })
+        let source::Target { address, withheld, tls, .. } = target;
+        Ok(Self { address, token, withheld, tls, json: form.json })
     }
 
     /// Reads something.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Balance, DnsFamily, WhenUnavailable};
+use super::settings::{Balance, DnsFamily, MinVersion, WhenUnavailable};
 use crate::model::slow_start::SlowStart;
 
 // --- listeners
@@ -22,6 +22,20 @@ pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// As for bodies: a client that takes no byte for so long has gone.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Every browser speaks it, and gRPC needs it.
+pub const HTTP2: bool = true;
+/// What RFC 9113 6.5.2 recommends at least, and browsers count on.
+pub const HTTP2_STREAMS: usize = 100;
+
+/// As long as for a head: a handshake is two packets each way.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What every client of the last ten years speaks; below it are known attacks.
+pub const MIN_TLS_VERSION: MinVersion = MinVersion::V12;
+/// What the lists of names that browsers know from the start ask for.
+pub const HSTS_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// More than any browser keeps.
+pub const MAX_HSTS_MAX_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 // --- pools
 
@@ -127,6 +141,12 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 pub const MAX_WORKERS: u64 = 1024;
 /// Listeners: each is a socket in each worker.
 pub const MAX_LISTENERS: usize = 1_000;
+/// Certificates of a listener: each is read at a start, and looked at again and again.
+pub const MAX_CERTIFICATES: usize = 1_000;
+/// Subjects and names with a role: whoever has more gives tokens.
+pub const MAX_CLIENT_ROLES: usize = 1_000;
+/// Files of lists of revocations: one for each authority.
+pub const MAX_REVOCATION_LISTS: usize = 100;
 /// Pools and splits: each has its series in the metrics.
 pub const MAX_POOLS: usize = 20_000;
 /// Splits; see [`MAX_POOLS`].
@@ -167,6 +187,8 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 255;
 pub const MAX_TEMPLATE_BYTES: usize = 4096;
 /// The most connections a listener may be given.
 pub const MAX_MAX_CONNECTIONS: u64 = 10_000_000;
+/// The most requests in flight that a connection of HTTP/2 may be given: each may hold some 100 KiB.
+pub const MAX_HTTP2_STREAMS: u64 = 10_000;
 /// The most idle connections to an endpoint for each worker.
 pub const MAX_MAX_IDLE: u64 = 65_536;
 /// The shortest timeout: under it a sound peer on the same machine would be cut off.

@@ -9,8 +9,6 @@ const KEYS: &[(&str, &str)] = &[
     ("/flag", "feature flags"),
     ("/fleet", "running as a fleet"),
     ("/traces", "traces"),
-    ("/admin/tls", "TLS"),
-    ("/listener/*/tls", "TLS"),
     ("/listener/*/http2", "HTTP/2"),
     ("/listener/*/proxy_protocol", "the PROXY protocol"),
     ("/pool/*/tls", "TLS"),

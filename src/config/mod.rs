@@ -30,9 +30,9 @@ pub use references::Follow;
 pub use schema::schema;
 pub use settings::*;
 
-/// Reads and checks a file of at most [`defaults::MAX_FILE_BYTES`].
+/// Reads and checks a file of at most [`defaults::MAX_FILE_BYTES`], and the certificates that it names.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    parse(&path.display().to_string(), &read(path)?)
+    parse_with(&path.display().to_string(), &read(path)?, Follow::All, true)
 }
 
 /// Reads the text of a file of at most [`defaults::MAX_FILE_BYTES`].
@@ -71,12 +71,22 @@ pub fn parse_following(
     text: &str,
     follow: Follow<'_>,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    parse_with(file_name, text, follow, false)
+}
+
+/// `reads_files` says whether the files that the text names are looked at: not those that somebody else sends.
+fn parse_with(
+    file_name: &str,
+    text: &str,
+    follow: Follow<'_>,
+    reads_files: bool,
+) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     static SCHEMA: OnceLock<serde_json::Value> = OnceLock::new();
     if text.len() as u64 > defaults::MAX_FILE_BYTES {
         let message = format!("the text is larger than {} MiB", defaults::MAX_FILE_BYTES >> 20);
         return Err(ConfigErrors::whole_file(file_name, message, None));
     }
-    let mut problems = problems::Problems::new(diagnostic::Source::new(file_name, text));
+    let mut problems = problems::Problems::new(diagnostic::Source::new(file_name, text), reads_files);
     let (mut document, syntax_errors) = toml::de::DeTable::parse_recoverable(text);
     for error in syntax_errors {
         problems.syntax(error.span().unwrap_or(0..0), error.message().to_owned());

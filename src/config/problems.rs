@@ -74,17 +74,23 @@ pub(super) struct Problems<'t> {
     left_out: HashSet<usize>,
     /// Values that are not to be shown, each with what is shown instead.
     hidden: Vec<(String, String)>,
+    reads_files: bool,
 }
 
 impl<'t> Problems<'t> {
-    pub(super) fn new(source: Source<'t>) -> Self {
+    pub(super) fn new(source: Source<'t>, reads_files: bool) -> Self {
         let (errors, warnings) = (Vec::new(), Vec::new());
         let (unreadable, left_out, hidden) = Default::default();
-        Self { source, errors, warnings, omitted: 0, unreadable, left_out, hidden }
+        Self { source, errors, warnings, omitted: 0, unreadable, left_out, hidden, reads_files }
     }
 
     pub(super) fn source(&self) -> &Source<'t> {
         &self.source
+    }
+
+    /// Whether the files that the text names are looked at.
+    pub(super) fn reads_files(&self) -> bool {
+        self.reads_files
     }
 
     /// From now on nothing more is said of the value at this place.

@@ -8,12 +8,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use self::{dns::*, pool::*, sticky::*};
+pub(super) use self::{dns::*, pool::*, sticky::*, tls::*};
 use super::spanned::{Entries, Spanned};
 
 mod dns;
 mod pool;
 mod sticky;
+mod tls;
 
 /// A configuration file of Switchback.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -54,11 +55,14 @@ pub(super) struct File {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
-    /// A loopback address with its port, such as "127.0.0.1:9900", or "unix:/path/of.sock".
+    /// An address with its port, such as "127.0.0.1:9900", or "unix:/path/of.sock". One that is not of loopback needs
+    /// tls, and tokens or required certificates of clients.
     #[schemars(required)]
     pub listen: Option<Spanned<String>>,
     /// A file of tokens, of which every call then needs one. It is made by `switchback token new`.
     pub tokens: Option<Spanned<String>>,
+    /// Has the admin API speak TLS. Without it it speaks plain HTTP.
+    pub tls: Option<Spanned<AdminTls>>,
     /// Whether every change has to name, by If-Match, what the caller has seen (default: false).
     pub require_if_match: Option<bool>,
 }
@@ -113,6 +117,14 @@ pub(super) struct Listener {
     pub body_timeout: Option<Spanned<DurationText>>,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Option<Spanned<DurationText>>,
+    /// Whether HTTP/2 is spoken with clients that begin with it, or ask for it in their TLS handshake (default: true).
+    pub http2: Option<bool>,
+    /// The most requests of a connection of HTTP/2 that are in flight at once. 100 by default.
+    pub http2_max_streams: Option<Spanned<u64>>,
+    /// The port of HTTPS to which requests that come over plain HTTP are redirected; none are by default.
+    pub redirect_to_https: Option<Spanned<u64>>,
+    /// Has clients speak TLS. Without it they speak plain HTTP.
+    pub tls: Option<Spanned<ListenerTls>>,
 }
 
 /// What happens to requests with an underscore in a field name.

@@ -1,6 +1,8 @@
 //! The validated configuration: what the rest of the program reads.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -8,7 +10,8 @@ pub use self::{dns::*, pool::*, sticky::*};
 use super::defaults;
 pub use super::references::Reference;
 pub use crate::model::access_log::{AccessLogFormat, AccessLogSettings as AccessLog, LogField, LogPiece};
-use crate::model::{name::Name, weights::Weights};
+use crate::model::{name::Name, role::Role, weights::Weights};
+pub use crate::tls::{ClientSettings, Hsts, MinVersion, PairFiles, Settings as TlsSettings};
 
 mod dns;
 mod pool;
@@ -25,6 +28,11 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Where the admin API listens; `None` turns it off.
     pub admin: Option<AdminAddress>,
+    /// Has the admin API speak TLS.
+    pub admin_tls: Option<Arc<TlsSettings>>,
+    /// What callers of the admin API may by the subjects and names of their certificates; none says that they may do
+    /// everything.
+    pub admin_roles: BTreeMap<String, Role>,
     /// The file of tokens that the admin API asks for; `None` asks for none.
     pub tokens: Option<PathBuf>,
     /// The second address, for probes and scrapers alone.
@@ -65,8 +73,8 @@ pub enum StatePlace {
 /// Where the admin API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {
-    /// A loopback address (anything else needs authentication, which this version lacks).
-    Loopback(SocketAddr),
+    /// An address: of loopback, unless it is served over TLS to those who prove who they are.
+    Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
 }
@@ -96,6 +104,14 @@ pub struct Listener {
     pub body_timeout: Duration,
     /// The longest time in which a client that is being sent a response takes no byte.
     pub write_timeout: Duration,
+    /// Whether HTTP/2 is spoken with clients that begin with it, or ask for it in their handshake.
+    pub http2: bool,
+    /// The most requests of a connection of HTTP/2 that are in flight at once.
+    pub http2_max_streams: usize,
+    /// The port of HTTPS to which requests that come over plain HTTP are redirected.
+    pub redirect_to_https: Option<u16>,
+    /// Has clients speak TLS.
+    pub tls: Option<Arc<TlsSettings>>,
 }
 
 /// A named set of weights over pools.

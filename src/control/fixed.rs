@@ -1,7 +1,9 @@
 //! What a file may not change while the process runs, and what one from outside of this machine may not say. Pure.
 
+use std::path::PathBuf;
+
 use super::{declaration::Source, refusal::FileFault};
-use crate::config::{AdminAddress, Config};
+use crate::config::{AdminAddress, ClientSettings, Config, PairFiles};
 
 /// Everything in `next` that can't come into force in a process that runs with `now`.
 pub fn faults(now: &Config, next: &Config, source: Source) -> Vec<FileFault> {
@@ -15,6 +17,8 @@ pub fn faults(now: &Config, next: &Config, source: Source) -> Vec<FileFault> {
     };
     fixed("/workers", "the number of workers", now.workers == next.workers);
     fixed("/admin/listen", "the address of the admin API", now.admin == next.admin);
+    let of_admin = |config: &Config| (config.admin_tls.clone(), config.admin_roles.clone());
+    fixed("/admin/tls", "the TLS of the admin API", of_admin(now) == of_admin(next));
     fixed("/admin/tokens", "where tokens are kept", now.tokens == next.tokens);
     fixed("/health/listen", "the address for probes", now.health == next.health);
     fixed("/state/path", "where the state is kept", now.state == next.state);
@@ -45,6 +49,7 @@ fn from_outside(now: &Config, next: &Config, faults: &mut Vec<FileFault>) {
             refuse(format!("/listener/{index}/listen"), message);
         }
     }
+    certificate_files(now, next, &mut refuse);
     let log = |config: &Config| config.access_log.as_ref().map(|log| log.path.clone());
     if next.access_log.is_some() && log(now) != log(next) {
         let message = "another file for the access log can't be named through the admin API".to_owned();
@@ -56,10 +61,38 @@ fn from_outside(now: &Config, next: &Config, faults: &mut Vec<FileFault>) {
     }
 }
 
+/// A listener may use the files that it has, or fewer; whoever calls the admin API names no others.
+fn certificate_files(now: &Config, next: &Config, refuse: &mut impl FnMut(String, String)) {
+    let known: Vec<_> = now.listeners.iter().filter_map(|listener| listener.tls.as_deref()).collect();
+    let has_pair = |files: &PairFiles| known.iter().any(|tls| tls.certificates.contains(files));
+    let has_clients = |clients: &ClientSettings| {
+        let known = known.iter().filter_map(|tls| tls.clients.as_ref());
+        let lists: Vec<_> = known.clone().flat_map(|known| &known.revocations).collect();
+        known.clone().any(|known| known.authorities == clients.authorities)
+            && clients.revocations.iter().all(|list| lists.contains(&list))
+    };
+    for (index, listener) in next.listeners.iter().enumerate() {
+        let Some(tls) = &listener.tls else { continue };
+        for (place, _) in tls.certificates.iter().enumerate().filter(|(_, files)| !has_pair(files)) {
+            let pointer = format!("/listener/{index}/tls/certificates/{place}");
+            refuse(pointer, "other files of certificates can't be named through the admin API".to_owned());
+        }
+        if tls.clients.as_ref().is_some_and(|clients| !has_clients(clients)) {
+            let message = "other files of what is asked of clients can't be named through the admin API";
+            refuse(format!("/listener/{index}/tls/client_ca"), message.to_owned());
+        }
+        let is_known = |keys: &PathBuf| known.iter().any(|tls| tls.ticket_keys.as_ref() == Some(keys));
+        if tls.ticket_keys.as_ref().is_some_and(|keys| !is_known(keys)) {
+            let message = "another file of keys can't be named through the admin API".to_owned();
+            refuse(format!("/listener/{index}/tls/ticket_keys"), message);
+        }
+    }
+}
+
 /// The address of the admin API, if it has one of its own on the network.
 pub fn admin_address(config: &Config) -> Option<std::net::SocketAddr> {
     match &config.admin {
-        Some(AdminAddress::Loopback(address)) => Some(*address),
+        Some(AdminAddress::Tcp(address)) => Some(*address),
         Some(AdminAddress::Unix(_)) | None => None,
     }
 }

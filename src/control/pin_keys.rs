@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::{
     config::Pins,
-    model::pin_keys::{InvalidKeys, PinKeys},
+    model::{key_lines::InvalidKeys, pin_keys::PinKeys},
     routing::pins::SharedKeys,
 };
 

@@ -82,9 +82,28 @@ log_fields! {
     DurationSeconds "duration_seconds",
     Outcome "outcome",
     Timeout "timeout",
+    TlsVersion "tls_version",
+    TlsCipher "tls_cipher",
+    Sni "sni",
+    ClientSubject "client_subject",
+    ClientNames "client_names",
+    ClientFingerprint "client_fingerprint",
 }
 
 impl LogField {
+    /// Whether only a template that names it has it: JSON lines would grow for everybody.
+    pub fn is_by_name_alone(self) -> bool {
+        matches!(
+            self,
+            Self::TlsVersion
+                | Self::TlsCipher
+                | Self::Sni
+                | Self::ClientSubject
+                | Self::ClientNames
+                | Self::ClientFingerprint
+        )
+    }
+
     /// The field of a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|field| field.name() == name)

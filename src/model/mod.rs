@@ -10,6 +10,7 @@ pub mod endpoint_address;
 pub mod health;
 pub mod host;
 pub mod hyperloglog;
+pub mod key_lines;
 pub mod live_state;
 pub mod name;
 pub mod outlier;

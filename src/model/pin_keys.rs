@@ -5,12 +5,11 @@
 
 use std::fmt;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use super::key_lines::{self, InvalidKeys};
 
 /// The bytes of a signature: HMAC-SHA-256 (RFC 2104, FIPS 180-4).
 pub const SIGNATURE: usize = 32;
@@ -22,58 +21,13 @@ const PURPOSE: &[u8] = b"switchback pin v1\0";
 #[derive(Clone, Default)]
 pub struct PinKeys(Vec<Hmac<Sha256>>);
 
-/// Why a file of keys is refused. No part of a key is in it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKeys {
-    /// No line holds a key.
-    #[error("it holds no key: write one to a line, {least} bytes at least, in hex or base64", least = PinKeys::LEAST)]
-    None,
-    /// More than [`PinKeys::MOST`].
-    #[error("it holds more than {most} keys: a pin is tried with each of them", most = PinKeys::MOST)]
-    TooMany,
-    /// A line that is neither.
-    #[error("line {0} is neither hex nor base64")]
-    Malformed(usize),
-    /// A key that could be guessed.
-    #[error("the key in line {0} has less than {least} bytes", least = PinKeys::LEAST)]
-    Short(usize),
-    /// The same key twice: most likely the wrong line was edited.
-    #[error("the key in line {0} stands above it already")]
-    Repeated(usize),
-}
-
 impl PinKeys {
     /// The fewest bytes of a key: as many as the hash has, below which HMAC loses strength (RFC 2104 3).
-    pub const LEAST: usize = 32;
-    /// The most keys: a new one, the one in use and a few old ones. Each costs a forged pin a hash.
-    pub const MOST: usize = 8;
+    pub const LEAST: usize = key_lines::LEAST;
 
-    /// Reads a file of keys: one to a line, in hex or base64 (with or without padding, of either alphabet); empty
-    /// lines and those that begin with `#` count for nothing.
+    /// Reads a file of keys (see [`key_lines`]).
     pub fn parse(text: &str) -> Result<Self, InvalidKeys> {
-        let mut keys: Vec<Vec<u8>> = Vec::new();
-        for (line, number) in text.lines().zip(1..) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let key = decode(line).ok_or(InvalidKeys::Malformed(number))?;
-            if key.len() < Self::LEAST {
-                return Err(InvalidKeys::Short(number));
-            }
-            if keys.contains(&key) {
-                return Err(InvalidKeys::Repeated(number));
-            }
-            if keys.len() == Self::MOST {
-                return Err(InvalidKeys::TooMany);
-            }
-            keys.push(key);
-        }
-        if keys.is_empty() {
-            Err(InvalidKeys::None)
-        } else {
-            Ok(Self(keys.iter().map(|key| keyed(key)).collect()))
-        }
+        key_lines::parse(text).map(|keys| Self(keys.iter().map(|key| keyed(key)).collect()))
     }
 
     /// One key of these bytes.
@@ -123,18 +77,10 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// Hex comes first: 64 hex digits would be base64, too, and hex is what `openssl rand -hex 32` writes.
-fn decode(line: &str) -> Option<Vec<u8>> {
-    let is_hex = line.len().is_multiple_of(2) && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hex {
-        let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).ok();
-        return (0..line.len()).step_by(2).map(byte).collect();
-    }
-    [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().find_map(|form| form.decode(line).ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     request_head::is_dropped,
-    response_head::{Afterwards, write_attempt},
+    response_head::{Afterwards, HSTS, write_attempt},
     routed::Routed,
 };
 use crate::wire::emit;
@@ -42,6 +42,7 @@ impl Answer {
         afterwards: Afterwards,
         date: &[u8],
         routed: Option<&Routed>,
+        hsts: Option<&[u8]>,
     ) -> usize {
         let edits = routed.map(|routed| &routed.settings().response_headers);
         let line = |out: &mut Vec<u8>, name: &[u8], value: &[u8]| {
@@ -71,6 +72,9 @@ impl Answer {
         emit::content_length(out, body.len() as u64);
         if let Some(id) = routed.and_then(Routed::request_id) {
             line(out, b"X-Request-Id", id);
+        }
+        if let Some(hsts) = hsts {
+            line(out, HSTS, hsts);
         }
         if let Some(attempt) = self.attempt {
             write_attempt(out, attempt);

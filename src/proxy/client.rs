@@ -30,13 +30,14 @@ pub(super) fn behind(peer: IpAddr, buffer: &[u8], fields: &Fields, trusted: &[Ip
 }
 
 /// The scheme that the client used, by what a trusted peer says: the value of one `X-Forwarded-Proto` that is a scheme of
-/// HTTP. Of several lines or values nobody knows whose is the client's.
-pub(super) fn scheme(buffer: &[u8], fields: &Fields) -> &'static str {
+/// HTTP. Of several lines or values nobody knows whose is the client's. A peer that says nothing is asked itself: `own`.
+pub(super) fn scheme(buffer: &[u8], fields: &Fields, own: &'static str) -> &'static str {
     let is_believed =
         |field: &&Field| field.known == Known::XForwardedProto && !fields.is_nominated(buffer, field.name);
     let mut lines = fields.lines.iter().filter(is_believed);
     match (lines.next(), lines.next()) {
         (Some(line), None) if line.value.of(buffer).eq_ignore_ascii_case(b"https") => "https",
+        (None, _) => own,
         _ => "http",
     }
 }

@@ -22,16 +22,19 @@ use super::{
     downstream::{After, Downstream},
     forward,
     handler::{self, Begin, OwnAnswer},
+    handshake::{self, Shaken},
+    http2,
     linger::linger,
-    listener::Standing,
+    listener::{Open, Standing},
     record,
     response_head::Afterwards,
+    stream::ClientStream,
     worker::{Phase, Worker},
 };
 use crate::wire::fields::{LIMITS, Progress};
 
 /// How long a connection that was accepted at the last moment has for its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(3);
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What the wait for a request came to.
 enum Arrival {
@@ -39,6 +42,17 @@ enum Arrival {
     Closed,
     /// A request.
     Request(Begin, RequestEnd),
+    /// The client speaks HTTP/2. What it has sent is held.
+    Http2,
+}
+
+/// What came of serving requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// The connection has ended.
+    Ended,
+    /// It is one of HTTP/2, whose first bytes are held.
+    Http2,
 }
 
 /// What is left to know of a request's head once it is gone, for answers of our own.
@@ -50,8 +64,44 @@ struct RequestEnd {
 }
 
 /// Serves a client's connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    standing: Rc<Standing>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    open: &Open,
+) {
+    let front = standing.front.borrow().clone();
+    let stream = match front {
+        None => ClientStream::Plain(stream),
+        // In a box, so that a connection without TLS is no larger for it.
+        Some(front) => match Box::pin(handshake::shake(&worker, &standing, &front, stream)).await {
+            Shaken::Done(stream) => stream,
+            Shaken::PlainHttp(stream) => {
+                return refuse_plain(Downstream::new(worker, standing, stream, peer)).await;
+            }
+            Shaken::Failed => return,
+        },
+    };
+    let is_http2 = stream.has_agreed_on_http2();
     let mut downstream = Downstream::new(worker, standing, stream, peer);
+    if is_http2 || serve_requests(&mut downstream).await == Served::Http2 {
+        // In a box, so that a connection of HTTP/1.1 is no larger for it.
+        Box::pin(http2::serve(downstream, open.clone())).await;
+    }
+}
+
+/// Answers a client that speaks plain HTTP where TLS is spoken.
+async fn refuse_plain(mut downstream: Downstream) {
+    let answer = Answer::closing(400, "a plain HTTP request was sent to a port of HTTPS");
+    record::count_refused(&downstream, answer.status);
+    if downstream.send_answer(&answer, None, None, None, false, Afterwards::Closes).await == After::Linger {
+        linger(&mut downstream).await;
+    }
+}
+
+/// Serves requests, one after the other, until the connection ends or turns out to be one of HTTP/2.
+pub(super) async fn serve_requests(downstream: &mut Downstream) -> Served {
     // The first head must come as fast as any; only between requests may a client be idle for longer.
     downstream.deadline.arm(clock::now() + downstream.listener.head_timeout);
     let after = loop {
@@ -59,16 +109,17 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
         if let Arrival::Request(Begin::Await(waiting), _) = arrival {
             downstream.waited = Some(waiting.patience);
             // In a box, so that only a request that waits pays for its room.
-            if Box::pin(awaiting::endpoint(&downstream, *waiting)).await {
+            if Box::pin(awaiting::endpoint(downstream, *waiting)).await {
                 continue;
             }
-            return;
+            return Served::Ended;
         }
         downstream.waited = None;
         let after = match arrival {
+            Arrival::Http2 => return Served::Http2,
             // What waits is decided anew, above.
             Arrival::Closed | Arrival::Request(Begin::Await(_), _) => After::Close,
-            Arrival::Request(Begin::Forward(request), _) => forward::forward(&mut downstream, request).await,
+            Arrival::Request(Begin::Forward(request), _) => forward::forward(downstream, request).await,
             Arrival::Request(Begin::Answer(own), end) => {
                 let OwnAnswer { answer, mut account, routed } = *own;
                 let closes = answer.close || !end.keeps_alive || downstream.is_leaving();
@@ -83,9 +134,12 @@ pub(super) async fn serve(worker: Rc<Worker>, standing: Rc<Standing>, stream: Tc
         downstream.has_served = true;
         downstream.deadline.arm(clock::now() + downstream.listener.keep_alive_timeout);
     };
-    if after == After::Linger {
-        linger(&mut downstream).await;
+    match after {
+        After::Linger => linger(downstream).await,
+        After::Close => downstream.stream.end_now(),
+        After::Next | After::BreakOff => {}
     }
+    Served::Ended
 }
 
 impl Downstream {
@@ -199,6 +253,7 @@ impl Downstream {
         let mut head = worker.request.borrow_mut();
         match head.parse(bytes, &LIMITS) {
             Ok(Progress::Partial) => (None, 0),
+            Err(_) if self.begins_http2(bytes) => (Some(Arrival::Http2), 0),
             Err(error) => (Some(self.refuse(Answer::closing(error.status(), error))), bytes.len()),
             Ok(Progress::Complete(_)) => {
                 let (begin, read) = handler::begin(self, bytes, &head);
@@ -210,6 +265,14 @@ impl Downstream {
                 (Some(Arrival::Request(begin, end)), read)
             }
         }
+    }
+
+    /// Whether these are the first bytes of a client that knows, without having asked, that HTTP/2 is spoken here
+    /// (RFC 9113 3.3). Over TLS it would have asked.
+    #[cold]
+    fn begins_http2(&self, bytes: &[u8]) -> bool {
+        let may = self.listener.http2 && !self.has_served && matches!(self.stream, ClientStream::Plain(_));
+        may && http2::is_preface(bytes)
     }
 
     fn refuse(&self, answer: Answer) -> Arrival {

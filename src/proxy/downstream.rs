@@ -6,16 +6,21 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 use super::{
     account::Account, answer::Answer, awaiting::Patience, client, clock, deadline::Deadline, held::Held,
-    listener::Standing, response_head::Afterwards, routed::Routed, worker::Worker,
+    listener::Standing, response_head::Afterwards, routed::Routed, stream::ClientStream, worker::Worker,
 };
-use crate::{config::Listener, upstream::local::Lease};
+use crate::{
+    config::{Hsts, Listener},
+    tls,
+    upstream::local::Lease,
+};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub(super) struct Downstream {
     pub(super) listener: Rc<Listener>,
     /// What has become of the listener since the connection was accepted.
     pub(super) standing: Rc<Standing>,
-    pub(super) stream: TcpStream,
+    pub(super) stream: ClientStream,
     pub(super) peer: Peer,
     pub(super) deadline: Deadline,
     pub(super) held: Held,
@@ -37,7 +42,7 @@ pub(super) struct Downstream {
 }
 
 /// Who is at the other end, found out once for a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Peer {
     /// Its address; one of IPv4 is one of IPv4 on a dual-stack listener, too.
     pub(super) ip: IpAddr,
@@ -45,6 +50,8 @@ pub(super) struct Peer {
     pub(super) port: u16,
     /// Whether its account of its own client is believed.
     pub(super) is_trusted: bool,
+    /// What is known of its TLS, if it speaks that: on HTTP/2 it is the same for all requests of the connection.
+    pub(super) tls: Option<Arc<tls::Session>>,
     text: [u8; 46],
     text_length: u8,
 }
@@ -56,20 +63,33 @@ pub(super) enum After {
     Next,
     /// The response was sent, but there may be bytes to come that nobody wants: stop writing, read on for a while.
     Linger,
-    /// It is closed at once.
+    /// It is closed at once, since all was said.
     Close,
+    /// It is closed at once, within a message: over TLS without the word that would say that it was whole.
+    BreakOff,
 }
 
 impl Downstream {
     pub(super) fn new(
         worker: Rc<Worker>,
         standing: Rc<Standing>,
-        stream: TcpStream,
+        stream: ClientStream,
         peer: SocketAddr,
     ) -> Self {
-        let deadline = worker.deadlines.register();
         let listener = Rc::clone(&standing.settings.borrow());
-        let peer = Peer::new(peer, &listener);
+        let peer = Peer::new(peer, &listener, stream.session());
+        Self::of(worker, standing, listener, stream, peer)
+    }
+
+    /// The same of a client that is known.
+    pub(super) fn of(
+        worker: Rc<Worker>,
+        standing: Rc<Standing>,
+        listener: Rc<Listener>,
+        stream: ClientStream,
+        peer: Peer,
+    ) -> Self {
+        let deadline = worker.deadlines.register();
         Self {
             worker,
             listener,
@@ -90,6 +110,13 @@ impl Downstream {
         self.worker.is_leaving() || self.standing.is_closed.get()
     }
 
+    /// What a browser is told of HTTPS, to which it has come.
+    #[inline]
+    pub(super) fn hsts(&self) -> Option<&[u8]> {
+        let settings = self.listener.tls.as_ref().filter(|_| self.peer.tls.is_some())?;
+        settings.hsts.as_ref().map(Hsts::value)
+    }
+
     /// Whether nothing may be waited for any longer: the process stops. A request that waits when a successor or another
     /// listener has taken over is still this one's to serve.
     pub(super) fn is_ending(&self) -> bool {
@@ -107,7 +134,10 @@ impl Downstream {
         afterwards: Afterwards,
     ) -> After {
         let mut out = self.worker.buffers.take();
-        let body = answer.write(&mut out, to_head, afterwards, self.worker.date.borrow_mut().text(), routed);
+        let body = {
+            let mut date = self.worker.date.borrow_mut();
+            answer.write(&mut out, to_head, afterwards, date.text(), routed, self.hsts())
+        };
         self.deadline.arm(clock::now() + self.listener.write_timeout);
         let mut sent = 0;
         let written = poll_fn(|cx| self.poll_send(cx, &out, &mut sent)).await;
@@ -118,28 +148,35 @@ impl Downstream {
             account.close(lease, written.is_ok());
         }
         match (written, afterwards) {
-            (Err(_), _) => After::Close,
+            (Err(_), _) => After::BreakOff,
             (Ok(()), Afterwards::Closes) => After::Linger,
             (Ok(()), _) => After::Next,
         }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
-        while *sent < bytes.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]) {
+        loop {
+            let stream = Pin::new(&mut self.stream);
+            let poll = match &bytes[*sent..] {
+                [] => stream.poll_flush(cx).map_ok(|()| None),
+                rest => stream.poll_write(cx, rest).map_ok(Some),
+            };
+            match poll {
                 Poll::Pending if self.deadline.poll_due(cx) => {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                poll => *sent += ready!(poll)?,
+                poll => match ready!(poll)? {
+                    Some(taken) => *sent += taken,
+                    None => return Poll::Ready(Ok(())),
+                },
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Whether the client has reset the connection. One that closed its sending side (a half-close) still wants its
     /// answer; only a reset leaves an error on the socket.
     pub(super) fn is_reset(&self) -> bool {
-        !matches!(self.stream.take_error(), Ok(None))
+        self.stream.is_reset()
     }
 }
 
@@ -150,14 +187,27 @@ impl Drop for Downstream {
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, listener: &Listener) -> Self {
+    pub(super) fn new(address: SocketAddr, listener: &Listener, tls: Option<Arc<tls::Session>>) -> Self {
         let ip = address.ip().to_canonical();
         let mut text = [0; 46];
         let mut rest = &mut text[..];
         write!(rest, "{ip}").expect("46 bytes hold every IP address");
         let text_length = (46 - rest.len()) as u8;
         let is_trusted = client::is_trusted(ip, &listener.trusted_proxies);
-        Self { ip, port: address.port(), is_trusted, text, text_length }
+        let port = address.port();
+        Self { ip, port, is_trusted, tls, text, text_length }
+    }
+
+    /// Whether it was asked for a certificate.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_asked)
+    }
+
+    /// Who it is by the certificate that it has shown.
+    #[inline]
+    pub(super) fn identity(&self) -> Option<&tls::Identity> {
+        self.tls.as_ref()?.identity.as_deref()
     }
 
     /// The IP address as text.

@@ -1,12 +1,6 @@
 //! A request's attempts: connect or reuse, exchange, and if it failed, go where the next attempt goes.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::pin,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -261,11 +255,10 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let (Some(status), Begun::Nothing) = (status, failed.begun) else {
         // A response that was begun can only be broken off, so that the client sees that it is not whole.
         if failed.begun == Begun::UntilClose {
-            // If this fails, there is no client any more to be deceived.
-            let _ = SockRef::from(&downstream.stream).set_linger(Some(Duration::ZERO));
+            downstream.stream.reset_at_close();
         }
         request.account.close(Some(&request.lease), false);
-        return After::Close;
+        return After::BreakOff;
     };
     let keeps_alive = request.traits.keeps_alive
         && request.body.is_done()

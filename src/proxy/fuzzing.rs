@@ -56,9 +56,11 @@ fn one(input: &[u8], piece: usize) -> Option<(Vec<u8>, usize)> {
         head: &head,
         target: &target,
         route: &CONFIG.routes[0],
-        peer: &Peer::new(([127, 0, 0, 1], 1).into(), &CONFIG.listeners[0]),
+        peer: &Peer::new(([127, 0, 0, 1], 1).into(), &CONFIG.listeners[0], None),
         upgrade: None,
         request_id: None,
+        scheme: "http",
+        is_http2: false,
         in_session: false,
     }
     .write(&mut message);

@@ -33,6 +33,7 @@ use crate::{
         table::{Route, Table},
         terms::{self, Unfit},
     },
+    tls::Certificates,
     upstream::{gate::Limit, local::Lease},
     wire::{
         body::Body,
@@ -173,12 +174,20 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         Ok(target) => target,
         Err(error) => return refuse(Answer::closing(error.status(), error)),
     };
+    if let Some((name, certificates)) = downstream.stream.asked()
+        && *name != *target.host
+        && is_misdirected(name, certificates, &target.host)
+    {
+        let message = "this host has another certificate than the one that this connection was made with";
+        return refuse(Answer::closing(421, message));
+    }
     let peer = &downstream.peer;
+    let own = downstream.stream.scheme();
     let (client, scheme) = if peer.is_trusted {
         let client = client::behind(peer.ip, buffer, &head.fields, &settings.trusted_proxies);
-        (client, client::scheme(buffer, &head.fields))
+        (client, client::scheme(buffer, &head.fields, own))
     } else {
-        (peer.ip, "http")
+        (peer.ip, own)
     };
     let view = HeadView { buffer, head, target: &target, client, scheme };
     if downstream.standing.in_flight.get() >= settings.max_requests {
@@ -186,7 +195,25 @@ pub(super) fn begin(downstream: &Downstream, buffer: &[u8], head: &RequestHead) 
         let (answer, read) = unread(Answer::problem(503, "too many requests are in flight"), &view);
         return (Begin::answer(answer, None, None), read);
     }
-    decide(downstream, &view)
+    match settings.redirect_to_https {
+        Some(port) if scheme == "http" => to_https(downstream, &view, port),
+        _ => decide(downstream, &view),
+    }
+}
+
+/// Sends a client to HTTPS, whatever it asked for.
+#[cold]
+fn to_https(downstream: &Downstream, view: &HeadView<'_>, port: u16) -> (Begin, usize) {
+    let table = Rc::clone(downstream.worker.routing.borrow_mut().reader.current());
+    let account = open(downstream, view, &table, None);
+    let (answer, read) = unread(redirect::to_https(view.target, port), view);
+    (Begin::answer(answer, Some(account), None), read)
+}
+
+/// Whether a client would have been shown another certificate had it asked for this host (RFC 9110 15.5.20).
+#[cold]
+fn is_misdirected(name: &str, certificates: &Certificates, host: &str) -> bool {
+    certificates.is_of_others(host, &name.to_ascii_lowercase())
 }
 
 /// Selects, and does what the selection says.
@@ -331,6 +358,8 @@ fn forward(
         peer: &downstream.peer,
         upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
         request_id: routed.request_id(),
+        scheme: downstream.stream.scheme(),
+        is_http2: downstream.stream.is_http2(),
         in_session: session.is_some(),
     };
     outgoing.write(&mut message);

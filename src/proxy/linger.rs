@@ -3,7 +3,7 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::{clock, downstream::Downstream};
 
@@ -19,12 +19,13 @@ pub(super) async fn linger(downstream: &mut Downstream) {
     poll_fn(|cx| {
         // A failure means that the client is gone already.
         if Pin::new(&mut downstream.stream).poll_shutdown(cx).is_pending() {
-            return Poll::Pending;
+            // Over TLS, our end is a record that the socket may not take.
+            return if downstream.deadline.poll_due(cx) { Poll::Ready(()) } else { Poll::Pending };
         }
         loop {
             let mut scratch = downstream.worker.scratch.borrow_mut();
             let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut downstream.stream).poll_read(cx, &mut buffer) {
+            match downstream.stream.poll_discard(cx, &mut buffer) {
                 Poll::Pending if downstream.deadline.poll_due(cx) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),

@@ -23,7 +23,7 @@ use super::{
     plane::ProxyError,
     worker::{Phase, Worker},
 };
-use crate::config::Listener;
+use crate::{config::Listener, tls::Front};
 
 /// Connections that the kernel holds for a worker that has not accepted them yet.
 const BACKLOG: i32 = 4096;
@@ -44,6 +44,8 @@ pub(super) struct Sockets {
 pub(super) struct Standing {
     /// The settings of connections to come.
     pub(super) settings: RefCell<Rc<Listener>>,
+    /// What has them speak TLS.
+    pub(super) front: RefCell<Option<Arc<Front>>>,
     /// Requests in flight.
     pub(super) in_flight: Cell<usize>,
     /// Whether it takes no more connections, and asks those that it has to go.
@@ -55,9 +57,10 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(settings: Listener) -> Self {
+    pub(super) fn new(settings: Listener, front: Option<Arc<Front>>) -> Self {
         Self {
             settings: RefCell::new(Rc::new(settings)),
+            front: RefCell::new(front),
             in_flight: Cell::default(),
             is_closed: Cell::default(),
             is_cut: Cell::default(),
@@ -92,7 +95,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Whether there is no descriptor for another.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.on_all.load(Ordering::Relaxed) >= self.most.load(Ordering::Relaxed)
     }
 }
@@ -213,7 +216,7 @@ fn begin(worker: &Rc<Worker>, standing: &Rc<Standing>, open: &Open, stream: TcpS
     let counted = Counted::new(worker, open);
     let (worker, standing) = (Rc::clone(worker), Rc::clone(standing));
     tokio::task::spawn_local(async move {
-        connection::serve(worker, standing, stream, peer).await;
+        connection::serve(worker, standing, stream, peer, &counted.open).await;
         drop(counted);
     });
 }

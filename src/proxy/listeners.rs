@@ -31,6 +31,7 @@ use super::{
 use crate::{
     config::{Config, Listener},
     telemetry::access_log,
+    tls::{Front, Fronts},
 };
 
 /// How long a worker may take to follow. Its loop turns a thousand times in that time.
@@ -55,6 +56,8 @@ struct Known {
 struct Entry {
     id: u64,
     settings: Arc<Listener>,
+    /// What has its clients speak TLS.
+    front: Option<Arc<Front>>,
     address: SocketAddr,
     /// For a successor; `None` when no more connections are taken.
     hold: Option<Arc<Hold>>,
@@ -64,9 +67,9 @@ struct Entry {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Accept on these sockets of a listener.
-    Open { id: u64, settings: Arc<Listener>, bound: Vec<Bound> },
+    Open { id: u64, settings: Arc<Listener>, front: Option<Arc<Front>>, bound: Vec<Bound> },
     /// Connections to come have other settings.
-    Change { id: u64, settings: Arc<Listener> },
+    Change { id: u64, settings: Arc<Listener>, front: Option<Arc<Front>> },
     /// Accept no more; what is left on its connections at the deadline is cut.
     Close { id: u64, deadline: Duration },
     /// Log elsewhere, or not at all.
@@ -109,15 +112,16 @@ impl Listeners {
         self.known().listeners.iter_mut().for_each(|entry| entry.hold = None);
     }
 
-    /// Binds what a configuration has and this has not.
-    pub fn prepare(&self, config: &Config) -> Result<Prepared, ProxyError> {
-        self.prepare_with(config, Vec::new())
+    /// Binds what a configuration has and this has not. `fronts` has the TLS of its listeners.
+    pub fn prepare(&self, config: &Config, fronts: &Fronts) -> Result<Prepared, ProxyError> {
+        self.prepare_with(config, fronts, Vec::new())
     }
 
     /// The same, but takes the sockets of listeners that were opened by another process.
     pub(super) fn prepare_with(
         &self,
         config: &Config,
+        fronts: &Fronts,
         mut inherited: Vec<Inherited>,
     ) -> Result<Prepared, ProxyError> {
         let known = self.known();
@@ -126,10 +130,11 @@ impl Listeners {
         let mut next = Vec::new();
         let mut left: Vec<&Entry> = known.listeners.iter().collect();
         for settings in &config.listeners {
+            let front = fronts.of(&settings.name).cloned();
             let same =
                 left.iter().position(|entry| entry.is_at(settings)).map(|place| left.swap_remove(place));
             if let Some(entry) = same {
-                next.push((Entry { settings: Arc::clone(settings), ..entry.clone() }, None));
+                next.push((Entry { settings: Arc::clone(settings), front, ..entry.clone() }, None));
                 continue;
             }
             let port = settings.address.port();
@@ -146,7 +151,8 @@ impl Listeners {
             let address = inherited::address(&sockets).map_err(failed)?;
             let hold = Some(Arc::new(Hold::on(settings, &sockets).map_err(failed)?));
             let sockets = Sockets { sockets: share_out(sockets, workers).map_err(failed)? };
-            next.push((Entry { id: next_id, settings: Arc::clone(settings), address, hold }, Some(sockets)));
+            let settings = Arc::clone(settings);
+            next.push((Entry { id: next_id, settings, front, address, hold }, Some(sockets)));
             next_id += 1;
         }
         drop(known);
@@ -247,7 +253,11 @@ impl Prepared {
                 None if before.iter().any(|old| Arc::ptr_eq(&old.settings, &entry.settings)) => {}
                 None => {
                     let settings = known.of_one_worker(&entry.settings);
-                    known.tell_all(|| Order::Change { id: entry.id, settings: Arc::clone(&settings) });
+                    known.tell_all(|| Order::Change {
+                        id: entry.id,
+                        settings: Arc::clone(&settings),
+                        front: entry.front.clone(),
+                    });
                 }
             }
             known.listeners.push(entry);
@@ -275,7 +285,8 @@ impl Known {
                 most: Arc::clone(&self.most),
             };
             let bound = share.into_iter().map(|socket| Bound { socket, open: open.clone() }).collect();
-            let _ = worker.send(Order::Open { id: entry.id, settings: Arc::clone(&settings), bound });
+            let (settings, front) = (Arc::clone(&settings), entry.front.clone());
+            let _ = worker.send(Order::Open { id: entry.id, settings, front, bound });
         }
     }
 
@@ -303,8 +314,8 @@ impl Running {
     ) {
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Open { id, settings, bound } => {
-                    let standing = Rc::new(Standing::new(Listener::clone(&settings)));
+                Order::Open { id, settings, front, bound } => {
+                    let standing = Rc::new(Standing::new(Listener::clone(&settings), front));
                     let accept = |bound| {
                         listener::accept(Rc::clone(worker), bound, Rc::clone(&standing), phases.clone())
                     };
@@ -312,10 +323,11 @@ impl Running {
                     let tasks = tasks.collect();
                     self.0.borrow_mut().push((id, standing, tasks));
                 }
-                Order::Change { id, settings } => {
+                Order::Change { id, settings, front } => {
                     let running = self.0.borrow();
                     if let Some((_, standing, _)) = running.iter().find(|(known, ..)| *known == id) {
                         standing.settings.replace(Rc::new(Listener::clone(&settings)));
+                        standing.front.replace(front);
                     }
                 }
                 Order::Close { id, deadline } => self.close(worker, id, deadline),
@@ -332,6 +344,8 @@ impl Running {
         standing.is_closed.set(true);
         standing.closed.notify_waiters();
         let worker = Rc::clone(worker);
+        // A connection of HTTP/2 can be told at once, without losing what its client is sending.
+        worker.deadlines.wake_all();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(deadline).await;
             standing.is_cut.set(true);

@@ -1,7 +1,8 @@
 //! The data plane: one worker per core, each a thread with its own runtime, accept loop, upstream connections and
 //! counters.
 //!
-//! A request's way: [`listener`] accepts, [`connection`] reads the head, [`handler`] decides (one synchronous act),
+//! A request's way: [`listener`] accepts, [`connection`] reads the head (or [`http2`] takes connections apart into
+//! streams, each of which is read as a connection with one request), [`handler`] decides (one synchronous act),
 //! [`forward`] makes an attempt, [`exchange`] relays both bodies, [`retry`] judges what went wrong, [`attempt`] says
 //! where to try again, and [`account`] counts what came of it. What Switchback answers itself is
 //! written in one place, [`answer`].
@@ -25,7 +26,9 @@ mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handler;
+mod handshake;
 mod held;
+mod http2;
 mod inherited;
 mod linger;
 mod listener;
@@ -42,6 +45,7 @@ mod requests;
 mod response_head;
 mod retry;
 mod routed;
+mod stream;
 mod tunnel;
 mod worker;
 

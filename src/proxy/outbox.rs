@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 use super::buffers::Buffers;
 
@@ -75,12 +75,12 @@ impl Outbox {
         self.total = 0;
     }
 
-    /// Sends what waits.
+    /// Sends what waits, here and in the stream. A stream of plain TCP has nothing that waits.
     #[inline]
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<()>> {
         while !self.is_flushed() {
             let sent = ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent..]))?;
@@ -90,14 +90,14 @@ impl Outbox {
             self.sent += sent;
             self.total += sent as u64;
         }
-        Poll::Ready(Ok(()))
+        Pin::new(stream).poll_flush(cx)
     }
 
     /// Does as [`Self::poll_send`], and keeps all of it for [`Self::rewind`].
     pub(super) fn poll_send_kept(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncWrite + Unpin),
         direct: &[u8],
         aside: &[u8],
     ) -> Poll<io::Result<()>> {
@@ -111,7 +111,7 @@ impl Outbox {
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncWrite + Unpin),
         direct: &[u8],
         aside: &[u8],
     ) -> Poll<io::Result<()>> {
@@ -145,7 +145,7 @@ impl Outbox {
         if !pending {
             self.bytes.clear();
             self.sent = 0;
-            return Poll::Ready(Ok(()));
+            return Pin::new(stream).poll_flush(cx);
         }
         // Which of the three parts the rest begins in follows from how long it is.
         let left: usize = parts.iter().map(|part| part.len()).sum();

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     routing::live::Live,
     telemetry::{access_log, registry::Registry},
+    tls::Fronts,
     upstream::{local::Upstreams, pleas::Pleas},
 };
 
@@ -68,6 +69,7 @@ impl Proxy {
     /// when what this answers is put in force.
     pub fn start(
         config: &Config,
+        fronts: &Fronts,
         inherited: Vec<Inherited>,
         live: &Live,
         series: &Arc<Registry>,
@@ -77,7 +79,7 @@ impl Proxy {
         let count = workers(config);
         let (phase, phases) = watch::channel(Phase::Serving);
         let (listeners, orders) = Listeners::new(count, allowance);
-        let prepared = listeners.prepare_with(config, inherited)?;
+        let prepared = listeners.prepare_with(config, fronts, inherited)?;
         let reserve = Arc::new(Reserve::new(clock::now()));
         let pleas = Arc::new(Pleas::new(count));
         let idle_floor = allowance.idle_upstream / count;
@@ -157,8 +159,13 @@ fn run(
         };
         let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         let pleading = tokio::task::spawn_local(answer_pleas(Rc::clone(&worker), pleas, index));
+        let turning = {
+            let worker = Rc::clone(&worker);
+            tokio::task::spawn_local(async move { worker.handshakes.follow().await })
+        };
         follow(&worker, phases, &running, obeying).await;
         sweeper.abort();
+        turning.abort();
         pleading.abort();
     });
 }

@@ -22,6 +22,11 @@ pub(super) fn record(
     let target = view.target;
     let query = target.query.unwrap_or_default();
     let room = 128 + target.path.len() + query.len() + target.host.len() + user_agent.len() + referer.len();
+    let version: &[u8] = match (downstream.stream.is_http2(), view.head.is_http11) {
+        (true, _) => b"2",
+        (false, true) => b"1.1",
+        (false, false) => b"1.0",
+    };
     let mut record = Record::with_capacity(room);
     record.time = SystemTime::now();
     record.client = Some(SocketAddr::new(view.client, downstream.peer.port));
@@ -33,12 +38,22 @@ pub(super) fn record(
         (LogField::Host, target.host.as_bytes()),
         (LogField::Path, &target.path),
         (LogField::Query, query),
-        (LogField::Version, if view.head.is_http11 { b"1.1" } else { b"1.0" }),
+        (LogField::Version, version),
         (LogField::Route, route.map_or("", |route| route.settings.name.as_str()).as_bytes()),
         (LogField::UserAgent, user_agent),
         (LogField::Referer, referer),
     ] {
         record.set(field, text);
+    }
+    if let Some(tls) = &downstream.peer.tls {
+        record.set(LogField::TlsVersion, tls.version.as_bytes());
+        record.set(LogField::TlsCipher, tls.cipher.as_bytes());
+        record.set(LogField::Sni, tls.server_name.as_deref().unwrap_or_default().as_bytes());
+    }
+    if let Some(identity) = downstream.peer.identity() {
+        record.set(LogField::ClientSubject, identity.subject.as_bytes());
+        record.set(LogField::ClientNames, identity.names.as_bytes());
+        record.set(LogField::ClientFingerprint, identity.fingerprint.as_bytes());
     }
     Box::new(record)
 }

@@ -32,6 +32,10 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a [u8]>,
     /// The request's id, if the route sends one.
     pub(super) request_id: Option<&'a [u8]>,
+    /// The scheme by which it came here.
+    pub(super) scheme: &'static str,
+    /// Whether it came by HTTP/2.
+    pub(super) is_http2: bool,
     /// Whether its split is sticky: a pin in a field of our own has been read, and goes no further.
     pub(super) in_session: bool,
 }
@@ -52,6 +56,13 @@ impl Outgoing<'_> {
         }
         self.write_forwarding(out);
         let edits = &self.route.request_headers;
+        if let Some(identity) = self.peer.identity() {
+            // What the route says of the fields stands for ours here, too.
+            let fields = identity.fields().into_iter();
+            for (name, value) in fields.filter(|(name, _)| !is_dropped(edits, name.as_bytes())) {
+                emit::line(out, name.as_bytes(), value.as_bytes());
+            }
+        }
         // What the route says of the field stands for ours.
         if let Some(id) = self.request_id.filter(|_| !is_dropped(edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
@@ -102,6 +113,8 @@ impl Outgoing<'_> {
             Known::XRequestId => self.request_id.is_none(),
             Known::XForwardedOther => self.peer.is_trusted,
             Known::XForwardedProto | Known::XForwardedHost => self.peer.is_trusted,
+            // Where clients are asked themselves, nobody else says who they are (RFC 9440 2.4).
+            Known::ClientCertificate => self.peer.is_trusted && !self.peer.is_asked(),
             // A trusted proxy's list is kept, and written anew with its address at the end.
             Known::XForwardedFor => false,
             Known::Forwarded => self.peer.is_trusted && !self.route.forwarded,
@@ -131,7 +144,7 @@ impl Outgoing<'_> {
         out.extend_from_slice(self.peer.text());
         out.extend_from_slice(b"\r\n");
         if !self.is_believed(Known::XForwardedProto) {
-            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+            emit::line(out, b"X-Forwarded-Proto", self.scheme.as_bytes());
         }
         if !self.is_believed(Known::XForwardedHost) {
             emit::line(out, b"X-Forwarded-Host", self.target.authority);
@@ -139,8 +152,11 @@ impl Outgoing<'_> {
         if self.route.forwarded {
             self.write_forwarded(out);
         }
-        let via: &[u8] =
-            if self.head.is_http11 { b"Via: 1.1 switchback\r\n" } else { b"Via: 1.0 switchback\r\n" };
+        let via: &[u8] = match (self.is_http2, self.head.is_http11) {
+            (true, _) => b"Via: 2 switchback\r\n",
+            (false, true) => b"Via: 1.1 switchback\r\n",
+            (false, false) => b"Via: 1.0 switchback\r\n",
+        };
         out.extend_from_slice(via);
     }
 
@@ -172,8 +188,8 @@ impl Outgoing<'_> {
         // Addresses of IPv6 stand in brackets and quotes, and so does a host with a port (RFC 7239 4 and 6).
         let (open, close): (&[u8], &[u8]) =
             if self.peer.ip.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-        for part in [open, self.peer.text(), close, b";host=\"", self.target.authority, b"\";proto=http\r\n"]
-        {
+        let (peer, host, scheme) = (self.peer.text(), self.target.authority, self.scheme.as_bytes());
+        for part in [open, peer, close, b";host=\"", host, b"\";proto=", scheme, b"\r\n"] {
             out.extend_from_slice(part);
         }
     }

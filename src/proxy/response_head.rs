@@ -24,6 +24,9 @@ const OF_THE_HOP: KnownSet = KnownSet::of(&[
     Known::Upgrade,
 ]);
 
+/// The field by which a browser is told to come by HTTPS alone (RFC 6797).
+pub(super) const HSTS: &[u8] = b"Strict-Transport-Security";
+
 /// What becomes of the client's connection after the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Afterwards {
@@ -66,6 +69,8 @@ pub(super) struct Incoming<'a> {
     pub(super) edits: &'a config::HeaderEdits,
     /// Which attempt it answers, if those in front are to know.
     pub(super) attempt: Option<u32>,
+    /// What the client is told of HTTPS, in place of what the upstream says.
+    pub(super) hsts: Option<&'a [u8]>,
 }
 
 impl Incoming<'_> {
@@ -97,6 +102,9 @@ impl Incoming<'_> {
         // What the route says of the field stands for ours.
         if let Some(id) = request_id.filter(|_| !is_dropped(self.edits, b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
+        }
+        if let Some(hsts) = self.hsts.filter(|_| !is_dropped(self.edits, HSTS)) {
+            emit::line(out, HSTS, hsts);
         }
         if let Some(attempt) = self.attempt {
             write_attempt(out, attempt);
@@ -135,6 +143,8 @@ impl Incoming<'_> {
     fn passes(&self, field: &Field) -> bool {
         !OF_THE_HOP.contains(field.known)
             && !self.head.fields.is_nominated(self.buffer, field.name)
+            // There is to be one of it (RFC 6797 7.1).
+            && (self.hsts.is_none() || !field.name.of(self.buffer).eq_ignore_ascii_case(HSTS))
             && !is_dropped(self.edits, field.name.of(self.buffer))
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn run(downstream: &mut Downstream, upstream: &mut TcpStream, s
             stalled = (clock::now(), taken);
         }
         // A tunnel may be quiet for as long as it likes, but who is sent bytes must take some in time.
-        let is_quiet = up.outbox.is_flushed() && down.outbox.is_flushed();
+        let is_quiet = up.outbox.is_flushed() && down.outbox.is_flushed() && downstream.stream.is_flushed();
         let limit = closed_by.or_else(|| (!is_quiet).then(|| stalled.0 + patience));
         let look = clock::now() + if stream.is_to_look() { LOOK } else { QUIET };
         let due = limit.map_or(look, |limit| limit.min(look));
@@ -107,8 +107,8 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.outbox.poll_flush(cx, to))?;

@@ -14,6 +14,7 @@ use super::{
     buffers::Buffers,
     clock::{self, DateValue},
     deadline::Deadlines,
+    handshake::Turns,
     replay::KeptBytes,
     requests::Requests,
 };
@@ -65,6 +66,8 @@ pub(super) struct Worker {
     pub(super) requests: Requests,
     pub(super) kept_bytes: KeptBytes,
     pub(super) deadlines: Rc<Deadlines>,
+    /// The share of the loop that handshakes have.
+    pub(super) handshakes: Turns,
     pub(super) routing: RefCell<Routing>,
     pub(super) counts: Arc<WorkerCounts>,
     pub(super) date: RefCell<DateValue>,
@@ -113,6 +116,7 @@ impl Worker {
             requests: Requests::default(),
             kept_bytes: KeptBytes::default(),
             deadlines: Rc::default(),
+            handshakes: Turns::default(),
             routing: RefCell::new(Routing {
                 reader: live.reader(),
                 chooser: Chooser::new(fastrand::u64(..)),
@@ -152,7 +156,9 @@ impl Worker {
     /// and never takes the other's.
     pub(super) fn make_room(&self) {
         let routing = self.routing.borrow();
-        let clients = usize::try_from(self.counts.connections.value()).unwrap_or(usize::MAX);
+        // A stream of HTTP/2 may need a connection of its own as a client does.
+        let clients = self.counts.connections.value() + self.counts.http2_streams_open.value();
+        let clients = usize::try_from(clients).unwrap_or(usize::MAX);
         let used = routing.upstreams.idle() + self.requests.in_flight();
         let over = used.saturating_sub(clients.max(self.idle_floor));
         if over > 0 {

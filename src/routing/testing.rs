@@ -42,6 +42,8 @@ pub fn config(pools: &[(&str, &[u32])]) -> Config {
     };
     Config {
         text: Arc::default(),
+        admin_tls: None,
+        admin_roles: Default::default(),
         tokens: None,
         health: None,
         required_pools: Vec::new(),

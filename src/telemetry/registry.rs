@@ -52,8 +52,112 @@ pub struct WorkerCounts {
     pub log_dropped: Counter,
     /// The generation of the routing table that this worker used last.
     pub generation: Counter,
+    /// Connections that have turned out to be of HTTP/2, and those of them that are open now.
+    pub http2_connections: Counter,
+    #[expect(missing_docs, reason = "said above")]
+    pub http2_connections_open: Counter,
+    /// Streams that were taken on them, and those of them that are open now.
+    pub http2_streams: Counter,
+    #[expect(missing_docs, reason = "said above")]
+    pub http2_streams_open: Counter,
+    /// Streams that clients have reset.
+    pub http2_resets_received: Counter,
+    /// Streams that were reset here.
+    pub http2_resets_sent: Counter,
+    /// Connections of HTTP/2 that were ended here, by the cause.
+    pub http2_goaways: [Counter; GoAway::ALL.len()],
+    /// TLS handshakes, by what came of them.
+    pub handshakes: [Counter; HandshakeResult::ALL.len()],
     /// What drains have cut, in the order of [`CUT_KINDS`].
     pub drain_cut: [Counter; CUT_KINDS.len()],
+}
+
+/// Why a connection of HTTP/2 is ended from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoAway {
+    /// The process stops or was replaced, or the listener is no more.
+    Leaving,
+    /// No request has come for long.
+    Idle,
+    /// The client has sent more frames, resets or fields than any sound one does.
+    Flood,
+    /// The client took too long to send a block of fields, or took no byte for too long.
+    Slow,
+    /// What the client sent is no HTTP/2.
+    Malformed,
+}
+
+impl GoAway {
+    /// All, in their order.
+    pub const ALL: [Self; 5] = [Self::Leaving, Self::Idle, Self::Flood, Self::Slow, Self::Malformed];
+
+    /// The name that metrics have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leaving => "leaving",
+            Self::Idle => "idle",
+            Self::Flood => "flood",
+            Self::Slow => "slow",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// What came of a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeResult {
+    /// Requests could come.
+    Done,
+    /// It took too long.
+    TimedOut,
+    /// The client went away.
+    Gone,
+    /// The client ended it with an alert.
+    RefusedByClient,
+    /// There is no version, cipher suite or signature that both sides know.
+    Incompatible,
+    /// The client has shown no certificate where one is required.
+    NoCertificate,
+    /// The client's certificate does not count.
+    BadCertificate,
+    /// The client asked for other protocols (ALPN).
+    NoProtocol,
+    /// The client spoke plain HTTP.
+    PlainHttp,
+    /// What came was no TLS, or wrong.
+    Malformed,
+}
+
+impl HandshakeResult {
+    /// All, in their order.
+    pub const ALL: [Self; 10] = [
+        Self::Done,
+        Self::TimedOut,
+        Self::Gone,
+        Self::RefusedByClient,
+        Self::Incompatible,
+        Self::NoCertificate,
+        Self::BadCertificate,
+        Self::NoProtocol,
+        Self::PlainHttp,
+        Self::Malformed,
+    ];
+
+    /// The name that metrics have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::TimedOut => "timed_out",
+            Self::Gone => "gone",
+            Self::RefusedByClient => "refused_by_client",
+            Self::Incompatible => "incompatible",
+            Self::NoCertificate => "no_certificate",
+            Self::BadCertificate => "bad_certificate",
+            Self::NoProtocol => "no_protocol",
+            Self::PlainHttp => "plain_http",
+            Self::Malformed => "malformed",
+        }
+    }
 }
 
 /// What a drain cuts, by the names that metrics have for it.

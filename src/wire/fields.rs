@@ -28,6 +28,8 @@ pub struct Field {
 pub enum Known {
     /// Any other field.
     Other = 0,
+    /// `Client-Cert` or `Client-Cert-Chain` (RFC 9440), or `X-Forwarded-Client-Cert`: who a proxy says that the client is.
+    ClientCertificate,
     Connection,
     ContentLength,
     Cookie,
@@ -273,6 +275,7 @@ fn classify(name: &[u8]) -> Known {
         (9, b'd') => ("forwarded", Known::Forwarded),
         (10, b'n') => ("connection", Known::Connection),
         (10, b'e') => ("keep-alive", Known::KeepAlive),
+        (11, b't') => ("client-cert", Known::ClientCertificate),
         (12, b'd') => ("x-request-id", Known::XRequestId),
         (14, b'h') => ("content-length", Known::ContentLength),
         (14, b's') => ("http2-settings", Known::Http2Settings),
@@ -282,6 +285,8 @@ fn classify(name: &[u8]) -> Known {
         (20, b't') => ("x-switchback-attempt", Known::SwitchbackAttempt),
         (17, b'o') => ("x-forwarded-proto", Known::XForwardedProto),
         (17, b'g') => ("transfer-encoding", Known::TransferEncoding),
+        (17, b'n') => ("client-cert-chain", Known::ClientCertificate),
+        (23, b't') => ("x-forwarded-client-cert", Known::ClientCertificate),
         _ => return other(name),
     };
     if is_lowered(name, candidate.as_bytes()) { known } else { other(name) }

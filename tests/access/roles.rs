@@ -34,6 +34,7 @@ const TABLE: &[(&str, &str, &str, &str, Least, u16)] = &[
     ),
     ("POST", "/v1/splits/{split}/switch", "/v1/splits/main/switch", "{\"to\": \"green\"}", Operator, 200),
     ("POST", "/v1/splits/{split}/rollback", "/v1/splits/main/rollback", "", Operator, 200),
+    ("GET", "/v1/certificates", "/v1/certificates", "", Viewer, 200),
     ("GET", "/v1/pools", "/v1/pools", "", Viewer, 200),
     ("GET", "/v1/pools/{pool}", "/v1/pools/blue", "", Viewer, 200),
     ("POST", "/v1/pools/{pool}/drain", "/v1/pools/blue/drain", "", Operator, 200),

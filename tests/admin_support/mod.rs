@@ -77,7 +77,7 @@ pub fn config(admin: AdminAddress) -> Config {
 impl Instance {
     /// Starts one on any port.
     pub fn start() -> Self {
-        Self::at(AdminAddress::Loopback(SocketAddr::from(([127, 0, 0, 1], 0))))
+        Self::at(AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))
     }
 
     pub fn at(admin: AdminAddress) -> Self {
@@ -86,7 +86,7 @@ impl Instance {
 
     /// Starts one on any port, with settings of the test's own.
     pub fn with(set: impl FnOnce(&mut Config)) -> Self {
-        let mut config = config(AdminAddress::Loopback(SocketAddr::from(([127, 0, 0, 1], 0))));
+        let mut config = config(AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))));
         set(&mut config);
         Self::of(config)
     }

@@ -89,7 +89,7 @@ fn wrong_usage_is_2() {
         &["explain", "/no/host"],
         &["explain", "http://x/", "-H", "nocolon"],
         &["status", "--admin", "127.0.0.1:9900"],
-        &["status", "--admin", "https://127.0.0.1:9900"],
+        &["status", "--admin", "ftp://127.0.0.1:9900"],
         &["status", "--token", "a\nb"],
         &["status", "--interval", "1s"],
         &["status", "--watch", "--interval", "10ms"],

@@ -159,7 +159,11 @@ fn what_is_wrong_with_the_file_is_said_and_nobody_is_called() {
             0o600,
             "[instance.shop] has no key \"admn\": did you mean \"admin\"?",
         ),
-        (format!("{admin}colour = \"red\"\n"), 0o600, "known are admin, token, token_file, instance"),
+        (
+            format!("{admin}colour = \"red\"\n"),
+            0o600,
+            "known are admin, token, token_file, ca, cert, key, instance",
+        ),
         (format!("{admin}token = 7\n"), 0o600, "token is not a text"),
         (format!("{admin}token = \"sb_secret\"\ntoken_file = \"a\"\n"), 0o600, "are both given"),
         (format!("{admin}instance = 3\n"), 0o600, "write [instance.NAME]"),

@@ -14,7 +14,7 @@ const BEGIN: &str =
     "<!-- The reference begins. It is made from the binary: see tests/cli/documentation.rs. -->\n";
 const END: &str = "<!-- The reference ends. -->\n";
 /// The options of every call and of every change, which the document explains once.
-const OF_CALLS: [&str; 4] = ["admin", "instance", "token", "json"];
+const OF_CALLS: [&str; 7] = ["admin", "instance", "token", "ca", "cert", "key", "json"];
 const OF_CHANGES: [&str; 4] = ["dry_run", "reason", "if_revision", "if_match"];
 
 #[test]

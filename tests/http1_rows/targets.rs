@@ -72,6 +72,12 @@ fn row_12_http_0_9_and_unknown_versions() {
     ] {
         row.refuses(&[400, 505], format!("GET / {version}\r\nHost: {HOST}\r\n\r\n"));
     }
+    row.finish();
+}
+
+#[test]
+fn row_12_the_preface_of_http2_where_that_is_not_spoken() {
+    let row = Row::with(Setup::new().listener("http2 = false"), Upstream::ok());
     row.refuses(&[400, 505], "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     row.finish();
 }

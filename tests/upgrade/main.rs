@@ -6,6 +6,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../tls/authority.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod authority;
+#[path = "../tls/peer.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod peer;
+
 mod activation;
 mod failing;
 mod followed;
@@ -13,6 +20,7 @@ mod killed;
 mod known;
 mod load;
 mod moved;
+mod tls;
 mod traces;
 
 use std::{

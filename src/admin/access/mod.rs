@@ -1,7 +1,7 @@
-//! Who may call: tokens, where the file names a file of them.
+//! Who may call: tokens, where the file names a file of them, and certificates, where it gives them roles.
 //!
-//! Invariant: a call is let through only by a token that is in force at that moment and whose role is enough, and it is
-//! judged before anything of its body is read. No token is written anywhere. A good one is let through whatever others
+//! Invariant: a call is let through only by a token that is in force at that moment and whose role is enough, or, if it brings
+//! none, by a certificate that its connection has shown and whose role is; and it is judged before anything of its body is read. No token is written anywhere. A good one is let through whatever others
 //! have tried.
 
 mod credentials;
@@ -11,6 +11,7 @@ mod tokens;
 mod tries;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -50,7 +51,9 @@ pub struct Access(Option<Arc<Guarded>>);
 
 #[derive(Debug)]
 struct Guarded {
-    book: Arc<TokenBook>,
+    book: Option<Arc<TokenBook>>,
+    /// What callers may by the subjects and names of their certificates.
+    roles: BTreeMap<String, Role>,
     tries: Mutex<Tries>,
     refused: [AtomicU64; Reason::ALL.len()],
 }
@@ -101,14 +104,17 @@ pub(super) struct AccessView {
 }
 
 impl Access {
-    /// Asks for the tokens of a book.
-    pub fn by(book: Arc<TokenBook>) -> Self {
+    /// Asks for the tokens of a book, or for certificates with roles; without either, for nothing.
+    pub fn by(book: Option<Arc<TokenBook>>, roles: BTreeMap<String, Role>) -> Self {
+        if book.is_none() && roles.is_empty() {
+            return Self::default();
+        }
         let tries = Mutex::new(Tries::new(Instant::now()));
-        Self(Some(Arc::new(Guarded { book, tries, refused: Default::default() })))
+        Self(Some(Arc::new(Guarded { book, roles, tries, refused: Default::default() })))
     }
 
     fn book(&self) -> Option<&Arc<TokenBook>> {
-        self.0.as_ref().map(|guarded| &guarded.book)
+        self.0.as_ref().and_then(|guarded| guarded.book.as_ref())
     }
 
     /// What `status` says of tokens; `None` if they are not asked for.
@@ -143,41 +149,43 @@ fn counting(book: &TokenBook) -> usize {
     book.tokens().iter().filter(|token| !token.is_expired(now)).count()
 }
 
-/// Lets a call through whose token allows it.
+/// Lets a call through whose token or certificate allows it.
 pub(super) async fn check(State(access): State<Access>, mut request: Request<Body>, next: Next) -> Response {
     let Some(guarded) = access.0 else { return next.run(request).await };
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let Need::Role(needed) = needs::of(request.method(), path) else { return next.run(request).await };
-    let token = match guarded.judge(&request, needed) {
-        Ok(token) => token,
+    let (book, token) = match guarded.judge(&request, needed) {
+        Ok(Pass::Token(book, token)) => (Arc::clone(book), token),
+        Ok(Pass::Certificate) => return next.run(request).await,
         Err(refusal) => return refusal,
     };
     request.extensions_mut().insert(Caller(token.name.clone()));
     let response = next.run(request).await;
     // An answer that goes on and on ends with its token.
-    if stream::is_one(&response) {
-        stream::bound(response, Arc::clone(&guarded.book), token)
-    } else {
-        response
-    }
+    if stream::is_one(&response) { stream::bound(response, book, token) } else { response }
+}
+
+/// What lets a call through.
+enum Pass<'g> {
+    Token(&'g Arc<TokenBook>, Token),
+    /// That of its connection.
+    Certificate,
 }
 
 impl Guarded {
-    /// The token of a call, or the answer to one that is not let through.
+    /// What lets a call through, or the answer to one that is not.
     #[allow(
         clippy::result_large_err,
         reason = "the answer goes out as it is: a box would only be opened again"
     )]
-    fn judge(&self, request: &Request<Body>, needed: Role) -> Result<Token, Response> {
+    fn judge(&self, request: &Request<Body>, needed: Role) -> Result<Pass<'_>, Response> {
+        let Some(book) = &self.book else { return self.judge_certificate(request, needed) };
         let presented = match credentials::of(request.headers()) {
             Credentials::Bearer(token) => token,
-            Credentials::None => {
-                self.count(Reason::Missing);
-                return Err(unauthorised(missing(), ""));
-            }
+            Credentials::None => return self.judge_certificate(request, needed),
             Credentials::Malformed => return Err(self.refuse(request, Reason::Malformed)),
         };
-        let token = self.book.find(presented, SystemTime::now()).map_err(|refused| {
+        let token = book.find(presented, SystemTime::now()).map_err(|refused| {
             let reason = match refused {
                 Refused::Unknown => Reason::Unknown,
                 Refused::Expired => Reason::Expired,
@@ -185,10 +193,28 @@ impl Guarded {
             self.refuse(request, reason)
         })?;
         if token.role.may(needed) {
-            return Ok(token);
+            return Ok(Pass::Token(book, token));
         }
         self.count(Reason::Role);
-        Err(forbidden(&token, needed))
+        Err(forbidden(&format!("the token {}", token.name), token.role, needed))
+    }
+
+    /// Judges a call that brings no token by the certificate of its connection: of several roles, the highest counts.
+    #[allow(clippy::result_large_err, reason = "as above")]
+    fn judge_certificate(&self, request: &Request<Body>, needed: Role) -> Result<Pass<'_>, Response> {
+        let proven = request.extensions().get::<Peer>().map(Peer::proven).unwrap_or_default();
+        let Some(role) = proven.iter().filter_map(|name| self.roles.get(name)).max() else {
+            self.count(Reason::Missing);
+            return Err(match self.book {
+                Some(_) => unauthorised(missing(), ""),
+                None => no_role().into_response(),
+            });
+        };
+        if role.may(needed) {
+            return Ok(Pass::Certificate);
+        }
+        self.count(Reason::Role);
+        Err(forbidden("the certificate", *role, needed))
     }
 
     fn count(&self, reason: Reason) {
@@ -231,6 +257,11 @@ fn missing() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail)
 }
 
+fn no_role() -> Problem {
+    let detail = "this instance gives roles to certificates, and the one of this connection, if there is one, has none";
+    Problem::new(StatusCode::FORBIDDEN, "no-role", "The certificate has no role", detail)
+}
+
 fn invalid(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "invalid-token", "The token does not count", detail)
 }
@@ -240,10 +271,9 @@ fn unauthorised(problem: Problem, error: &str) -> Response {
     challenged(problem, &format!("Bearer realm=\"switchback\"{error}"))
 }
 
-fn forbidden(token: &Token, needed: Role) -> Response {
-    let detail =
-        format!("the call needs the role {needed}; the token {} has the role {}", token.name, token.role);
-    let problem = Problem::new(StatusCode::FORBIDDEN, "wrong-role", "The token's role is not enough", detail);
+fn forbidden(who: &str, role: Role, needed: Role) -> Response {
+    let detail = format!("the call needs the role {needed}; {who} has the role {role}");
+    let problem = Problem::new(StatusCode::FORBIDDEN, "wrong-role", "The role is not enough", detail);
     let error = format!("error=\"insufficient_scope\", scope=\"{needed}\"");
     challenged(problem, &format!("Bearer realm=\"switchback\", {error}"))
 }

@@ -47,6 +47,7 @@ const TABLE: &[(Method, &str, Need)] = &[
     (Method::DELETE, "/v1/pools/{pool}/endpoints/{address}", OPERATOR),
     (Method::POST, "/v1/pools/{pool}/endpoints/{address}/drain", OPERATOR),
     (Method::POST, "/v1/pools/{pool}/endpoints/{address}/undrain", OPERATOR),
+    (Method::GET, "/v1/certificates", VIEWER),
     (Method::POST, "/v1/explain", OPERATOR),
     (Method::GET, "/v1/revisions", VIEWER),
     (Method::GET, "/v1/revisions/{n}", VIEWER),

@@ -13,6 +13,7 @@ use crate::{
     control::{pin_keys::PassingKey, taken::Passed},
     health,
     proxy::{Inherited, Offer},
+    tls,
 };
 
 /// The role of the data plane's sockets.
@@ -55,6 +56,8 @@ pub struct Memory {
     pub(in crate::app) health: health::memory::Memory,
     /// The key of its pins, if no file names any.
     pub(in crate::app) pin_key: Option<PassingKey>,
+    /// What it made the keys of session tickets from.
+    pub(in crate::app) ticket_secret: Option<tls::Secret>,
     /// What the pools of its splits had taken.
     pub(in crate::app) taken: Passed,
     /// What its store held.
@@ -152,6 +155,7 @@ impl Memory {
         json!({
             "health": self.health,
             "pin_key": self.pin_key.as_ref().map(PassingKey::to_text),
+            "ticket_secret": self.ticket_secret.as_ref().map(tls::Secret::to_text),
             "taken": self.taken,
             "past": self.past,
         })
@@ -173,9 +177,11 @@ impl Memory {
             })
         }
         let pin_key = part::<String>(&mut value, "pin_key");
+        let ticket_secret = part::<String>(&mut value, "ticket_secret");
         Self {
             health: part(&mut value, "health"),
             pin_key: PassingKey::from_text(&pin_key),
+            ticket_secret: tls::Secret::from_text(&ticket_secret),
             taken: part(&mut value, "taken"),
             past: part(&mut value, "past"),
         }

@@ -181,6 +181,7 @@ impl Instance {
         Memory {
             health: self.control.health.memory(Instant::now()),
             pin_key: Some(self.control.own_key.clone()),
+            ticket_secret: Some(self.control.certificates.secret()),
             taken: control.snapshot().passed_taken(control.series()),
             past: self.control.past().await,
         }

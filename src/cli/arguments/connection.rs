@@ -1,5 +1,7 @@
 //! Which instance a command calls, how its answer is shown, and on which terms a change is made.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::values;
@@ -7,7 +9,7 @@ use super::values;
 /// Which instance is called, and how its answer is shown.
 #[derive(Debug, Args)]
 pub struct Connection {
-    /// The admin API of the instance: http://HOST:PORT or unix:PATH [default: SWITCHBACK_ADMIN, or the client file's,
+    /// The admin API of the instance: http://HOST:PORT, https://HOST:PORT or unix:PATH [default: SWITCHBACK_ADMIN, or the client file's,
     /// or http://127.0.0.1:9900]
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
@@ -18,7 +20,23 @@ pub struct Connection {
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
     #[command(flatten)]
+    pub tls: Tls,
+    #[command(flatten)]
     pub form: Form,
+}
+
+/// How an instance at https:// is known, and this client to it.
+#[derive(Debug, Args, Default)]
+pub struct Tls {
+    /// A PEM file with the authority of the instance's certificate [default: the client file's, or those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// A PEM file with a certificate to show to the instance [default: the client file's]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// A PEM file with the private key of that certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
 }
 
 /// How a result is shown.

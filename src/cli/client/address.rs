@@ -7,6 +7,8 @@ use std::{fmt, path::PathBuf};
 pub enum Address {
     /// `host:port`, in lower case.
     Tcp(String),
+    /// The same, over TLS.
+    Tls(String),
     /// The path of a socket.
     Unix(PathBuf),
 }
@@ -17,7 +19,7 @@ impl Address {
         Self::Tcp("127.0.0.1:9900".to_owned())
     }
 
-    /// Reads `http://HOST:PORT` or `unix:PATH`.
+    /// Reads `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -27,21 +29,29 @@ impl Address {
                 Ok(Self::Unix(path.into()))
             };
         }
-        let wrong =
-            || format!("{text:?} is not the address of an admin API: write http://HOST:PORT or unix:PATH");
-        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+        let wrong = || {
+            format!(
+                "{text:?} is not the address of an admin API: write https://HOST:PORT, http://HOST:PORT or unix:PATH"
+            )
+        };
+        let (rest, is_secure) = match text.strip_prefix("https://") {
+            Some(rest) => (rest, true),
+            None => (text.strip_prefix("http://").ok_or_else(wrong)?, false),
+        };
         let authority: http::uri::Authority = rest.trim_end_matches('/').parse().map_err(|_| wrong())?;
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err(wrong());
         }
         let host = authority.host().to_ascii_lowercase();
-        Ok(Self::Tcp(format!("{host}:{}", authority.port_u16().unwrap_or(80))))
+        let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let host = format!("{host}:{port}");
+        Ok(if is_secure { Self::Tls(host) } else { Self::Tcp(host) })
     }
 
     /// What the field `Host` says.
     pub fn host(&self) -> &str {
         match self {
-            Self::Tcp(host) => host,
+            Self::Tcp(host) | Self::Tls(host) => host,
             Self::Unix(_) => "localhost",
         }
     }
@@ -51,6 +61,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host) => write!(f, "http://{host}"),
+            Self::Tls(host) => write!(f, "https://{host}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -66,12 +77,15 @@ mod tests {
         assert_eq!(Address::parse("http://127.0.0.1:9900"), tcp("127.0.0.1:9900"));
         assert_eq!(Address::parse("http://[::1]:9900/"), tcp("[::1]:9900"));
         assert_eq!(Address::parse("http://LocalHost"), tcp("localhost:80"));
+        assert_eq!(Address::parse("https://Example.com"), Ok(Address::Tls("example.com:443".into())));
+        assert_eq!(Address::parse("https://[::1]:9900/"), Ok(Address::Tls("[::1]:9900".into())));
         assert_eq!(Address::parse("unix:/run/s.sock"), Ok(Address::Unix("/run/s.sock".into())));
         assert_eq!(Address::parse("unix:///run/s.sock"), Ok(Address::Unix("/run/s.sock".into())));
         for bad in [
             "",
             "127.0.0.1:9900",
-            "https://x:1",
+            "https://",
+            "ftp://x:1",
             "http://",
             "unix:",
             "http://a b",

@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{super::Failure, Client, address::Address};
+use super::{super::Failure, Client, address::Address, secure};
 use crate::admin::{self, CLIENT};
 
 /// How long the instance may take to accept.
@@ -77,9 +77,18 @@ impl Client {
 
     /// A connection to the instance.
     pub(super) async fn connect(&self, within: Duration) -> Result<Box<dyn Stream>, Failure> {
+        let secured = match &self.address {
+            Address::Tls(_) => Some(secure::connector(&self.tls)?),
+            Address::Tcp(_) | Address::Unix(_) => None,
+        };
         let connecting = async {
             Ok::<Box<dyn Stream>, std::io::Error>(match &self.address {
                 Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
+                Address::Tls(host) => {
+                    let stream = TcpStream::connect(host).await?;
+                    let connector = secured.expect("it was made above for such an address");
+                    Box::new(connector.connect(secure::name(host)?, stream).await?)
+                }
                 Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
             })
         };

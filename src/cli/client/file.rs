@@ -13,7 +13,7 @@ use std::{
 
 use toml::{Table, Value};
 
-use super::source::{Filed, Said, Token};
+use super::source::{Filed, Said, TlsFiles, Token};
 use crate::control::refusal::Unknown;
 
 /// The largest client file, and the largest file of a token.
@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 64 << 10;
 const WRITE: u32 = 0o022;
 const READ: u32 = 0o044;
 /// What a part of the file may say, and the table of the parts with names.
-const KEYS: [&str; 3] = ["admin", "token", "token_file"];
+const KEYS: [&str; 6] = ["admin", "token", "token_file", "ca", "cert", "key"];
 const INSTANCES: &str = "instance";
 
 /// Why the client file can't be used. Nothing was sent to anybody.
@@ -158,7 +158,7 @@ impl Parts {
 
 /// Reads a part of the file. `prefix` is what stands before its keys where they are named.
 fn part(mut table: Table, prefix: &str, folder: &Path) -> Result<Said, String> {
-    let [admin, text, file] = KEYS.map(|key| match table.remove(key) {
+    let [admin, text, file, ca, cert, key] = KEYS.map(|key| match table.remove(key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(format!("{prefix}{key} is not a text")),
@@ -184,7 +184,13 @@ fn part(mut table: Table, prefix: &str, folder: &Path) -> Result<Said, String> {
             ));
         }
     };
-    Ok(Said { admin: admin?, token })
+    let own = match (cert?, key?) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some((folder.join(cert), folder.join(key))),
+        _ => return Err(format!("{prefix}cert and {prefix}key are a pair: give both")),
+    };
+    let tls = TlsFiles { ca: ca?.map(|ca| folder.join(ca)), own };
+    Ok(Said { admin: admin?, token, tls })
 }
 
 /// The text of a file that others can't write, with its permissions.

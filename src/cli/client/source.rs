@@ -17,6 +17,15 @@ pub enum Token {
     File(PathBuf),
 }
 
+/// By which files an instance is known, and this client to it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authority of its certificate.
+    pub ca: Option<PathBuf>,
+    /// This client's own certificate, and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
 /// What one place says: an address, a token, both or neither.
 #[derive(Default, Clone)]
 pub struct Said {
@@ -24,6 +33,8 @@ pub struct Said {
     pub admin: Option<String>,
     /// The token.
     pub token: Option<Token>,
+    /// The files of TLS.
+    pub tls: TlsFiles,
 }
 
 /// What the client file says: its first part, and the instance that `--instance` names.
@@ -59,6 +70,8 @@ pub struct Target {
     pub token: Option<Token>,
     /// Where a token was found that is for another address, and so is not shown.
     pub withheld: Option<&'static str>,
+    /// The files of TLS.
+    pub tls: TlsFiles,
 }
 
 /// Decides who is called.
@@ -75,6 +88,12 @@ pub fn decide(flags: Said, environment: Said, file: Filed) -> Result<Target, Str
         (None, None, Some(environment)) => environment,
         (None, None, None) => beside(&unnamed)?,
     };
+    // Those of a part of the file are for its address alone: who is trusted there is not trusted everywhere.
+    let unnamed_address = beside(&unnamed).ok();
+    let parts = [named.as_ref().zip(chosen.clone()), Some(&unnamed).zip(unnamed_address)];
+    let of_file = parts.into_iter().flatten().find(|(_, only)| *only == address);
+    let of_file = of_file.map(|(said, _)| said.tls.clone()).unwrap_or_default();
+    let tls = TlsFiles { ca: flags.tls.ca.or(of_file.ca), own: flags.tls.own.or(of_file.own) };
     // In the order in which they count, each with the one address that it is for, if there is one.
     let mut tokens = vec![(flags.token, None, "--token")];
     if let Some(named) = named {
@@ -89,11 +108,11 @@ pub fn decide(flags: Said, environment: Said, file: Filed) -> Result<Target, Str
     for (token, only_for, place) in tokens {
         let Some(token) = token.and_then(Token::trimmed) else { continue };
         if only_for.is_none_or(|only| only == address) {
-            return Ok(Target { address, token: Some(token), withheld: None });
+            return Ok(Target { address, token: Some(token), withheld: None, tls });
         }
         withheld = withheld.or(Some(place));
     }
-    Ok(Target { address, token: None, withheld })
+    Ok(Target { address, token: None, withheld, tls })
 }
 
 #[cfg(test)]
@@ -108,7 +127,7 @@ mod tests {
 
     fn said(admin: &str, token: &str) -> Said {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Said { admin: some(admin), token: Token::of(some(token)) }
+        Said { admin: some(admin), token: Token::of(some(token)), ..Said::default() }
     }
 
     fn decided(
@@ -166,10 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn who_is_trusted_at_one_address_is_not_trusted_at_another() {
+        let ca = |path: &str| TlsFiles { ca: Some(path.into()), own: None };
+        let with = |admin: &str, path: &str| Said { tls: ca(path), ..said(admin, "") };
+        let decided = |flags: Said, unnamed: Said, named: Option<Said>| {
+            let target = decide(flags, Said::default(), Filed { unnamed, named });
+            target.unwrap_or_else(|why| panic!("{why}")).tls
+        };
+        let nothing = Said::default;
+        assert_eq!(decided(nothing(), with(A, "file"), None), ca("file"));
+        assert_eq!(decided(said(B, ""), with(A, "file"), None), TlsFiles::default());
+        assert_eq!(decided(with(B, "flag"), with(A, "file"), None), ca("flag"));
+        assert_eq!(decided(nothing(), with(A, "file"), Some(with(B, "named"))), ca("named"));
+    }
+
+    #[test]
     fn an_empty_token_is_none_and_a_wrong_address_is_said() {
         assert_eq!(decided(("", " \n"), ("", " env\n"), ("", ""), None).1, "env");
         assert!(decide(said("10.0.0.1:9900", ""), Said::default(), Filed::default()).is_err());
-        assert!(decide(Said::default(), said("https://x", ""), Filed::default()).is_err());
+        assert!(decide(Said::default(), said("ftp://x", ""), Filed::default()).is_err());
     }
 
     proptest! {

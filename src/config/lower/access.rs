@@ -1,11 +1,18 @@
 //! Where the admin API is reached, by whom, the address beside it for probes and scrapers, and what readiness needs.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use super::{Names, Seen, limit, listener, value};
+use super::{Names, Seen, limit, listener, tls, value};
 use crate::{
-    config::{defaults, pointer::Pointer, problems::Problems, raw, settings::AdminAddress, spanned::Spanned},
-    model::name::Name,
+    config::{
+        defaults,
+        pointer::Pointer,
+        problems::Problems,
+        raw,
+        settings::{AdminAddress, TlsSettings},
+        spanned::Spanned,
+    },
+    model::{name::Name, role::Role},
 };
 
 pub(super) fn admin(
@@ -27,20 +34,70 @@ pub(super) fn admin(
         return Some(AdminAddress::Unix(PathBuf::from(path)));
     }
     let address = value::address(listen, &at, problems)?;
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && !is_guarded(raw) {
         problems.error(
             &listen.span,
             &at,
-            "the admin API listens on a loopback address or a unix socket alone",
-            "whoever reaches it can move all traffic, and a token would cross the network in the clear: other addresses \
-             wait for TLS. Write \"127.0.0.1:9900\" or \"unix:/run/switchback/admin.sock\", reach that through ssh -L, and \
-             give probes and scrapers [health] listen"
+            "the admin API leaves loopback only over TLS, and only to those who prove who they are",
+            "whoever reaches it can move all traffic: give it `tls` and, beside that, `tokens` or `client_ca` in `tls`, without \
+             client_auth = \"optional\". Or write \"127.0.0.1:9900\" or \"unix:/run/switchback/admin.sock\", reach that through \
+             ssh -L, and give probes and scrapers [health] listen"
                 .to_owned(),
         );
         return None;
     }
     listener::not_within(address, &listener::addresses(listeners), &listen.span, &at, problems);
-    Some(AdminAddress::Loopback(address))
+    Some(AdminAddress::Tcp(address))
+}
+
+/// Whether nobody calls in the clear, nor without a proof of who it is.
+fn is_guarded(raw: &raw::Admin) -> bool {
+    let asks = |tls: &Spanned<raw::AdminTls>| {
+        let is_optional = |auth: &Spanned<_>| matches!(auth.value, raw::ClientAuth::Optional);
+        tls.client_ca.is_some() && !tls.client_auth.as_ref().is_some_and(is_optional)
+    };
+    raw.tls.as_ref().is_some_and(|tls| raw.tokens.is_some() || asks(tls))
+}
+
+/// The TLS of the admin API.
+pub(super) fn tls(
+    raw: &Spanned<raw::Admin>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<TlsSettings> {
+    let given = raw.tls.as_ref()?;
+    let at = at.key("tls");
+    if raw.listen.as_ref().is_some_and(|listen| listen.starts_with("unix:")) {
+        let help = "what is written to it never leaves this machine: take the key out".to_owned();
+        problems.error(&given.span, &at, "\"tls\" has no meaning on a unix socket", help);
+    }
+    tls::of_admin(given, &at, problems)
+}
+
+/// What callers may by their certificates.
+pub(super) fn roles(
+    raw: &Spanned<raw::Admin>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> BTreeMap<String, Role> {
+    let Some(tls) = &raw.tls else { return BTreeMap::new() };
+    let at = at.key("tls");
+    let at = at.key("client_roles");
+    let mut roles = BTreeMap::new();
+    limit(&tls.client_roles, defaults::MAX_CLIENT_ROLES, |(name, _)| name.span.clone(), &at, problems);
+    for (name, role) in tls.client_roles.iter() {
+        let at = at.key(name);
+        if tls.client_ca.is_none() {
+            let help =
+                "client_ca = \"ca.pem\" names the authorities whose certificates callers show".to_owned();
+            problems.error(&name.span, &at, "nobody is asked for a certificate", help);
+        }
+        match role.parse() {
+            Ok(role) => drop(roles.insert(name.to_string(), role)),
+            Err(help) => problems.error(&role.span, &at, "this is no role", help),
+        }
+    }
+    roles
 }
 
 /// The file of tokens.

@@ -1,10 +1,10 @@
 //! Listeners.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Seen, host, limit, value};
+use super::{Seen, host, limit, tls, value};
 use crate::config::{
     defaults, pointer::Pointer, problems::Problems, raw, settings::Listener, shape::shortened,
     spanned::Spanned,
@@ -99,6 +99,17 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         &at.key("max_requests"),
         problems,
     );
+    let http2 = raw.http2.unwrap_or(defaults::HTTP2);
+    let http2_max_streams = value::count(
+        &raw.http2_max_streams,
+        1..=defaults::MAX_HTTP2_STREAMS,
+        defaults::HTTP2_STREAMS,
+        &at.key("http2_max_streams"),
+        problems,
+    );
+    let of = name.as_ref().map_or_else(String::new, |name| format!("listener {name}: "));
+    let tls = raw.tls.as_ref().and_then(|raw| tls::settings(raw, &of, http2, &at.key("tls"), problems));
+    let redirect_to_https = redirect_to_https(raw, &at.key("redirect_to_https"), problems);
     Some(Listener {
         name: name?,
         address: address?,
@@ -114,7 +125,25 @@ fn one(raw: &Spanned<raw::Listener>, at: &Pointer<'_>, problems: &mut Problems<'
         keep_alive_timeout: keep_alive,
         body_timeout: body,
         write_timeout: write,
+        http2,
+        http2_max_streams,
+        redirect_to_https,
+        tls: tls.map(Arc::new),
     })
+}
+
+fn redirect_to_https(
+    raw: &Spanned<raw::Listener>,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<u16> {
+    let port = raw.redirect_to_https.as_ref()?;
+    if raw.tls.is_some() {
+        let help = "it is for a listener of plain HTTP: take it out here".to_owned();
+        problems.error(&port.span, at, "this listener speaks HTTPS itself", help);
+        return None;
+    }
+    value::within(port, 1..=65_535, at, problems).and_then(|port| u16::try_from(port).ok())
 }
 
 fn networks(raw: &[Spanned<String>], at: &Pointer<'_>, problems: &mut Problems<'_>) -> Vec<IpNet> {

@@ -16,6 +16,7 @@ mod request_key;
 mod route;
 mod split;
 mod sticky;
+mod tls;
 mod unused;
 mod value;
 
@@ -65,6 +66,15 @@ pub(super) fn lower(file: &raw::File, problems: &mut Problems<'_>) -> Config {
         references: Arc::default(),
         workers,
         admin,
+        admin_tls: file
+            .admin
+            .as_ref()
+            .and_then(|raw| access::tls(raw, &root.key("admin"), problems))
+            .map(Arc::new),
+        admin_roles: file
+            .admin
+            .as_ref()
+            .map_or_else(Default::default, |raw| access::roles(raw, &root.key("admin"), problems)),
         tokens: file.admin.as_ref().and_then(|raw| access::tokens(raw, &root.key("admin"), problems)),
         health: file.health.as_ref().and_then(|raw| {
             access::health(raw, file.admin.as_ref(), declared_listeners, &root.key("health"), problems)

@@ -146,6 +146,30 @@ pub(super) fn pause(
     given.unwrap_or(default)
 }
 
+/// A duration that may be 0 and is no timeout, or its default.
+pub(super) fn span_of_time(
+    text: &Option<Spanned<DurationText>>,
+    default: Duration,
+    most: Duration,
+    at: &Pointer<'_>,
+    problems: &mut Problems<'_>,
+) -> Duration {
+    let Some(text) = text else { return default };
+    match units::duration(&text.0) {
+        Some(duration) if duration <= most => duration,
+        Some(_) => {
+            let help = format!("at most {}", units::show_duration(most));
+            problems.error(&text.span, at, format!("{} is too long", shortened(&text.0)), help);
+            default
+        }
+        None => {
+            let message = format!("\"{}\" is no duration", shortened(&text.0));
+            problems.error(&text.span, at, message, DURATION_FORM.to_owned());
+            default
+        }
+    }
+}
+
 fn duration(
     text: &Spanned<DurationText>,
     shortest: Duration,

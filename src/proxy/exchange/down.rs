@@ -265,7 +265,7 @@ impl Exchange<'_> {
         let id = self.request.routed.request_id();
         let attempt = if head.status >= 500 { self.request.attempt_mark() } else { None };
         let out = self.down.outbox.room(&worker.buffers);
-        let incoming = Incoming { buffer: bytes, head, edits, attempt };
+        let incoming = Incoming { buffer: bytes, head, edits, attempt, hsts: self.downstream.hsts() };
         incoming.write(out, &body, self.down.afterwards, &worker.date, id);
         if self.request.session.is_some() {
             pin::add(out, self.request, worker);
@@ -301,7 +301,7 @@ impl Exchange<'_> {
         self.patience.head_came();
         let out = self.down.outbox.room(&self.downstream.worker.buffers);
         let edits = &settings.response_headers;
-        Incoming { buffer: bytes, head, edits, attempt: None }.write_upgrade(out);
+        Incoming { buffer: bytes, head, edits, attempt: None, hsts: None }.write_upgrade(out);
         if self.request.session.is_some() {
             pin::add(out, self.request, &self.downstream.worker);
         }
@@ -323,7 +323,7 @@ impl Exchange<'_> {
             self.down.continued |= head.status == 100;
             let edits = &self.request.routed.settings().response_headers;
             let out = self.down.outbox.room(&self.downstream.worker.buffers);
-            Incoming { buffer: bytes, head, edits, attempt: None }.write_interim(out);
+            Incoming { buffer: bytes, head, edits, attempt: None, hsts: None }.write_interim(out);
         }
         Ok(())
     }

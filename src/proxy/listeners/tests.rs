@@ -32,7 +32,7 @@ fn is_listening(prepared: &Prepared) -> bool {
 fn an_address_that_another_has_taken_is_an_error_before_anything_moves() {
     let (stranger, address) = stranger();
     let (listeners, _orders) = Listeners::new(2, ALLOWANCE);
-    let prepared = listeners.prepare(&config(address)).expect("both allow its reuse");
+    let prepared = listeners.prepare(&config(address), &Fronts::default()).expect("both allow its reuse");
     stranger.listen(1).unwrap();
     let error = prepared.listen().unwrap_err().to_string();
     assert!(error.contains("web") && error.contains(&address.to_string()), "{error}");
@@ -44,14 +44,14 @@ fn an_address_is_had_before_it_is_in_force_but_for_one_that_a_listener_of_ours_s
     let (stranger, address) = stranger();
     let (listeners, _orders) = Listeners::new(2, ALLOWANCE);
     let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
-    let prepared = listeners.prepare(&config(address)).unwrap();
+    let prepared = listeners.prepare(&config(address), &Fronts::default()).unwrap();
     prepared.listen().unwrap();
     assert!(is_listening(&prepared));
     assert!(stranger.listen(1).is_err(), "nobody else can have it any more");
     drop(stranger);
     prepared.put_in_force(Duration::ZERO).unwrap();
     // It would take connections that the one in force is to have, should the change be given up.
-    let wider = listeners.prepare(&config(everywhere)).unwrap();
+    let wider = listeners.prepare(&config(everywhere), &Fronts::default()).unwrap();
     wider.listen().unwrap();
     assert!(!is_listening(&wider));
     wider.put_in_force(Duration::ZERO).unwrap();

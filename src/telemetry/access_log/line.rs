@@ -58,11 +58,11 @@ fn value(record: &Record, field: LogField) -> Value<'_> {
     }
 }
 
-/// One object; what is absent is left out.
+/// One object; what is absent is left out, and so is what only a template names.
 fn json(line: &mut Vec<u8>, record: &Record) {
     line.push(b'{');
     let start = line.len();
-    for field in LogField::ALL {
+    for field in LogField::ALL.iter().filter(|field| !field.is_by_name_alone()) {
         let value = value(record, *field);
         if matches!(value, Value::Absent) {
             continue;

@@ -8,7 +8,7 @@ use std::{
 use crate::model::access_log::LogField;
 
 /// How many of the fields are texts.
-const TEXTS: usize = 15;
+const TEXTS: usize = 21;
 /// A text is cut off after so many bytes. Targets may have 8 KiB; a line that long helps nobody.
 const MAX_TEXT: usize = 2048;
 
@@ -107,6 +107,12 @@ fn place(field: LogField) -> Option<usize> {
         LogField::Referer => 12,
         LogField::Outcome => 13,
         LogField::Timeout => 14,
+        LogField::TlsVersion => 15,
+        LogField::TlsCipher => 16,
+        LogField::Sni => 17,
+        LogField::ClientSubject => 18,
+        LogField::ClientNames => 19,
+        LogField::ClientFingerprint => 20,
         LogField::Time
         | LogField::Client
         | LogField::Status

@@ -1,0 +1,27 @@
+//! TLS towards clients: certificates, which of them a client is shown, those that clients show, and a connection's records.
+//!
+//! Invariant: a listener's certificates are one immutable set, replaced whole. A handshake sees one set, and the connection
+//! that came of it keeps it; a bad file replaces nothing. Nothing here shows a private key, nor writes one anywhere.
+
+mod book;
+mod clients;
+mod files;
+mod front;
+mod identity;
+mod names;
+mod pair;
+mod settings;
+mod staple;
+mod stream;
+mod tickets;
+
+pub use book::{Book, Fault, Fronts, Prepared};
+pub use clients::{ClientPart, Clients, List};
+pub(crate) use front::provider;
+pub use front::{Certificates, Front, Standing};
+pub use identity::Identity;
+pub use pair::{Facts, Pair, PairError, Part};
+pub use settings::{ClientSettings, Hsts, MinVersion, PairFiles, Settings};
+pub use staple::Staple;
+pub use stream::{Handshake, Ill, Session, Stream};
+pub use tickets::Secret;
