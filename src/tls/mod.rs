@@ -4,6 +4,7 @@
 //! that came of it keeps it; a bad file replaces nothing. Nothing here shows a private key, nor writes one anywhere.
 
 mod book;
+mod certificates;
 mod clients;
 mod files;
 mod front;
@@ -16,9 +17,10 @@ mod stream;
 mod tickets;
 
 pub use book::{Book, Fault, Fronts, Prepared};
+pub use certificates::Certificates;
 pub use clients::{ClientPart, Clients, List};
 pub(crate) use front::provider;
-pub use front::{Certificates, Front, Standing};
+pub use front::{Front, Standing};
 pub use identity::Identity;
 pub use pair::{Facts, Pair, PairError, Part};
 pub use settings::{ClientSettings, Hsts, MinVersion, PairFiles, Settings};
