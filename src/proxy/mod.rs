@@ -23,8 +23,6 @@ mod deadline;
 mod downstream;
 mod exchange;
 mod forward;
-#[cfg(fuzzing)]
-pub mod fuzzing;
 mod handler;
 mod handshake;
 mod held;
@@ -34,6 +32,7 @@ mod linger;
 mod listener;
 mod listeners;
 mod outbox;
+mod peer;
 mod pin;
 mod plane;
 mod record;
