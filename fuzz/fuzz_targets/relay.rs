@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use switchback_fuzz::{
-    proxy::fuzzing::relay,
+    proxy::relay::relay,
     wire::{
         chunked::{Chunked, Output},
         fields::{LIMITS, Progress},

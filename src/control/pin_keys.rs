@@ -166,8 +166,10 @@ impl KeyFile {
         let file = self.path.display();
         match read.as_ref().map(|text| PinKeys::parse(text)) {
             Ok(Ok(keys)) => {
-                tracing::info!(%file, keys = keys.count(), "the keys of pins have changed");
+                let count = keys.count();
                 self.keys.publish(keys);
+                // Who reads this may go by it.
+                tracing::info!(%file, keys = count, "the keys of pins have changed");
             }
             Ok(Err(error)) => {
                 tracing::error!(%file, %error, "the keys of pins are refused; the old ones stay")

@@ -3,6 +3,8 @@
 //! Invariant: whatever is refused here has reached no upstream, and what is decided is decided by one whole
 //! generation of the routing table.
 
+mod message;
+
 use std::{borrow::Cow, rc::Rc};
 
 use super::{
@@ -11,14 +13,12 @@ use super::{
     answer::Answer,
     attempt::{self, Attempts},
     awaiting::{self, Waiting},
-    buffers::Buffers,
     client,
     downstream::Downstream,
     grpc,
     pin::InSession,
-    record, redirect,
+    rate, record, redirect,
     replay::Replay,
-    request_head::{Outgoing, trailers_to_drop},
     requests::KeptRequest,
     routed::Routed,
     worker::Routing,
@@ -29,10 +29,10 @@ use crate::{
     routing::{
         head_view::HeadView,
         live::Generation,
-        pins::Session,
+        rate_limit::{Allowance, Limited},
         select::{self, Selection},
         table::{Route, Table},
-        terms::{self, Unfit},
+        terms,
     },
     tls::Certificates,
     upstream::{gate::Limit, local::Lease},
@@ -241,13 +241,16 @@ fn is_misdirected(name: &str, certificates: &Certificates, host: &str) -> bool {
 
 /// Selects, and does what the selection says.
 fn decide(downstream: &Downstream, view: &HeadView<'_>) -> (Begin, usize) {
-    let (table, selection) = {
-        let mut routing = downstream.worker.routing.borrow_mut();
-        let Routing { reader, chooser, upstreams, series, .. } = &mut *routing;
-        let table = Rc::clone(reader.current());
-        let selection = select::select(&table, chooser, upstreams, series, view);
-        (table, selection)
-    };
+    let table = Rc::clone(downstream.worker.routing.borrow_mut().reader.current());
+    let (mut selection, mut allowance) = (Selection::NoRoute, None);
+    if let Some(route) = table.find(view) {
+        match rate::take(downstream, &table.routes[route], view) {
+            Ok(left) => allowance = left,
+            Err(limited) => return refuse_limited(downstream, view, (table, route), limited),
+        }
+        let Routing { chooser, upstreams, series, .. } = &mut *downstream.worker.routing.borrow_mut();
+        selection = select::select_on(&table, route, chooser, upstreams, series, view);
+    }
     // A route that merges slashes was matched by the merged path; what is routed is what is forwarded.
     let mut merged = Vec::new();
     if merges_slashes(&table, &selection) && path::merge_slashes(&view.target.path, &mut merged) {
@@ -257,9 +260,9 @@ fn decide(downstream: &Downstream, view: &HeadView<'_>) -> (Begin, usize) {
             path: Cow::Owned(merged),
             query: view.target.query,
         };
-        return act(downstream, &HeadView { target: &target, ..*view }, table, selection);
+        return act(downstream, &HeadView { target: &target, ..*view }, table, selection, allowance);
     }
-    act(downstream, view, table, selection)
+    act(downstream, view, table, selection, allowance)
 }
 
 fn merges_slashes(table: &Table, selection: &Selection) -> bool {
@@ -278,6 +281,7 @@ fn act(
     view: &HeadView<'_>,
     table: Rc<Generation>,
     selection: Selection,
+    allowance: Option<Allowance>,
 ) -> (Begin, usize) {
     let worker = &downstream.worker;
     let (route, destination) = match selection {
@@ -299,16 +303,17 @@ fn act(
         Selection::Forward { route, arm, pool, lease, session } => (route, Ok((arm, pool, lease, session))),
     };
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
-    let routed = {
+    let mut routed = {
         let rng = &mut worker.routing.borrow_mut().rng;
         Routed::new(table, route, view, downstream.peer.is_trusted, rng)
     };
+    routed.allowance = allowance;
     if let (Some(record), Some(id)) = (&mut account.record, routed.request_id()) {
         record.set(LogField::RequestId, id);
     }
     let answer = match (destination, &routed.settings().action) {
         (Ok(selected), _) => match terms::check(routed.settings(), view) {
-            Ok(upgrade) => return forward(downstream, view, upgrade, selected, (routed, account)),
+            Ok(upgrade) => return message::forward(downstream, view, upgrade, selected, (routed, account)),
             Err(unfit) => Answer::closing(unfit.status(), unfit),
         },
         (Err(_), config::Action::Redirect(settings)) => redirect::answer(settings, view.target, view.scheme),
@@ -330,6 +335,22 @@ fn shed(
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
     account.assign(&table, arm, pool);
     let (answer, read) = unread(admission::shed(&table, pool, limit), view);
+    let rng = &mut downstream.worker.routing.borrow_mut().rng;
+    let routed = Routed::new(table, route, view, downstream.peer.is_trusted, rng);
+    (Begin::answer(answer, Some(account), Some(routed)), read)
+}
+
+/// Turns a request away that comes too early.
+#[cold]
+fn refuse_limited(
+    downstream: &Downstream,
+    view: &HeadView<'_>,
+    (table, route): (Rc<Generation>, usize),
+    limited: Limited,
+) -> (Begin, usize) {
+    let account = open(downstream, view, &table, Some(&table.routes[route]));
+    account.rate_limited();
+    let (answer, read) = unread(Answer::later(limited, limited.wait), view);
     let rng = &mut downstream.worker.routing.borrow_mut().rng;
     let routed = Routed::new(table, route, view, downstream.peer.is_trusted, rng);
     (Begin::answer(answer, Some(account), Some(routed)), read)
@@ -358,98 +379,4 @@ fn unread(mut answer: Answer, view: &HeadView<'_>) -> (Answer, usize) {
     let end = body.and_then(|body| head.length.checked_add(body)).filter(|end| *end <= buffer.len());
     answer.close |= end.is_none();
     (answer, end.unwrap_or(buffer.len()))
-}
-
-/// Writes the message that the upstream gets.
-fn forward(
-    downstream: &Downstream,
-    view: &HeadView<'_>,
-    upgrade: Option<usize>,
-    (arm, pool, lease, session): (Option<(usize, usize)>, usize, Lease, Option<Session>),
-    (routed, mut account): (Routed, Account),
-) -> (Begin, usize) {
-    let (worker, head, buffer) = (&downstream.worker, view.head, view.buffer);
-    let settings = routed.settings();
-    account.assign(&routed.table, arm, pool);
-    worker.routing.borrow_mut().budget.earn(settings.retries.budget);
-    let mut message = worker.buffers.take();
-    let outgoing = Outgoing {
-        buffer,
-        head,
-        target: view.target,
-        route: settings,
-        peer: &downstream.peer,
-        upgrade: upgrade.map(|index| settings.upgrades[index].as_bytes()),
-        request_id: routed.request_id(),
-        scheme: downstream.stream.scheme(),
-        is_http2: downstream.stream.is_http2(),
-        in_session: session.is_some(),
-    };
-    outgoing.write(&mut message);
-    let head_end = message.len() - b"\r\n".len();
-    let mut body = Body::of_request(head.body);
-    body.drop_trailers(trailers_to_drop(&settings.request_headers, &head.fields, buffer));
-    let rest = &buffer[head.length..];
-    let passed = match pass_first(&mut body, rest, &mut message, settings.max_body, &worker.buffers) {
-        Ok(passed) => passed,
-        Err(refusal) => {
-            worker.buffers.give(message);
-            return (Begin::answer(refusal, Some(account), Some(routed)), buffer.len());
-        }
-    };
-    let traits = Traits::of(view, upgrade, downstream);
-    let session = session.map(|session| InSession::new(session, view, downstream.peer.is_trusted));
-    let key = copied_key(downstream, view, &routed.table, arm);
-    let time = if traits.is_call { grpc::time(view, settings.timeout) } else { settings.timeout };
-    let attempts = Attempts::new(lease.id, time.map(|time| account.started + time));
-    let up = Replay::new(message, head_end);
-    let request = Request { routed, arm, pool, session, lease, up, body, attempts, key, traits, account };
-    // It is moved into its box before anything is asked of it, and so but once.
-    let mut request = worker.requests.keep(request, &downstream.standing.in_flight);
-    if !request.body.is_done() || traits.told_attempts > 0 {
-        request.prepare();
-    }
-    (Begin::Forward(request), head.length + passed)
-}
-
-/// What a split with a key buckets a request by, for its further attempts: its head will be gone by then.
-#[inline]
-fn copied_key(
-    downstream: &Downstream,
-    view: &HeadView<'_>,
-    table: &Table,
-    arm: Option<(usize, usize)>,
-) -> Vec<u8> {
-    let split = arm.map(|(split, _)| &table.splits[split]).filter(|split| split.settings.key.is_some());
-    let Some(split) = split else { return Vec::new() };
-    let mut key = downstream.worker.buffers.take();
-    select::copy_key(split, view, &mut key);
-    key
-}
-
-/// Adds what has come of the body to the message; answers how many bytes that was.
-fn pass_first(
-    body: &mut Body,
-    bytes: &[u8],
-    message: &mut Vec<u8>,
-    most: Option<u64>,
-    buffers: &Buffers,
-) -> Result<usize, Answer> {
-    if bytes.is_empty() || body.is_done() {
-        return Ok(0);
-    }
-    let mut aside = if body.is_plain() { Vec::new() } else { buffers.take() };
-    let passed = body.pass(bytes, &mut aside);
-    if let Ok(passed) = &passed {
-        message.extend_from_slice(&bytes[..passed.direct]);
-        message.extend_from_slice(&aside);
-    }
-    buffers.give(aside);
-    match passed {
-        Err(error) => Err(Answer::closing(400, error)),
-        Ok(_) if most.is_some_and(|most| body.announced_bytes() > most) => {
-            Err(Answer::closing(Unfit::BodyTooLarge.status(), Unfit::BodyTooLarge))
-        }
-        Ok(passed) => Ok(passed.read),
-    }
 }

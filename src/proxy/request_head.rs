@@ -3,7 +3,7 @@
 //! Invariant: what the connection's hop alone concerns is gone, the framing is ours, and nothing that a client claims
 //! about itself passes unless it comes from a trusted proxy.
 
-use super::downstream::Peer;
+use super::peer::Peer;
 use crate::{
     config,
     routing::pins,

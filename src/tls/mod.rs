@@ -6,6 +6,7 @@
 
 mod back;
 mod book;
+mod certificates;
 mod clients;
 mod endpoint;
 mod files;
@@ -23,10 +24,11 @@ mod unverified;
 
 pub use back::{Back, BackError, BackPart, Backs, follow as follow_backs, is_name};
 pub use book::{Book, Fault, Fronts, Prepared};
+pub use certificates::Certificates;
 pub use clients::{ClientPart, Clients, List};
 pub use endpoint::{EndpointStream, Unfit};
 pub(crate) use front::provider;
-pub use front::{Certificates, Front, Standing};
+pub use front::{Front, Standing};
 pub use identity::Identity;
 pub use pair::{Facts, Pair, PairError, Part};
 pub(crate) use roots::of_the_system as roots_of_the_system;

@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use super::{
+    certificates::Certificates,
     clients::Clients,
-    front::{Certificates, Front, HTTP2},
+    front::{Front, HTTP2},
     identity::Identity,
     records::Records,
 };

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -25,6 +25,8 @@ use self::support::{Switchback, wait_until};
 /// A wall clock that a test sets, for the processes that are started by it.
 struct WallClock {
     folder: PathBuf,
+    /// The processes that go by it.
+    started: Mutex<Vec<u32>>,
 }
 
 /// Where the clock is set to, from where the machine's own one stands.
@@ -36,7 +38,7 @@ impl WallClock {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("switchback-clock-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder of our own");
-        let clock = Self { folder };
+        let clock = Self { folder, started: Mutex::default() };
         clock.write("+0");
         clock
     }
@@ -67,7 +69,10 @@ impl WallClock {
             library(),
             self.file("shift").display()
         );
-        Switchback::run("", &format!("exec env {environment} \"$0\" run -c '{}'", file.display()))
+        let started =
+            Switchback::run("", &format!("exec env {environment} \"$0\" run -c '{}'", file.display()));
+        self.started.lock().expect("no panic holds it").push(started.pid());
+        started
     }
 
     /// Sets the clock, and waits until a process goes by it.
@@ -81,6 +86,12 @@ impl WallClock {
 impl Drop for WallClock {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.folder).ok();
+        // The library shares memory by the number of each process, which those that are killed leave behind.
+        for pid in self.started.lock().iter().flat_map(|started| started.iter()) {
+            for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+                fs::remove_file(Path::new("/dev/shm").join(name)).ok();
+            }
+        }
     }
 }
 
@@ -96,10 +107,17 @@ fn day(of: &Switchback) -> String {
 fn library() -> &'static str {
     static LIBRARY: OnceLock<String> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let output = Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output();
-        let output = output.expect("faketime is installed: tests/install tests");
-        let library = String::from_utf8(output.stdout).expect("a path").trim().to_owned();
-        assert!(library.contains("libfaketime"), "{library:?}");
-        library
+        let mut said = String::new();
+        // It gives what it shares a name by the number of its process, and fails where a killed one has left that name.
+        for _ in 0..10 {
+            let output = Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output();
+            let output = output.expect("faketime is installed: tests/install tests");
+            let library = String::from_utf8(output.stdout).expect("a path").trim().to_owned();
+            if library.contains("libfaketime") {
+                return library;
+            }
+            said = format!("{library:?}, {}", String::from_utf8_lossy(&output.stderr));
+        }
+        panic!("faketime names no library: {said}");
     })
 }

@@ -78,16 +78,51 @@ impl Trust {
 
     /// Connects and makes a handshake for a name.
     pub fn connect(&self, address: SocketAddr, name: &str) -> io::Result<Peer> {
-        let name = ServerName::try_from(name.to_owned()).expect("a good name");
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        let mut connection =
-            ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
+        let mut connection = self.client(name)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
         Ok(Peer { stream: StreamOwned::new(connection, socket) })
+    }
+
+    /// As [`Self::connect`], but each byte of the handshake goes alone.
+    pub fn connect_in_single_bytes(&self, address: SocketAddr, name: &str) -> io::Result<Peer> {
+        let mut socket = SingleBytes(TcpStream::connect(address)?);
+        socket.0.set_nodelay(true)?;
+        socket.0.set_read_timeout(Some(PATIENCE))?;
+        socket.0.set_write_timeout(Some(PATIENCE))?;
+        let mut connection = self.client(name)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        Ok(Peer { stream: StreamOwned::new(connection, socket.0) })
+    }
+
+    fn client(&self, name: &str) -> io::Result<ClientConnection> {
+        let name = ServerName::try_from(name.to_owned()).expect("a good name");
+        ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)
+    }
+}
+
+/// A socket that takes one byte at a time.
+struct SingleBytes(TcpStream);
+
+impl io::Read for SingleBytes {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl io::Write for SingleBytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

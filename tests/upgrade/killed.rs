@@ -2,12 +2,22 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
     net::{SocketAddr, TcpStream},
-    process::Stdio,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
+};
+
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::{
@@ -61,15 +71,19 @@ fn keep_changing(admin: SocketAddr, stop: &AtomicBool, acknowledged: &AtomicU64)
     next
 }
 
+/// A configuration whose ports every process of a line has to bind anew if it is given none.
+fn listening_at(upstream: &Upstream, web: SocketAddr, admin: SocketAddr) -> String {
+    blue_green(2, (1_000_000, 0), "", upstream, upstream)
+        .replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""))
+        .replace("name = \"web\"\nlisten = \"127.0.0.1:0\"", &format!("name = \"web\"\nlisten = \"{web}\""))
+}
+
 /// One replacement in which somebody is killed. Answers how long it took, and whether the old process had been relieved.
 fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
     let upstream = Upstream::ok();
     let ports = [Reserved::any(), Reserved::any()];
     let [web, admin] = [0, 1].map(|place| ports[place].address);
-    let config = blue_green(2, (1_000_000, 0), "", &upstream, &upstream)
-        .replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""))
-        .replace("name = \"web\"\nlisten = \"127.0.0.1:0\"", &format!("name = \"web\"\nlisten = \"{web}\""));
-    let line = Line::keeping(&config);
+    let line = Line::keeping(&listening_at(&upstream, web, admin));
     let old = line.first.pid();
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
     let (took, relieved, asked) = thread::scope(|scope| {
@@ -91,7 +105,12 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
         let is_over = victim == Some(Victim::Successor) && relieved;
         if !is_over {
             let before = acknowledged.load(SeqCst);
-            wait_until("changes are taken again", || acknowledged.load(SeqCst) > before);
+            let stands = || format!("{victim:?}, {:?}\n{}", line.processes(), line.first.stderr());
+            let deadline = Instant::now() + PATIENCE;
+            while acknowledged.load(SeqCst) <= before {
+                assert!(Instant::now() < deadline, "no change is taken: {}", stands());
+                thread::sleep(Duration::from_millis(2));
+            }
         }
         stop.store(true, SeqCst);
         (took, relieved, changing.join().expect("no change was answered otherwise"))
@@ -107,11 +126,60 @@ fn round(victim: Option<Victim>, after: Duration) -> (Duration, bool) {
         // Whoever it is, its log goes where that of the first went.
         let heard = || line.first.stderr().matches("SIGHUP").count();
         let (before, pid) = (heard(), line.serving().to_string());
-        let hang_up = std::process::Command::new("sh").args(["-c", "kill -s HUP \"$0\"", &pid]).status();
+        let hang_up = Command::new("sh").args(["-c", "kill -s HUP \"$0\"", &pid]).status();
         assert!(hang_up.expect("a shell").success());
         wait_until("its log is heard", || heard() > before);
     }
     (took, relieved)
+}
+
+/// Begins a channel as a process does that is killed before it has said a word: two descriptors with a byte.
+fn begun_and_left(descriptors: &[BorrowedFd<'_>]) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+    sendmsg(&ours, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())
+        .expect("there is space for a byte");
+    theirs
+}
+
+/// A killed process is adopted from, and leaves its channel, while its ports and locks are not free yet: tens of
+/// milliseconds before, if it has memory to give back. Here it stays that way until the test has seen who waits for it.
+#[test]
+fn a_successor_waits_until_all_that_was_its_predecessors_is_free() {
+    let upstream = Upstream::ok();
+    let ports = [Reserved::any(), Reserved::any()];
+    let [web, admin] = [0, 1].map(|place| ports[place].address);
+    let line = Line::keeping(&listening_at(&upstream, web, admin));
+    let old = line.first.pid();
+    let pid = Pid::from_raw(i32::try_from(old).expect("the number of a process")).expect("not 0");
+    let process = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
+    let (log, of_successor) = UnixStream::pair().expect("a pair of sockets");
+    let channel = begun_and_left(&[of_successor.as_fd(), process.as_fd()]);
+    let mut successor = Command::new(env!("CARGO_BIN_EXE_switchback"))
+        .args(["run", "--config"])
+        .arg(line.first.file())
+        .env("SWITCHBACK_PREDECESSOR", old.to_string())
+        .stdin(OwnedFd::from(channel))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let mut word = String::new();
+    BufReader::new(log).read_line(&mut word).expect("its log goes where it was given");
+    assert!(word.contains("has ended before its time"), "{word:?}");
+    for green in 1..=50 {
+        assert_eq!(crate::weigh(&line.first, green).status, 200);
+    }
+    kill(old);
+    let mut first = String::new();
+    let said = successor.stdout.take().expect("it is piped");
+    BufReader::new(said).read_line(&mut first).expect("it says where it listens");
+    assert!(first.contains(&web.to_string()), "{first:?}");
+    assert_eq!(line.serving(), successor.id());
+    assert_eq!(green(&line.status()), 50);
+    successor.kill().expect("our own child");
+    successor.wait().expect("our own child");
 }
 
 #[test]

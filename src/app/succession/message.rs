@@ -1,5 +1,6 @@
-//! What a process and its successor tell each other, in this order: `hello`, `handover`, `ready`, `go`, `serving`, and then,
-//! until the predecessor has ended, `left` from there and `told` from here.
+//! What a process and its successor tell each other. The channel begins with two descriptors, the standard error of the
+//! predecessor and its process; then, in this order: `hello`, `handover`, `ready`, `go`, `serving`, and then, until the
+//! predecessor has ended, `left` from there and `told` from here.
 //!
 //! Invariant: a member that is not known is ignored, so that releases may follow each other in either direction.
 
@@ -45,8 +46,7 @@ pub(super) struct Hello {
     pub(super) version: String,
 }
 
-/// What a successor is given. The first descriptor is the standard error of the predecessor, the others are those of the
-/// entries, in order.
+/// What a successor is given; the descriptors are those of the entries, in order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handover {
     pub(super) sockets: Vec<Entry>,

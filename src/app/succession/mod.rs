@@ -29,6 +29,7 @@ use self::{
     message::{FromPredecessor, FromSuccessor, Handover, Hello, PROTOCOL},
     program::Program,
 };
+use rustix::process::PidfdFlags;
 use tokio::sync::mpsc;
 
 use super::{Instance, service};
@@ -46,10 +47,10 @@ pub(super) mod successor;
 
 /// In the environment of a successor: the number of the process that it replaces.
 const PREDECESSOR: &str = "SWITCHBACK_PREDECESSOR";
-/// In the environment of a successor: that the channel begins with the standard error of its predecessor.
-const HAS_STDERR: &str = "SWITCHBACK_PREDECESSOR_STDERR";
-/// How long that may take: it is in the channel before the successor is started.
-const STDERR_WITHIN: Duration = Duration::from_secs(5);
+/// How many descriptors the channel begins with: the standard error of the predecessor, and one of its process.
+const BEGINNING: usize = 2;
+/// How long they may take into the channel: they are there before the successor is started.
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// How long a successor that is ready may take to serve.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
 /// A successor may be silent for as long as this process lives.
@@ -168,8 +169,7 @@ impl Instance {
         self.control.control.refuse_changes().await.map_err(io::Error::other)?;
         let memory = self.memory().await.to_value();
         self.control.control.hand_over().await.map_err(io::Error::other)?;
-        let (sockets, mut descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
-        descriptors.insert(0, io::stderr().as_fd().try_clone_to_owned()?);
+        let (sockets, descriptors) = offered(self.proxy.listeners.offer()?, self.control.offer()?);
         let handover = FromPredecessor::Handover(Handover { sockets, memory, hears: true });
         let channel = blocking(move || take_turns(channel, &handover, &descriptors, deadline)).await?;
         Ok((channel, hello))
@@ -243,16 +243,16 @@ impl Started {
     /// Starts it with the arguments of this process, and the channel as its standard input.
     fn new(program: &Program) -> io::Result<(Self, Channel)> {
         let (mut channel, theirs) = Channel::pair()?;
-        // Before it is started: it has somewhere to write to even if this process is killed in the next moment.
-        channel.send_descriptors(
-            &[io::stderr().as_fd().try_clone_to_owned()?],
-            Instant::now() + STDERR_WITHIN,
-        )?;
+        let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+        let process = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        // Before it is started: it knows where to write to and whom to wait for even if this process is killed in the next
+        // moment.
+        let beginning: [OwnedFd; BEGINNING] = [stderr, process];
+        channel.send_descriptors(&beginning, Instant::now() + BEGIN_WITHIN)?;
         let mut child = Command::new(&program.file)
             .arg0(&program.path)
             .args(std::env::args_os().skip(1))
             .env(PREDECESSOR, std::process::id().to_string())
-            .env(HAS_STDERR, "1")
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")

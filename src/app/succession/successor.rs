@@ -5,16 +5,19 @@
 
 use std::{
     env, fs, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use rustix::process::{Pid, getppid};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, getppid},
+};
 
 use super::{
-    FOREVER, HAS_STDERR, PREDECESSOR, STDERR_WITHIN,
+    BEGINNING, FOREVER, PREDECESSOR,
     channel::Channel,
     has_ended,
     heritage::Heritage,
@@ -25,10 +28,10 @@ use crate::control::succession::{Predecessor, Standing, Succession, Told};
 /// How long the predecessor may take for any step. It has a limit of its own, and ends what takes longer; this one is for
 /// a predecessor that hangs.
 const PATIENCE: Duration = Duration::from_secs(700);
-/// How long the end of a killed process may take.
-const END_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is looked whether a predecessor that is not understood has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the end of a killed process may take. The kernel frees its memory first, on a machine that may be busy.
+const END_WITHIN: Duration = Duration::from_secs(60);
+/// How long it takes to read what is there already.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The process that is to be replaced by this one.
 #[derive(Debug)]
@@ -36,7 +39,11 @@ pub(in crate::app) struct Forerunner {
     /// `None` once it has ended.
     channel: Option<Channel>,
     pid: u32,
-    stderr: Option<std::os::fd::OwnedFd>,
+    /// Is readable once that process has ended: once all that was its is free, which its other traces don't tell
+    /// (`pidfd_open(2)`). The end of its channel comes before that of its sockets and locks, and whoever adopts its children
+    /// does so while threads of it are still being ended.
+    process: OwnedFd,
+    stderr: Option<OwnedFd>,
     /// It goes on hearing what is in force.
     hears: bool,
     /// What it is to hear.
@@ -49,18 +56,22 @@ impl Forerunner {
         let Some(pid) = env::var(PREDECESSOR).ok().and_then(|text| text.parse().ok()) else {
             return Ok(None);
         };
-        // The variable alone may have come down from anywhere; with the channel it is meant for this process.
-        if own_parent() != Some(pid) {
-            return Ok(None);
-        }
         let channel = io::stdin().as_fd().try_clone_to_owned().context("the channel of the predecessor")?;
-        rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
         let mut channel = Channel::from_descriptor(channel);
-        let mut stderr = None;
-        if env::var_os(HAS_STDERR).is_some() {
-            stderr = channel.receive_descriptors(1, Instant::now() + STDERR_WITHIN)?.pop();
-        }
-        Ok(Some(Self { channel: Some(channel), pid, stderr, hears: false, told: None }))
+        let given = match channel.receive_descriptors(BEGINNING, Instant::now() + AT_ONCE) {
+            Ok(given) => given,
+            Err(error) if own_parent() == Some(pid) => {
+                return Err(error).context("the channel of the predecessor");
+            }
+            // The variable alone may have come down from anywhere; with the channel it is meant for this process.
+            Err(_) => return Ok(None),
+        };
+        rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
+        let Ok([stderr, process]) = <[OwnedFd; BEGINNING]>::try_from(given) else {
+            anyhow::bail!("the predecessor has given something else than what was its turn");
+        };
+        let stderr = Some(stderr);
+        Ok(Some(Self { channel: Some(channel), pid, process, stderr, hears: false, told: None }))
     }
 
     /// Introduces this process, whose file is good, and waits for what it is given.
@@ -77,11 +88,10 @@ impl Forerunner {
     fn take(&mut self, handover: Handover) -> anyhow::Result<Heritage> {
         let Handover { sockets: entries, memory, hears } = handover;
         self.hears = hears;
-        let count = 1 + entries.iter().map(|entry| entry.count()).sum::<usize>();
+        let count = entries.iter().map(|entry| entry.count()).sum::<usize>();
         let Some(channel) = &mut self.channel else { return Ok(Heritage::default()) };
         match channel.receive_descriptors(count, Instant::now() + PATIENCE) {
-            Ok(mut descriptors) => {
-                self.stderr = Some(descriptors.remove(0));
+            Ok(descriptors) => {
                 Heritage::read(entries, descriptors, memory).context("what the predecessor gave")
             }
             Err(error) if has_ended(&error) => {
@@ -133,7 +143,7 @@ impl Forerunner {
             };
             std::thread::Builder::new().name("telling".into()).spawn(tell)?;
         }
-        let (pid, since) = (self.pid, Instant::now());
+        let (pid, process, since) = (self.pid, self.process, Instant::now());
         let follow = move || {
             let ended = loop {
                 match channel.receive(Instant::now() + FOREVER) {
@@ -151,9 +161,7 @@ impl Forerunner {
                 let standing = Standing { connections: 1, ..Standing::default() };
                 succession.set_predecessor(Some(Predecessor { pid, since, standing }));
             }
-            while !ended && own_parent() == Some(pid) {
-                std::thread::sleep(LOOK_EVERY);
-            }
+            await_end(&process, FOREVER);
             succession.set_predecessor(None);
         };
         std::thread::Builder::new().name("predecessor".into()).spawn(follow)?;
@@ -185,15 +193,26 @@ impl Forerunner {
             predecessor = self.pid,
             "the predecessor has ended before its time; this process goes on alone"
         );
-        let deadline = Instant::now() + END_WITHIN;
-        while own_parent() == Some(self.pid) {
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "the predecessor has left its channel, and has not ended"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        anyhow::ensure!(
+            await_end(&self.process, END_WITHIN),
+            "the predecessor has left its channel, and has not ended"
+        );
         Ok(())
+    }
+}
+
+/// Waits until a process has ended; says whether it has.
+fn await_end(process: &OwnedFd, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).expect("a few years are within its range");
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)) {
+            Ok(count) => return count > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            // There is no telling any more, and whoever waits would do so for nothing.
+            Err(_) => return true,
+        }
     }
 }
 

@@ -13,8 +13,9 @@ use super::response::Response;
 use crate::{
     config::Listener,
     proxy::{
-        downstream::{Downstream, Peer},
+        downstream::Downstream,
         listener::{Open, Standing},
+        peer::Peer,
         worker::Worker,
     },
     tls::Certificates,

@@ -1,9 +1,9 @@
-//! The way of requests from a client's bytes to an upstream's, without sockets: for the fuzzer, and built for it alone.
+//! The way of requests from a client's bytes to an upstream's, without sockets.
 
 use std::sync::LazyLock;
 
 use super::{
-    downstream::Peer,
+    peer::Peer,
     request_head::{Outgoing, trailers_to_drop},
 };
 use crate::{
