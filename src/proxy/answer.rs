@@ -47,7 +47,7 @@ impl Answer {
     }
 
     /// The same for who calls by gRPC: its status is told in gRPC's form.
-    pub(super) fn to_call(self) -> Self {
+    pub(super) fn into_call(self) -> Self {
         Self { grpc: Some(GrpcStatus::of_failure(self.status)), ..self }
     }
 

@@ -171,11 +171,9 @@ async fn open_shared(
     match opened?.0 {
         Err(connection) => Ok(connection),
         Ok(carrier) => {
-            lease.carriers().add(carrier);
-            let way = request.way().number();
-            let stream = lease.carriers().open(clock::now(), way, lease.drain.epoch());
+            let stream = lease.carriers().add(carrier);
             lease.offer();
-            // Its files or its endpoint's drain have changed in this very moment, or the endpoint takes no stream.
+            // It has sent a GOAWAY behind its settings, or allows no streams.
             let none = || (Failure::UpstreamRefused { is_gone: true }, None);
             stream.map(Connection::of_stream).ok_or_else(none)
         }

@@ -186,7 +186,7 @@ async fn fail(downstream: &mut Downstream, request: &mut Request, failed: Failed
     let afterwards = Afterwards::of(keeps_alive, request.traits.is_http11);
     let attempt = request.attempt_mark();
     let answer = Answer { attempt, ..Answer::problem(status, &failed.failure) };
-    let answer = if request.traits.is_call { answer.to_call() } else { answer };
+    let answer = if request.traits.is_call { answer.into_call() } else { answer };
     let Request { account, lease, traits, routed, .. } = request;
     let after = downstream
         .send_answer(&answer, Some(account), Some(routed), Some(lease), traits.is_head, afterwards)

@@ -139,6 +139,15 @@ fn a_cap_of_connections_has_requests_wait_for_a_stream() {
     assert_eq!((server.count(|seen| &seen.connections), server.asked().len()), (1, 40));
 }
 
+#[test]
+fn an_endpoint_that_allows_no_stream_is_not_waited_for_and_its_connections_are_not_kept() {
+    let server = Server::start(0);
+    let switchback = Switchback::start(&file(&[server.address], "idle_timeout = \"60s\""));
+    assert_eq!(switchback.client().exchange(get("/")).status, 502);
+    wait_until("its connections have ended", || server.count(|seen| &seen.open) == 0);
+    assert!(server.asked().is_empty());
+}
+
 /// A server that writes frames of its own: on each connection in turn it reads until so many streams were opened, and then
 /// sends these bytes.
 fn raw(connections: Vec<(usize, Vec<u8>)>) -> SocketAddr {

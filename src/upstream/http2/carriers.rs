@@ -48,9 +48,14 @@ impl Carriers {
         least.open()
     }
 
-    /// Takes a connection in that has just been opened.
-    pub fn add(&self, carrier: Rc<Carrier>) {
-        self.list.borrow_mut().push(carrier);
+    /// Takes a connection in that has just been opened; answers the first stream on it. One that takes none is of no use.
+    pub fn add(&self, carrier: Rc<Carrier>) -> Option<Stream> {
+        let stream = if carrier.has_room() { carrier.open() } else { None };
+        match stream {
+            Some(_) => self.list.borrow_mut().push(carrier),
+            None => carrier.leave(),
+        }
+        stream
     }
 
     /// The right to open a connection, unless somebody has it.

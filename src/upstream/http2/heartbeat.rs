@@ -4,6 +4,7 @@
 //! else is said. So silence is asked about once, and then seldom, until something comes again.
 
 use std::{
+    future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -62,5 +63,41 @@ impl Heartbeat {
         // An answer of before has to be taken first.
         let _ = pings.poll_pong(cx);
         self.is_asking = pings.send_ping(Ping::opaque()).is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// Settings without any.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    /// How long it takes until an endpoint that says nothing more is given up; `None` if it is not within a day.
+    async fn given_up(has_streams: bool) -> Option<Duration> {
+        let (ours, mut theirs) = duplex(1 << 16);
+        theirs.write_all(&SETTINGS).await.unwrap();
+        let (_sender, mut connection) = h2::client::handshake(ours).await.unwrap();
+        let mut heartbeat = Heartbeat::new(connection.ping_pong());
+        let began = Instant::now();
+        let beating = poll_fn(|cx| {
+            let _ = Pin::new(&mut connection).poll(cx);
+            heartbeat.poll(cx, SETTINGS.len() as u64, has_streams)
+        });
+        let day = Duration::from_secs(24 * 60 * 60);
+        tokio::time::timeout(day, beating).await.ok().map(|()| began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_answers_no_ping_is_given_up_if_somebody_waits_for_it() {
+        let taken = given_up(true).await.expect("it is given up");
+        // What had come before the first look is news to it.
+        let least = SILENCE * 2 + WITHIN;
+        assert!((least..least + Duration::from_secs(1)).contains(&taken), "{taken:?}");
+        assert_eq!(given_up(false).await, None);
     }
 }
