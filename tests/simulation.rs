@@ -347,6 +347,7 @@ fn targets(table: &Table) -> Vec<PoolTarget> {
     let target = |pool: &Arc<Pool>| PoolTarget {
         settings: Arc::clone(&pool.settings),
         state: Arc::clone(&pool.state),
+        way: pool.way.clone(),
         endpoints: pool.endpoints.clone(),
     };
     table.pools.iter().map(target).collect()
