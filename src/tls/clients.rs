@@ -158,7 +158,7 @@ fn authorities(path: &Path, digest: &mut Sha256) -> Result<RootCertStore, Client
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let unusable = |error: String| fault(format!("holds a certificate that can't be used: {error}"));
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        let certificate = certificate.map_err(|error| unusable(files::pem_fault(&error)))?;
         add(digest, &certificate);
         roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
     }
@@ -183,7 +183,7 @@ fn revoked(
     } else {
         CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>()
     };
-    let found = found.map_err(|error| fault(format!("can't be used: {error}")))?;
+    let found = found.map_err(|error| fault(format!("can't be used: {}", files::pem_fault(&error))))?;
     if found.is_empty() {
         return Err(fault("holds no list of revocations".to_owned()));
     }

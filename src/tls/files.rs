@@ -1,10 +1,14 @@
 //! Reads a file of TLS whole, within a limit.
+//!
+//! Invariant: what is said of a file quotes nothing that is in it, since it may be a key.
 
 use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::Path,
 };
+
+use rustls::pki_types::pem;
 
 /// The largest file of a certificate, a key or an OCSP response: a long chain is some 20 KiB.
 pub(super) const OF_A_CERTIFICATE: u64 = 1 << 20;
@@ -23,4 +27,18 @@ pub(super) fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
     }
     Ok(bytes)
+}
+
+/// What is wrong with a PEM file. The library's words quote the line that it stopped at; where a file has lost its ends of lines, that
+/// is the whole of it, and perhaps a key.
+pub(crate) fn pem_fault(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a line with BEGIN has none with END behind it; it was cut off, or its line ends are lost"
+                .to_owned()
+        }
+        pem::Error::IllegalSectionStart { .. } => "a line with BEGIN is not whole".to_owned(),
+        // These quote nothing but a byte that is no base64.
+        error => error.to_string(),
+    }
 }

@@ -19,6 +19,7 @@ mod tickets;
 pub use book::{Book, Fault, Fronts, Prepared};
 pub use certificates::Certificates;
 pub use clients::{ClientPart, Clients, List};
+pub(crate) use files::pem_fault;
 pub(crate) use front::provider;
 pub use front::{Front, Standing};
 pub use identity::Identity;
