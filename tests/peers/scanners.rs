@@ -28,7 +28,9 @@ fn testssl_finds_nothing_above_low() {
     let edge = Edge::start();
     let report = edge.authority.path("testssl.json");
     let mut command = Command::new("testssl");
-    command.args(["--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1", "--jsonfile"]).arg(&report);
+    command
+        .args(["--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1", "--jsonfile"])
+        .arg(&report);
     command.arg("--add-ca").arg(edge.authority.file());
     // All that it can look for takes minutes; the short form asks for versions alone.
     if !is_long() {
@@ -89,6 +91,7 @@ fn every_mode_of_slowhttptest_is_survived_while_others_are_served() {
 /// curl, which trusts the authority, with the status behind the body.
 fn curl(edge: &Edge) -> Command {
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "-4", "--max-time", "5", "-w", "\n%{http_code}", "--cacert"]).arg(edge.authority.file());
+    curl.args(["-sS", "-4", "--max-time", "5", "-w", "\n%{http_code}", "--cacert"])
+        .arg(edge.authority.file());
     curl
 }
