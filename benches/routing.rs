@@ -194,6 +194,7 @@ fn config(layout: Layout, routes: usize) -> Config {
             rewrite_prefix: None,
             merge_slashes: false,
             max_body: None,
+            rate_limit: None,
             forwarded: false,
             request_id: false,
             upgrades: Vec::new(),

@@ -46,6 +46,16 @@ class Reports(unittest.TestCase):
         with self.assertRaises(SystemExit):
             load.parse_wrk("unable to connect", "wrk")
 
+    def test_h2load(self):
+        text = """finished in 500.00ms, 160.00 req/s, 9.83KB/s
+requests: 90 total, 90 started, 86 done, 84 succeeded, 2 failed, 2 errored, 0 timeout
+status codes: 80 2xx, 0 3xx, 0 4xx, 4 5xx
+"""
+        read = load.parse_h2load(text, "h2load")
+        self.assertEqual((read.requests, read.failed, read.rate), (80, 6, 160.0))
+        with self.assertRaises(SystemExit):
+            load.parse_h2load("no connection was made", "h2load")
+
     def test_oha(self):
         text = """{"statusCodeDistribution": {"200": 90, "503": 4}, "errorDistribution": {"reset": 6},
                    "latencyPercentiles": {"p99": 0.002}, "summary": {"total": 2.0}}"""

@@ -1,17 +1,18 @@
 """Opens many keep-alive connections, makes one request on each, says so, and holds them until its input ends.
 
-Usage: idle.py PORT HOST PATH COUNT. A process of its own, so that its memory and its files are not the proxy's.
+Usage: idle.py PORT HOST PATH COUNT [tls]. A process of its own, so that its memory and its files are not the proxy's.
 """
 
 import resource
 import socket
+import ssl
 import sys
 from pathlib import Path
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from compare_lib.client import read_answer
+from compare_lib.client import read_answer, secured, trusting
 
 
 def main():
@@ -21,9 +22,13 @@ def main():
     if soft < count + 32:
         raise SystemExit(f"{count} connections need more files than the limit of {soft} (ulimit -n)")
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    context = trusting() if sys.argv[5:] == ["tls"] else None
     held = []
     for _ in range(count):
-        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+        if context:
+            connection = secured(port, host, 10, context)
+        else:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
         connection.sendall(request)
         if not read_answer(connection).startswith(b"HTTP/1.1 200 "):
             raise SystemExit("an answer was not 200")
@@ -35,7 +40,7 @@ def main():
         connection.setblocking(False)
         try:
             connection.recv(1)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             continue
         raise SystemExit("a connection was closed while it was to be held")
 

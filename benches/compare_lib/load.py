@@ -1,13 +1,15 @@
 """The load generators, pinned to their core, and what they report.
 
-wrk drives closed loops at full speed; oha drives a constant rate and counts the time that a request waited to be sent
-(coordinated omission).
+wrk and h2load drive closed loops at full speed; oha drives a constant rate and counts the time that a request waited to
+be sent (coordinated omission).
 """
 
 import json
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import machine
 from .upstream import HOST
@@ -33,6 +35,24 @@ def wrk(port: int, path: str, seconds: float, core: int, connections: int = 64, 
     """As many requests as the connections can carry; with `close`, a new connection for each."""
     command = wrk_command(port, path, seconds, connections, ["-H", "Connection: close"] if close else [])
     return parse_wrk(run(machine.pinned(command, core), seconds), shown(command))
+
+
+def h2load(port: int, path: str, seconds: float, core: int, connections: int, streams: int) -> Load:
+    """As many requests as the connections can carry over TLS: by HTTP/2, or by HTTP/1.1 where there is no stream beside
+    another."""
+    # Without an authority in the address it would name the host as an address, and be sent to no route.
+    command = ["h2load", "-t", "1", "-c", str(connections), "-m", str(streams), "-D", str(max(1, round(seconds))),
+               *(["--h1"] if streams == 1 else []), f"--connect-to=127.0.0.1:{port}", f"https://{HOST}{path}"]
+    return parse_h2load(run(machine.pinned(command, core), seconds), shown(command))
+
+
+def handshakes(port: int, path: str, seconds: float, core: int, kind: str) -> Load:
+    """One TLS connection after the other with a request on each, `full` or `resumed`."""
+    script = Path(__file__).with_name("handshakes.py")
+    arguments = [str(port), HOST, path, str(seconds), kind]
+    report = json.loads(run(machine.pinned([sys.executable, str(script), *arguments], core), seconds))
+    command = f"benches/compare_lib/handshakes.py PORT {HOST} {path} {seconds:g} {kind}"
+    return Load(report["connections"], 0, report["seconds"], 0.0, command)
 
 
 def oha_rate(port: int, path: str, seconds: float, core: int, rate: int, connections: int = 64) -> Load:
@@ -102,6 +122,17 @@ def parse_wrk(text: str, command: str) -> Load:
     for line in re.findall(r"Socket errors: (.*)", text):
         failed += sum(int(count) for count in re.findall(r"\d+", line))
     return Load(int(totals[1]), failed, float(totals[2]) * UNITS[totals[3]], float(p99[1]) * UNITS[p99[2]], command)
+
+
+def parse_h2load(text: str, command: str) -> Load:
+    """Reads h2load's report. It has no 99th percentile."""
+    totals = re.search(r"finished in ([\d.]+)(us|ms|s|m|h)", text)
+    counts = re.search(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded", text)
+    statuses = re.search(r"status codes: (\d+) 2xx", text)
+    if not totals or not counts or not statuses:
+        raise SystemExit(f"h2load's report is not understood:\n{text}")
+    done, good = int(counts[1]), min(int(counts[2]), int(statuses[1]))
+    return Load(good, done - good, float(totals[1]) * UNITS[totals[2]], 0.0, command)
 
 
 def parse_oha(text: str, command: str) -> Load:

@@ -1,5 +1,6 @@
 """The proxies under measurement, each configured to do the same: one worker, two routes by host and path, a 90/10 split
-of the first, X-Forwarded-For added, connections to the upstreams kept, no access log.
+of the first, X-Forwarded-For added, connections to the upstreams kept, no access log; on one port plainly, on another
+with TLS, by HTTP/2 too.
 
 `check` lets each prove it before it is measured.
 """
@@ -14,7 +15,8 @@ import subprocess
 from pathlib import Path
 
 from . import build, machine
-from .client import Client, answers
+from .certificate import Certificate
+from .client import Client, SecureClient, answers
 from .upstream import HOST, LARGE, SMALL, Upstream
 
 
@@ -29,6 +31,8 @@ class Peer:
         self.folder = folder
         self.upstream = upstream
         self.port = machine.free_port()
+        self.secure_port = machine.free_port()
+        self.certificate = Certificate.of(folder)
         self.process: subprocess.Popen | None = None
 
     def start(self, processes: machine.Processes, core: int | None, under: tuple[str, ...] = ()):
@@ -41,6 +45,11 @@ class Peer:
         """Ends it."""
         processes.end(self.process, patience=30)
         self.process = None
+
+    def places(self) -> dict:
+        """What every configuration names."""
+        return {"port": self.port, "secure_port": self.secure_port, "certificate": self.certificate,
+                "upstream": self.upstream, "host": HOST}
 
     def write_config(self, blue: int, green: int):
         """Writes its configuration with a pair of weights."""
@@ -82,6 +91,13 @@ listen = "127.0.0.1:{port}"
 keep_alive_timeout = "10m"
 max_connections = 16384
 
+[[listener]]
+name = "secure"
+listen = "127.0.0.1:{secure_port}"
+keep_alive_timeout = "10m"
+max_connections = 16384
+tls = {{ certificates = [{{ cert = "{certificate.chain}", key = "{certificate.key}" }}] }}
+
 [pool.blue]
 endpoints = ["127.0.0.1:{upstream.blue}"]
 
@@ -110,9 +126,7 @@ pool = "blue"
         self.binary = binary()
 
     def write_config(self, blue: int, green: int):
-        text = self.CONFIG.format(
-            admin=self.admin, port=self.port, upstream=self.upstream, blue=blue, green=green, host=HOST
-        )
+        text = self.CONFIG.format(admin=self.admin, blue=blue, green=green, **self.places())
         (self.folder / "switchback.toml").write_text(text)
 
     def command(self) -> list[str]:
@@ -155,6 +169,7 @@ defaults
 
 frontend web
     bind 127.0.0.1:{port}
+    bind 127.0.0.1:{secure_port} ssl crt {certificate.both} alpn h2,http/1.1
     acl host_shop hdr(host) -i {host}
     acl path_shop path -m dir shop
     acl path_api path -m dir api
@@ -176,9 +191,7 @@ backend none
 """
 
     def write_config(self, blue: int, green: int):
-        text = self.CONFIG.format(
-            folder=self.folder, port=self.port, host=HOST, upstream=self.upstream, blue=blue, green=green
-        )
+        text = self.CONFIG.format(folder=self.folder, blue=blue, green=green, **self.places())
         (self.folder / "haproxy.cfg").write_text(text)
 
     def command(self) -> list[str]:
@@ -221,6 +234,10 @@ http {{
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 
+    ssl_certificate {certificate.chain};
+    ssl_certificate_key {certificate.key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+
     upstream shop {{
         server 127.0.0.1:{upstream.blue} {blue};
         server 127.0.0.1:{upstream.green} {green};
@@ -234,10 +251,12 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} default_server backlog=4096;
+        listen 127.0.0.1:{secure_port} ssl http2 default_server backlog=4096;
         return 404;
     }}
     server {{
         listen 127.0.0.1:{port};
+        listen 127.0.0.1:{secure_port} ssl http2;
         server_name {host};
         location /shop/ {{ proxy_pass http://shop; }}
         location /api/ {{ proxy_pass http://api; }}
@@ -250,9 +269,7 @@ http {{
         # nginx takes no weight of 0: "down" is what it calls that.
         weights = {name: f"weight={weight}" if weight else "down" for name, weight in
                    (("blue", blue), ("green", green))}
-        text = self.CONFIG.format(
-            user=nginx_user(), folder=self.folder, port=self.port, host=HOST, upstream=self.upstream, **weights
-        )
+        text = self.CONFIG.format(user=nginx_user(), folder=self.folder, **weights, **self.places())
         (self.folder / "nginx.conf").write_text(text)
 
     def command(self) -> list[str]:
@@ -314,6 +331,10 @@ def check(peer: Peer):
     answer = closing.request("/shop/1k", Connection="close")
     insist(peer, answer.headers.get("connection", "").lower() == "close", "Connection: close is not answered")
     closing.close()
+    secure = SecureClient(peer.secure_port, HOST)
+    insist(peer, secure.request("/shop/check").status == 200, "a request over TLS is not answered with 200")
+    insist(peer, secure.version == "TLSv1.3", f"it speaks {secure.version}")
+    secure.close()
 
 
 def insist(peer: Peer, holds: bool, otherwise: str):

@@ -1,4 +1,4 @@
-"""The works that the proxies are compared at, and what one round of each measures.
+"""The works that the proxies are compared at, and what one round of each measures; those over TLS are in `secure`.
 
 Each round is a few seconds with one proxy; the caller interleaves the proxies, so that a drift of the machine's speed
 meets all of them.
@@ -115,16 +115,20 @@ def latency_round(bench: Bench, peer: Peer) -> dict[str, float]:
     return {"p99": result.p99 * 1e6, "rate": result.rate, BUSY: watch.figures(result)[BUSY]}
 
 
-def idle_round(bench: Bench, peer: Peer) -> dict[str, float]:
-    """The memory that each idle keep-alive connection adds, after one request on it."""
+def idle_round(bench: Bench, peer: Peer, secure: bool = False) -> dict[str, float]:
+    """The memory that each idle keep-alive connection adds, after one request on it; with TLS if `secure`."""
     # The upstream connections and whatever is allocated once are there before the first look.
     load.wrk(peer.port, "/shop/1k", 1, LOAD_CORE)
     before = machine.resident_bytes(peer.process.pid)
     command = [sys.executable, str(Path(__file__).with_name("idle.py"))]
-    arguments = [str(peer.port), HOST, "/shop/1k", str(bench.idle)]
+    if secure:
+        load.handshakes(peer.secure_port, "/shop/1k", 1, LOAD_CORE, "full")
+        before = machine.resident_bytes(peer.process.pid)
+    port, way = (peer.secure_port, ["tls"]) if secure else (peer.port, [])
+    arguments = [str(port), HOST, "/shop/1k", str(bench.idle), *way]
     holder = bench.processes.start("idle", command + arguments, LOAD_CORE, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE)
-    bench.commands.setdefault(f"benches/compare_lib/idle.py PORT {HOST} /shop/1k {bench.idle}")
+    bench.commands.setdefault(" ".join(["benches/compare_lib/idle.py PORT", *arguments[1:]]))
     if holder.stdout.readline().strip() != b"held":
         raise SystemExit(f"{peer.name}: the connections were not held (see idle.log)")
     after = machine.resident_bytes(peer.process.pid)
@@ -187,7 +191,7 @@ def last_seen(clients: list[Client], version: str) -> float:
     return last
 
 
-WORKS: tuple[Work, ...] = (
+PLAIN_WORKS: tuple[Work, ...] = (
     Work("get-1k", "GET, 1 KB, 64 keep-alive connections",
          (Metric(CPU, "us", 2, "0.80 of each"), Metric("rate", "req/s", 0), SATURATED), cpu_round("/shop/1k")),
     Work("get-100k", "GET, 100 KB, 64 keep-alive connections",

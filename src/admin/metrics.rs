@@ -35,7 +35,9 @@ pub fn render(admin: &Admin) -> String {
         volumes(scope, &mut text);
         troubles(scope, &mut text);
     }
-    let [_, splits, _, endpoints] = &scopes;
+    let [routes, splits, _, endpoints] = &scopes;
+    let limited = "Requests that came too early for the route's rate limit (429).";
+    routes.counter("rate_limited_total", limited, &mut text, |counts| counts.rate_limited);
     split_shares(admin, splits, &mut text);
     pins::metrics(admin, MAX_SERIES, &mut text);
     upstream(endpoints, &mut text);
@@ -309,6 +311,9 @@ fn workers(admin: &Admin, text: &mut Text) {
     .sample(&[], sum(|counts| counts.refused.value()));
     text.counter("switchback_requests_unrouted_total", "Requests that no route took.")
         .sample(&[], sum(|counts| counts.unrouted.value()));
+    let uncounted = "Requests that a rate limit took uncounted, as it had no place for their key.";
+    text.counter("switchback_rate_limit_uncounted_total", uncounted)
+        .sample(&[], sum(|counts| counts.rate_limit_uncounted.value()));
     text.counter(
         "switchback_access_log_dropped_total",
         "Access log records dropped because the queue was full.",

@@ -197,3 +197,14 @@ pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest `max_body`: 1 PiB.
 pub const MAX_BODY_BYTES: u64 = 1 << 50;
+
+/// Keys of a rate limit that are counted at a time.
+pub const RATE_LIMIT_KEYS: usize = 65_536;
+/// The most of them: 64 MiB.
+pub const MAX_RATE_LIMIT_KEYS: u64 = 4 << 20;
+/// The most requests of a rate limit, and the most of them at once.
+pub const MAX_RATE_LIMIT: u64 = 1_000_000;
+/// The time in which the requests of a rate limit are taken.
+pub const RATE_LIMIT_PER: Duration = Duration::from_secs(1);
+/// The longest such time.
+pub const MAX_RATE_LIMIT_PER: Duration = Duration::from_secs(24 * 3600);

@@ -222,6 +222,8 @@ pub(super) struct Route {
     pub merge_slashes: Option<Spanned<bool>>,
     /// The longest request body: bytes, a text such as "10MiB", or "off" (default).
     pub max_body: Option<Spanned<Size>>,
+    /// How often requests of one key are taken; over it they are answered with 429. Unlimited by default.
+    pub rate_limit: Option<Spanned<RateLimit>>,
     /// Whether a Forwarded field (RFC 7239) is sent upstream; false by default.
     pub forwarded: Option<Spanned<bool>>,
     /// Whether X-Request-Id is sent upstream and answered downstream; false by default.
@@ -270,6 +272,23 @@ pub(super) struct Retries {
     /// Whether requests that are not idempotent are sent again, too, where they may have been processed; false by
     /// default.
     pub non_idempotent: Option<Spanned<bool>>,
+}
+
+/// How often requests of one key are taken.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateLimit {
+    /// So many requests, 1 to 1000000, in each `per`.
+    #[schemars(required)]
+    pub requests: Option<Spanned<u64>>,
+    /// 1s by default, at most 24h.
+    pub per: Option<Spanned<DurationText>>,
+    /// How many requests are taken at once after a pause, 1 to 1000000; as many as `requests` by default.
+    pub burst: Option<Spanned<u64>>,
+    /// What requests are counted by; the client's address by default, and for requests without the key.
+    pub key: Option<Spanned<SplitKey>>,
+    /// How many keys are counted at a time, 65536 by default; each takes 16 bytes.
+    pub keys: Option<Spanned<u64>>,
 }
 
 /// Edits of header fields.

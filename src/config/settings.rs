@@ -177,12 +177,36 @@ pub struct Route {
     pub merge_slashes: bool,
     /// The longest request body in bytes; over it the request is answered with 413. `None` is unlimited.
     pub max_body: Option<u64>,
+    /// How often requests of one key are taken; `None` is unlimited.
+    pub rate_limit: Option<RateLimit>,
     /// Whether a `Forwarded` field (RFC 7239) is sent upstream.
     pub forwarded: bool,
     /// Whether `X-Request-Id` is sent upstream and answered downstream.
     pub request_id: bool,
     /// Protocols (lower case) that a client may upgrade to; `websocket` by default.
     pub upgrades: Vec<Box<str>>,
+}
+
+/// How often a route takes requests of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// So many requests in each `per`, one by one.
+    pub requests: u64,
+    /// The time in which as many are taken again.
+    pub per: Duration,
+    /// How many are taken at once after a pause.
+    pub burst: u64,
+    /// What they are counted by.
+    pub key: SplitKey,
+    /// How many keys are counted at a time.
+    pub keys: usize,
+}
+
+impl RateLimit {
+    /// The seconds in which as many requests are taken again as are taken at once, rounded up.
+    pub fn window(&self) -> u64 {
+        (self.per.as_secs_f64() * self.burst as f64 / self.requests as f64).ceil() as u64
+    }
 }
 
 /// Which requests a route takes. All of its parts must hold.

@@ -104,6 +104,12 @@ impl Account {
         lease.traffic.retries[reason as usize].add(1);
     }
 
+    /// Counts a request that came too early for its route's rate limit.
+    #[cold]
+    pub(super) fn rate_limited(&self) {
+        self.each(|series, slot| series.of(slot).rate_limited.add(1));
+    }
+
     /// Counts a time that ran out. `ends` says that it ends the request.
     #[cold]
     pub(super) fn timed_out(&mut self, kind: TimeoutKind, lease: &Lease, ends: bool) {

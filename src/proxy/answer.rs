@@ -1,6 +1,7 @@
 //! The answers that Switchback gives itself, and how they look. Which status an error has, its type says.
 
 use super::{
+    rate,
     request_head::is_dropped,
     response_head::{Afterwards, HSTS, write_attempt},
     routed::Routed,
@@ -20,17 +21,31 @@ pub(super) struct Answer {
     pub(super) close: bool,
     /// How many attempts it has behind it, if those in front are to know.
     pub(super) attempt: Option<u32>,
+    /// In how many seconds it is worth to ask again, where that is said.
+    pub(super) retry_after: u64,
 }
 
 impl Answer {
     /// A problem after which the connection is closed.
     pub(super) fn closing(status: u16, detail: impl ToString) -> Self {
-        Self { status, detail: detail.to_string(), location: None, close: true, attempt: None }
+        Self {
+            status,
+            detail: detail.to_string(),
+            location: None,
+            close: true,
+            attempt: None,
+            retry_after: 1,
+        }
     }
 
     /// A problem after which the connection may go on.
     pub(super) fn problem(status: u16, detail: impl ToString) -> Self {
         Self { close: false, ..Self::closing(status, detail) }
+    }
+
+    /// A request that comes too early: the next is taken in so many seconds.
+    pub(super) fn later(detail: impl ToString, seconds: u64) -> Self {
+        Self { retry_after: seconds, ..Self::problem(429, detail) }
     }
 
     /// Writes it, with what its route adds to responses. A client that asked with HEAD gets no body. Answers how many
@@ -65,13 +80,20 @@ impl Answer {
             line(out, b"Cache-Control", b"no-store");
         }
         match self.status {
-            503 => line(out, b"Retry-After", b"1"),
+            429 | 503 => {
+                let mut seconds = Vec::new();
+                emit::decimal(&mut seconds, self.retry_after);
+                line(out, b"Retry-After", &seconds);
+            }
             405 => line(out, b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             _ => {}
         }
         emit::content_length(out, body.len() as u64);
         if let Some(id) = routed.and_then(Routed::request_id) {
             line(out, b"X-Request-Id", id);
+        }
+        if let Some(routed) = routed {
+            rate::write_fields(out, routed);
         }
         if let Some(hsts) = hsts {
             line(out, HSTS, hsts);
@@ -118,6 +140,7 @@ fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

@@ -16,7 +16,7 @@ use super::{
     client,
     downstream::Downstream,
     pin::InSession,
-    record, redirect,
+    rate, record, redirect,
     replay::Replay,
     requests::KeptRequest,
     routed::Routed,
@@ -28,6 +28,7 @@ use crate::{
     routing::{
         head_view::HeadView,
         live::Generation,
+        rate_limit::{Allowance, Limited},
         select::{self, Selection},
         table::{Route, Table},
         terms,
@@ -217,13 +218,16 @@ fn is_misdirected(name: &str, certificates: &Certificates, host: &str) -> bool {
 
 /// Selects, and does what the selection says.
 fn decide(downstream: &Downstream, view: &HeadView<'_>) -> (Begin, usize) {
-    let (table, selection) = {
-        let mut routing = downstream.worker.routing.borrow_mut();
-        let Routing { reader, chooser, upstreams, series, .. } = &mut *routing;
-        let table = Rc::clone(reader.current());
-        let selection = select::select(&table, chooser, upstreams, series, view);
-        (table, selection)
-    };
+    let table = Rc::clone(downstream.worker.routing.borrow_mut().reader.current());
+    let (mut selection, mut allowance) = (Selection::NoRoute, None);
+    if let Some(route) = table.find(view) {
+        match rate::take(downstream, &table.routes[route], view) {
+            Ok(left) => allowance = left,
+            Err(limited) => return refuse_limited(downstream, view, (table, route), limited),
+        }
+        let Routing { chooser, upstreams, series, .. } = &mut *downstream.worker.routing.borrow_mut();
+        selection = select::select_on(&table, route, chooser, upstreams, series, view);
+    }
     // A route that merges slashes was matched by the merged path; what is routed is what is forwarded.
     let mut merged = Vec::new();
     if merges_slashes(&table, &selection) && path::merge_slashes(&view.target.path, &mut merged) {
@@ -233,9 +237,9 @@ fn decide(downstream: &Downstream, view: &HeadView<'_>) -> (Begin, usize) {
             path: Cow::Owned(merged),
             query: view.target.query,
         };
-        return act(downstream, &HeadView { target: &target, ..*view }, table, selection);
+        return act(downstream, &HeadView { target: &target, ..*view }, table, selection, allowance);
     }
-    act(downstream, view, table, selection)
+    act(downstream, view, table, selection, allowance)
 }
 
 fn merges_slashes(table: &Table, selection: &Selection) -> bool {
@@ -254,6 +258,7 @@ fn act(
     view: &HeadView<'_>,
     table: Rc<Generation>,
     selection: Selection,
+    allowance: Option<Allowance>,
 ) -> (Begin, usize) {
     let worker = &downstream.worker;
     let (route, destination) = match selection {
@@ -275,10 +280,11 @@ fn act(
         Selection::Forward { route, arm, pool, lease, session } => (route, Ok((arm, pool, lease, session))),
     };
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
-    let routed = {
+    let mut routed = {
         let rng = &mut worker.routing.borrow_mut().rng;
         Routed::new(table, route, view, downstream.peer.is_trusted, rng)
     };
+    routed.allowance = allowance;
     if let (Some(record), Some(id)) = (&mut account.record, routed.request_id()) {
         record.set(LogField::RequestId, id);
     }
@@ -306,6 +312,22 @@ fn shed(
     let mut account = open(downstream, view, &table, Some(&table.routes[route]));
     account.assign(&table, arm, pool);
     let (answer, read) = unread(admission::shed(&table, pool, limit), view);
+    let rng = &mut downstream.worker.routing.borrow_mut().rng;
+    let routed = Routed::new(table, route, view, downstream.peer.is_trusted, rng);
+    (Begin::answer(answer, Some(account), Some(routed)), read)
+}
+
+/// Turns a request away that comes too early.
+#[cold]
+fn refuse_limited(
+    downstream: &Downstream,
+    view: &HeadView<'_>,
+    (table, route): (Rc<Generation>, usize),
+    limited: Limited,
+) -> (Begin, usize) {
+    let account = open(downstream, view, &table, Some(&table.routes[route]));
+    account.rate_limited();
+    let (answer, read) = unread(Answer::later(limited, limited.wait), view);
     let rng = &mut downstream.worker.routing.borrow_mut().rng;
     let routed = Routed::new(table, route, view, downstream.peer.is_trusted, rng);
     (Begin::answer(answer, Some(account), Some(routed)), read)

@@ -35,6 +35,7 @@ mod outbox;
 mod peer;
 mod pin;
 mod plane;
+mod rate;
 mod record;
 mod redirect;
 mod replay;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{clock::DateValue, request_head::is_dropped};
+use super::{clock::DateValue, rate, request_head::is_dropped, routed::Routed};
 use crate::{
     config,
     wire::{
@@ -65,8 +65,8 @@ pub(super) struct Incoming<'a> {
     pub(super) buffer: &'a [u8],
     /// The upstream's head.
     pub(super) head: &'a ResponseHead,
-    /// The route's edits.
-    pub(super) edits: &'a config::HeaderEdits,
+    /// What the request has from its route.
+    pub(super) routed: &'a Routed,
     /// Which attempt it answers, if those in front are to know.
     pub(super) attempt: Option<u32>,
     /// What the client is told of HTTPS, in place of what the upstream says.
@@ -81,8 +81,8 @@ impl Incoming<'_> {
         body: &Body,
         afterwards: Afterwards,
         date: &RefCell<DateValue>,
-        request_id: Option<&[u8]>,
     ) {
+        let request_id = self.routed.request_id();
         self.write_line(out);
         emit::fields(out, self.buffer, &self.head.fields.lines, |field| {
             self.passes(field)
@@ -96,20 +96,21 @@ impl Incoming<'_> {
             _ => {}
         }
         // RFC 9110 6.6.1: a recipient with a clock adds the date that an origin without one left out.
-        if !self.head.has_date && !is_dropped(self.edits, b"date") {
+        if !self.head.has_date && !is_dropped(self.edits(), b"date") {
             emit::line(out, b"Date", date.borrow_mut().text());
         }
         // What the route says of the field stands for ours.
-        if let Some(id) = request_id.filter(|_| !is_dropped(self.edits, b"x-request-id")) {
+        if let Some(id) = request_id.filter(|_| !is_dropped(self.edits(), b"x-request-id")) {
             emit::line(out, b"X-Request-Id", id);
         }
-        if let Some(hsts) = self.hsts.filter(|_| !is_dropped(self.edits, HSTS)) {
+        rate::write_fields(out, self.routed);
+        if let Some(hsts) = self.hsts.filter(|_| !is_dropped(self.edits(), HSTS)) {
             emit::line(out, HSTS, hsts);
         }
         if let Some(attempt) = self.attempt {
             write_attempt(out, attempt);
         }
-        out.extend_from_slice(&self.edits.lines);
+        out.extend_from_slice(&self.edits().lines);
         afterwards.write(out);
         out.extend_from_slice(b"\r\n");
     }
@@ -127,8 +128,13 @@ impl Incoming<'_> {
         emit::fields(out, self.buffer, &self.head.fields.lines, |field| {
             field.known == Known::Upgrade || self.passes(field)
         });
-        out.extend_from_slice(&self.edits.lines);
+        out.extend_from_slice(&self.edits().lines);
         out.extend_from_slice(b"Connection: Upgrade\r\n\r\n");
+    }
+
+    /// The route's edits.
+    fn edits(&self) -> &config::HeaderEdits {
+        &self.routed.settings().response_headers
     }
 
     fn write_line(&self, out: &mut Vec<u8>) {
@@ -145,7 +151,7 @@ impl Incoming<'_> {
             && !self.head.fields.is_nominated(self.buffer, field.name)
             // There is to be one of it (RFC 6797 7.1).
             && (self.hsts.is_none() || !field.name.of(self.buffer).eq_ignore_ascii_case(HSTS))
-            && !is_dropped(self.edits, field.name.of(self.buffer))
+            && !is_dropped(self.edits(), field.name.of(self.buffer))
     }
 }
 

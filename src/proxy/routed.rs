@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::request_id::RequestId;
 use crate::{
     config,
-    routing::{head_view::HeadView, live::Generation},
+    routing::{head_view::HeadView, live::Generation, rate_limit::Allowance},
 };
 
 /// A request's route and its id.
@@ -17,6 +17,8 @@ pub(super) struct Routed {
     pub(super) route: usize,
     /// Its id, if the route asks for one.
     request_id: Option<Box<RequestId>>,
+    /// What its rate limit has left to the client.
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Routed {
@@ -33,7 +35,7 @@ impl Routed {
             let sent = if is_trusted { view.header("x-request-id", 0) } else { None };
             Box::new(sent.and_then(RequestId::believed).unwrap_or_else(|| RequestId::new(rng)))
         });
-        Self { table, route, request_id }
+        Self { table, route, request_id, allowance: None }
     }
 
     /// What the file says of the route.

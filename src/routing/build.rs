@@ -12,6 +12,7 @@ use super::{
     admission::Bounds,
     matcher::Matcher,
     pins,
+    rate_limit::RateLimit,
     table::{Arm, Pool, Route, Split, Table, Target},
 };
 use crate::{
@@ -43,7 +44,7 @@ pub fn build(
     let (routes, matcher) = match previous.filter(|previous| same_routes(config, previous)) {
         Some(previous) => (Arc::clone(&previous.routes), Arc::clone(&previous.matcher)),
         None => {
-            let routes = routes(config, &pool_index, series);
+            let routes = routes(config, &pool_index, series, previous);
             let matcher = Arc::new(Matcher::new(&routes));
             (routes, matcher)
         }
@@ -175,8 +176,21 @@ fn same_routes(config: &Config, previous: &Table) -> bool {
         )
 }
 
-fn routes(config: &Config, pools: &HashMap<&Name, usize>, series: &Series) -> Arc<[Route]> {
+fn routes(
+    config: &Config,
+    pools: &HashMap<&Name, usize>,
+    series: &Series,
+    previous: Option<&Table>,
+) -> Arc<[Route]> {
     let splits = by_name(config.splits.iter().map(|split| &split.name));
+    let limits = previous.into_iter().flat_map(|table| &*table.routes);
+    let limits = limits.filter_map(|route| Some((&route.settings.name, route.rate_limit.as_ref()?)));
+    let limits: HashMap<_, _> = limits.collect();
+    let rate_limit = |route: &crate::config::Route| {
+        let settings = route.rate_limit.as_ref()?;
+        let same = limits.get(&route.name).filter(|limit| limit.settings() == settings);
+        Some(same.map_or_else(|| Arc::new(RateLimit::new(settings)), |limit| Arc::clone(limit)))
+    };
     let compile = |settings: &Arc<crate::config::Route>| Route {
         target: match &settings.action {
             Action::Split(name) => {
@@ -186,6 +200,7 @@ fn routes(config: &Config, pools: &HashMap<&Name, usize>, series: &Series) -> Ar
             Action::Redirect(_) => Target::Redirect,
         },
         slot: series.declare(&Key::Route(settings.name.clone())),
+        rate_limit: rate_limit(settings),
         settings: Arc::clone(settings),
     };
     config.routes.iter().map(compile).collect()

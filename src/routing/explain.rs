@@ -3,7 +3,7 @@
 //! Invariant: it takes no part. It claims nothing, draws nothing and counts nothing; it reads the same compiled table
 //! by the same matcher and the same buckets, so that it cannot tell another story than [`super::select`] acts out.
 
-use std::{fmt::Display, net::SocketAddr, ops::ControlFlow, sync::Arc};
+use std::{fmt::Display, net::SocketAddr, ops::ControlFlow, sync::Arc, time::Instant};
 
 use serde::Serialize;
 
@@ -134,6 +134,7 @@ pub fn explain(table: &Table, request: &impl RequestView, authority: &str) -> Ex
     if story.outcome == Outcome::Forward {
         story.tell_terms(route, request);
     }
+    story.tell_rate_limit(route, request);
     if story.outcome == Outcome::Forward {
         story.tell_target(route, request);
     }
@@ -251,6 +252,21 @@ impl Explanation {
             let status = unfit.status();
             self.say(format!("route {} refuses it with {status}: {unfit}", route.settings.name));
             (self.outcome, self.status, self.endpoint) = (Outcome::Refused, Some(status), None);
+        }
+    }
+
+    /// Says what the route's rate limit would do now. It comes before all else that the route does.
+    fn tell_rate_limit(&mut self, route: &Route, request: &impl RequestView) {
+        let Some(limit) = &route.rate_limit else { return };
+        match limit.look(request, Instant::now()) {
+            Ok(left) => self.say(format!(
+                "route {} takes it by its rate limit, and then {} more at once",
+                route.settings.name, left.remaining
+            )),
+            Err(limited) => {
+                self.say(format!("route {} refuses it with 429 now: {limited}", route.settings.name));
+                (self.outcome, self.status, self.endpoint) = (Outcome::Refused, Some(429), None);
+            }
         }
     }
 

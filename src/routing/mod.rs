@@ -22,6 +22,7 @@ pub mod pins;
 #[cfg(test)]
 mod pins_tests;
 mod predicates;
+pub mod rate_limit;
 pub mod request_view;
 pub mod select;
 #[cfg(test)]

@@ -85,7 +85,22 @@ pub fn select(
     series: &mut LocalSeries,
     request: &impl RequestView,
 ) -> Selection {
-    let Some(route) = table.find(request) else { return Selection::NoRoute };
+    match table.find(request) {
+        Some(route) => select_on(table, route, chooser, upstreams, series, request),
+        None => Selection::NoRoute,
+    }
+}
+
+/// Decides a request of a route.
+#[inline]
+pub fn select_on(
+    table: &Table,
+    route: usize,
+    chooser: &mut Chooser,
+    upstreams: &mut Upstreams,
+    series: &mut LocalSeries,
+    request: &impl RequestView,
+) -> Selection {
     let hash = |key: &SplitKey| {
         let mut client = ClientKey::default();
         key_of(key, request, &mut client).map(xxh3_64)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{admission::Bounds, matcher::Matcher, pins::SharedKeys, request_view::RequestView};
+use super::{
+    admission::Bounds, matcher::Matcher, pins::SharedKeys, rate_limit::RateLimit, request_view::RequestView,
+};
 use crate::{
     config,
     telemetry::registry::Slot,
@@ -35,6 +37,8 @@ pub struct Route {
     pub target: Target,
     /// Its series.
     pub slot: Slot,
+    /// How often it takes requests; the same in the next generation if the file says the same of it.
+    pub rate_limit: Option<Arc<RateLimit>>,
 }
 
 /// Where a route's requests go: indices into the same table.

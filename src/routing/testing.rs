@@ -86,6 +86,7 @@ pub fn route(of: &str, matches: RouteMatch, action: Action) -> Route {
         rewrite_prefix: None,
         merge_slashes: false,
         max_body: None,
+        rate_limit: None,
         forwarded: false,
         request_id: false,
         upgrades: Vec::new(),

@@ -48,6 +48,8 @@ pub struct WorkerCounts {
     pub refused: Counter,
     /// Requests that no route took.
     pub unrouted: Counter,
+    /// Requests that a rate limit took uncounted, as it had no place for their key.
+    pub rate_limit_uncounted: Counter,
     /// Records that the access log dropped because its queue was full.
     pub log_dropped: Counter,
     /// The generation of the routing table that this worker used last.

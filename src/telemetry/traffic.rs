@@ -30,6 +30,8 @@ pub struct Traffic {
     pub retries: Retries,
     /// Times that ran out, by their kind; those of attempts that were repeated, too.
     pub timeouts: Timeouts,
+    /// Requests that came too early for their route's rate limit. Only for a route.
+    pub rate_limited: Counter,
     /// How often a split's draw fell on this pool, whether or not it was available. Only for a pool in a split.
     pub drawn: Counter,
     /// Upstream connections opened.
@@ -55,6 +57,7 @@ pub struct TrafficCounts {
     pub bytes_sent: u64,
     pub retries: [u64; RETRY_REASONS],
     pub timeouts: [u64; TIMEOUT_KINDS],
+    pub rate_limited: u64,
     pub drawn: u64,
     pub connects: u64,
     pub reuses: u64,
@@ -97,6 +100,7 @@ impl Traffic {
         into.in_flight += self.in_flight.value();
         into.bytes_received += self.bytes_received.value();
         into.bytes_sent += self.bytes_sent.value();
+        into.rate_limited += self.rate_limited.value();
         into.drawn += self.drawn.value();
         into.connects += self.connects.value();
         into.reuses += self.reuses.value();

@@ -5,6 +5,7 @@
 mod support;
 
 mod connections;
+mod rate;
 mod requests;
 mod streams;
 

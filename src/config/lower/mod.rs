@@ -12,6 +12,7 @@ mod host;
 mod listener;
 mod path;
 mod pool;
+mod rate_limit;
 mod request_key;
 mod route;
 mod split;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     Declared, Seen, action,
     headers::{self, Direction},
-    host, limit, path, value,
+    host, limit, path, rate_limit, value,
 };
 use crate::config::{
     defaults,
@@ -84,6 +84,10 @@ fn one(
     let response_headers = edits(&raw.response_headers, Direction::Response, "response_headers", problems);
     let rewrite_prefix = rewrite(raw, at, problems);
     let max_body = raw.max_body.as_ref().and_then(|size| value::size(size, &at.key("max_body"), problems));
+    let rate_limit = match &raw.rate_limit {
+        Some(raw) => Some(rate_limit::rate_limit(raw, &at.key("rate_limit"), problems)?),
+        None => None,
+    };
     let upgrades = upgrades(raw.upgrades.as_ref(), &at.key("upgrades"), problems);
     let flag = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
     Some(Route {
@@ -109,6 +113,7 @@ fn one(
         rewrite_prefix,
         merge_slashes,
         max_body,
+        rate_limit,
         forwarded: flag(&raw.forwarded),
         request_id: flag(&raw.request_id),
         upgrades,

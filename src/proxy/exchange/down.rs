@@ -262,11 +262,16 @@ impl Exchange<'_> {
         self.down.afterwards = Afterwards::of(stays, traits.is_http11);
         self.down.begin_final();
         self.patience.head_came();
-        let id = self.request.routed.request_id();
         let attempt = if head.status >= 500 { self.request.attempt_mark() } else { None };
         let out = self.down.outbox.room(&worker.buffers);
-        let incoming = Incoming { buffer: bytes, head, edits, attempt, hsts: self.downstream.hsts() };
-        incoming.write(out, &body, self.down.afterwards, &worker.date, id);
+        let incoming = Incoming {
+            buffer: bytes,
+            head,
+            routed: &self.request.routed,
+            attempt,
+            hsts: self.downstream.hsts(),
+        };
+        incoming.write(out, &body, self.down.afterwards, &worker.date);
         if self.request.session.is_some() {
             pin::add(out, self.request, worker);
         }
@@ -300,8 +305,8 @@ impl Exchange<'_> {
         self.down.begin_final();
         self.patience.head_came();
         let out = self.down.outbox.room(&self.downstream.worker.buffers);
-        let edits = &settings.response_headers;
-        Incoming { buffer: bytes, head, edits, attempt: None, hsts: None }.write_upgrade(out);
+        Incoming { buffer: bytes, head, routed: &self.request.routed, attempt: None, hsts: None }
+            .write_upgrade(out);
         if self.request.session.is_some() {
             pin::add(out, self.request, &self.downstream.worker);
         }
@@ -321,9 +326,9 @@ impl Exchange<'_> {
         let traits = self.request.traits;
         if traits.is_http11 && (head.status != 100 || traits.expects_continue) {
             self.down.continued |= head.status == 100;
-            let edits = &self.request.routed.settings().response_headers;
             let out = self.down.outbox.room(&self.downstream.worker.buffers);
-            Incoming { buffer: bytes, head, edits, attempt: None, hsts: None }.write_interim(out);
+            Incoming { buffer: bytes, head, routed: &self.request.routed, attempt: None, hsts: None }
+                .write_interim(out);
         }
         Ok(())
     }
