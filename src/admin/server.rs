@@ -183,8 +183,10 @@ pub(super) async fn accept_until<S, A>(
         match accepted {
             Ok(arrival) => {
                 let place = tokio::select! {
-                    () = ending.ended() => return,
+                    // What was accepted is answered, though a successor has begun to serve at this moment.
+                    biased;
                     place = places.take() => place,
+                    () = ending.ended() => return,
                 };
                 let (router, of_it, ending) = (router.clone(), Arc::clone(&place), ending.clone());
                 let serving = async move {
@@ -279,4 +281,38 @@ async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error says that nobody is left who could set it, which means the same.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// The process is handed over by another thread, at any time.
+    #[tokio::test]
+    async fn what_was_accepted_while_the_process_was_handed_over_is_answered() {
+        // Which of two branches that are ready goes first could be left to chance: often enough, it is seen.
+        for _ in 0..32 {
+            let (_keep, stop) = watch::channel(false);
+            let lifecycle = Lifecycle::default();
+            let ending = Ending::new(stop, lifecycle.clone());
+            let (mut client, ours) = duplex(4096);
+            let ours = std::sync::Mutex::new(Some(ours));
+            let accept = async || {
+                lifecycle.advance(Phase::HandedOver);
+                let ours = ours.lock().unwrap().take().expect("nothing more is accepted");
+                Ok(ready(Some((ours, Peer::tcp(([127, 0, 0, 1], 1).into())))))
+            };
+            let mut connections = JoinSet::new();
+            let router = Router::new().route("/livez", get(async || "ok"));
+            accept_until(&ending, accept, router, Limits::default(), &mut connections).await;
+            let request = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            client.write_all(request).await.expect("it is still there");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
 }

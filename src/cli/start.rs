@@ -54,9 +54,11 @@ fn failed(error: &anyhow::Error, advice: &str) -> Failure {
     Failure::Failed(words)
 }
 
-/// Sends the process' own log to the standard error. `RUST_LOG` says what is logged, else `level` does.
+/// Sends the process' own log to the standard error. `RUST_LOG` says what is logged, else `level` does; but for the h2 crate's
+/// warnings, a line for some frames of a client: it could fill the disk with them. Metrics count what they are about.
 fn log_to_standard_error(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let usual = || EnvFilter::new(format!("{level},h2=error"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
     let format = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Somebody who embeds this may have one already. A log that can't be written must not be complained of where it
     // can't be written.

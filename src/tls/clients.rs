@@ -176,7 +176,7 @@ fn revoked(
     } else {
         CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>()
     };
-    let found = found.map_err(|error| fault(format!("can't be used: {error}")))?;
+    let found = found.map_err(|error| fault(format!("can't be used: {}", files::pem_fault(&error))))?;
     if found.is_empty() {
         return Err(fault("holds no list of revocations".to_owned()));
     }

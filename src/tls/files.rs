@@ -1,4 +1,6 @@
 //! Reads a file of TLS whole, within a limit, and tells whether one has changed.
+//!
+//! Invariant: what is said of a file quotes nothing that is in it, since it may be a key.
 
 use std::{
     fs::{self, File},
@@ -6,6 +8,8 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
+
+use rustls::pki_types::pem;
 
 /// The largest file of a certificate, a key or an OCSP response: a long chain is some 20 KiB.
 pub(super) const OF_A_CERTIFICATE: u64 = 1 << 20;
@@ -34,4 +38,18 @@ pub(super) fn sign(path: &Path) -> Sign {
     let found = fs::metadata(path).map_err(|error| error.kind())?;
     let (modified, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
     Ok((found.dev(), found.ino(), found.len(), modified, changed))
+}
+
+/// What is wrong with a PEM file. The library's words quote the line that it stopped at; where a file has lost its ends of lines, that
+/// is the whole of it, and perhaps a key.
+pub(crate) fn pem_fault(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a line with BEGIN has none with END behind it; it was cut off, or its line ends are lost"
+                .to_owned()
+        }
+        pem::Error::IllegalSectionStart { .. } => "a line with BEGIN is not whole".to_owned(),
+        // These quote nothing but a byte that is no base64.
+        error => error.to_string(),
+    }
 }

@@ -27,6 +27,7 @@ pub use book::{Book, Fault, Fronts, Prepared};
 pub use certificates::Certificates;
 pub use clients::{ClientPart, Clients, List};
 pub use endpoint::{EndpointStream, Unfit};
+pub(crate) use files::pem_fault;
 pub(crate) use front::provider;
 pub use front::{Front, Standing};
 pub use identity::Identity;

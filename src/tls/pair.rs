@@ -261,7 +261,7 @@ fn read(path: &Path, part: Part) -> Result<Vec<u8>, PairError> {
 
 fn chain(text: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, PairError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    let chain = chain.map_err(|error| bad(path, error.to_string()))?;
+    let chain = chain.map_err(|error| bad(path, files::pem_fault(&error)))?;
     if chain.is_empty() {
         return Err(PairError::NoCertificate(path.to_owned()));
     }
@@ -275,7 +275,6 @@ fn private_key(text: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, PairE
     }
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
         pem::Error::NoItemsFound => PairError::NoKey(path.to_owned()),
-        // The error of a line that is no base64 has no part of that line in it.
-        error => PairError::BadKey { path: path.to_owned(), why: error.to_string() },
+        error => PairError::BadKey { path: path.to_owned(), why: files::pem_fault(&error) },
     })
 }

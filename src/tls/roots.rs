@@ -19,7 +19,7 @@ pub(super) fn of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<
     let (mut roots, mut found) = (RootCertStore::empty(), Vec::new());
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let unusable = |error: String| format!("holds a certificate that can't be used: {error}");
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        let certificate = certificate.map_err(|error| unusable(files::pem_fault(&error)))?;
         roots.add(certificate.clone()).map_err(|error| unusable(error.to_string()))?;
         found.push(certificate);
     }

@@ -3,7 +3,6 @@
 
 use std::{
     net::SocketAddr,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,12 +11,10 @@ use std::{
     thread,
 };
 
-use serde_json::Value;
-
 use super::{
     peer::{Peer, get, run},
     raw::{DATA, END_STREAM, Frame, GET, GO_AWAY, HEADERS, PING, Raw, frame, number},
-    support::{Setup, Switchback, Upstream, upstream::response, wait_until},
+    support::{Setup, Switchback, Upstream, successors::Successors, upstream::response, wait_until},
 };
 
 /// So late that a test which waits for it fails.
@@ -181,32 +178,6 @@ fn echoing() -> Upstream {
         let target = exchange.head.target().to_owned();
         exchange.send(&response(200, target.as_bytes()));
     })
-}
-
-/// Processes that are killed at the end.
-#[derive(Default)]
-pub struct Successors(Vec<String>);
-
-impl Successors {
-    /// Replaces the process that serves.
-    pub fn replace(&mut self, switchback: &Switchback) {
-        let output = Command::new(env!("CARGO_BIN_EXE_switchback"))
-            .args(["upgrade", "--json", "--admin", &format!("http://{}", switchback.admin)])
-            .output()
-            .expect("the binary that cargo built");
-        assert!(output.status.success(), "{output:?}\n{}", switchback.stderr());
-        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        self.0.push(answer["pid"].to_string());
-    }
-}
-
-impl Drop for Successors {
-    fn drop(&mut self) {
-        for pid in &self.0 {
-            // It may have ended meanwhile.
-            let _ = Command::new("sh").args(["-c", "kill -s KILL \"$0\" 2>/dev/null", pid]).status();
-        }
-    }
 }
 
 #[test]

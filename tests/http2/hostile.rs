@@ -116,6 +116,21 @@ fn a_small_block_of_fields_that_stands_for_a_huge_one_is_not_made() {
 }
 
 #[test]
+fn frames_of_a_client_are_no_lines_of_the_log() {
+    let upstream = Upstream::ok();
+    let switchback = Setup::new().start(&upstream);
+    let mut raw = Raw::connect(switchback.address);
+    // Answers to pings that were never sent.
+    for _ in 0..100 {
+        raw.send(PING, 1, 0, b"12345678");
+    }
+    raw.request(1, GET, END_STREAM);
+    raw.until("an answer", |frame| frame.kind == DATA);
+    let said = switchback.stderr();
+    assert!(!said.contains("PING"), "{said}");
+}
+
+#[test]
 fn what_is_no_http2_ends_the_connection() {
     let upstream = Upstream::ok();
     let switchback = Setup::new().start(&upstream);

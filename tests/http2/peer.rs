@@ -5,7 +5,11 @@ use std::{future::Future, net::SocketAddr};
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, Request};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 use super::support::PATIENCE;
 
@@ -52,7 +56,12 @@ impl Peer {
     pub async fn with(address: SocketAddr, builder: &Builder) -> Self {
         let socket = TcpStream::connect(address).await.expect("it accepts");
         socket.set_nodelay(true).expect("a socket");
-        let (sender, connection) = builder.handshake(socket).await.expect("a handshake");
+        Self::over(socket, builder).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, builder: &Builder) -> Self {
+        let (sender, connection) = builder.handshake(io).await.expect("a handshake");
         let ended = tokio::spawn(connection);
         Self { sender, ended }
     }

@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     authority::{Authority, Kind, listener},
-    ending::Successors,
-    support::{Setup, Switchback, Upstream, config::blue_green, pattern, upstream::response},
+    support::{
+        Setup, Switchback, Upstream, config::blue_green, pattern, successors::Successors, upstream::response,
+    },
 };
 
 fn curl(arguments: &[&str]) -> Output {

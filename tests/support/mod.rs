@@ -11,6 +11,7 @@ pub mod dns;
 pub mod latency;
 pub mod message;
 pub mod port;
+pub mod successors;
 pub mod switchback;
 pub mod upstream;
 pub mod wire;

@@ -47,6 +47,13 @@ fn what_is_wrong_with_a_pair_is_said_with_its_place_and_a_remedy() {
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGj\n-----END ENCRYPTED PRIVATE KEY-----\n",
     );
     authority.write("broken.pem", "-----BEGIN CERTIFICATE-----\nMIGj\n-----END CERTIFICATE-----\n");
+    // As a variable of the environment leaves them: without ends of lines; one with no dash at its end, too.
+    let key = fs::read_to_string(authority.path("good.key")).expect("a readable file");
+    let secret = key.lines().nth(1).expect("a line of base64");
+    let flat = key.replace('\n', " ");
+    authority.write("flat.key", &flat);
+    authority.write("flat.pem", &flat);
+    authority.write("dashless.key", &format!("-----BEGIN PRIVATE KEY {secret}\n"));
     let text = |pair: &str| Setup::new().listener(&listener(&[good.clone(), pair.to_owned()], "")).toml(&[]);
     for (certificate, key, words) in [
         ("absent", "good", "absent.pem can't be read"),
@@ -56,12 +63,17 @@ fn what_is_wrong_with_a_pair_is_said_with_its_place_and_a_remedy() {
         ("good", "empty", "there is no private key in"),
         ("good", "locked", "is encrypted"),
         ("good", "other", "is not that of the certificate"),
+        ("good", "flat", "its line ends are lost"),
+        ("flat", "good", "its line ends are lost"),
+        ("good", "dashless", "is not whole"),
     ] {
         let (is_good, said) = check(&authority, &text(&authority.named(certificate, key)));
         assert!(!is_good && said.contains(words), "{certificate} {key}: {said}");
         assert!(said.contains("help:") && said.contains("switchback.toml:"), "{said}");
         assert!(said.contains("listener web: ") && said.contains("^^^"), "the place is shown: {said}");
         assert!(!said.contains("MIGj"), "nothing of a file's content is shown: {said}");
+        let bytes = format!("{:?}", &secret.as_bytes()[..8]);
+        assert!(!said.contains(secret) && !said.contains(bytes.trim_matches(['[', ']'])), "{said}");
     }
     let (is_good, said) = check(&authority, &text(&authority.named("other", "other")));
     assert!(is_good && !said.contains("warning"), "{said}");

@@ -28,9 +28,10 @@ pub(super) fn connector(files: &TlsFiles) -> Result<TlsConnector, Failure> {
         Some((certificate, key)) => {
             let chain: Result<Vec<_>, _> =
                 CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
-            let chain = chain.map_err(|error| unusable(certificate, "a certificate", &error))?;
+            let chain =
+                chain.map_err(|error| unusable(certificate, "a certificate", &tls::pem_fault(&error)))?;
             let own = PrivateKeyDer::from_pem_file(key);
-            let own = own.map_err(|error| unusable(key, "a private key", &error))?;
+            let own = own.map_err(|error| unusable(key, "a private key", &tls::pem_fault(&error)))?;
             let pair = builder.with_client_auth_cert(chain, own);
             pair.map_err(|error| unusable(certificate, "the certificate of this key", &error))?
         }
@@ -48,7 +49,8 @@ pub(super) fn name(host: &str) -> io::Result<ServerName<'static>> {
 fn authorities(path: &Path) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    for certificate in found.map_err(|error| unusable(path, "an authority's certificate", &error))? {
+    let found = found.map_err(|error| unusable(path, "an authority's certificate", &tls::pem_fault(&error)));
+    for certificate in found? {
         roots.add(certificate).map_err(|error| unusable(path, "an authority's certificate", &error))?;
     }
     if roots.is_empty() {

@@ -1,6 +1,6 @@
 //! A request of HTTP/2 as the HTTP/1.1 message that says the same (RFC 9113 8.3 and 8.8).
 //!
-//! The h2 crate has refused what HTTP/2 forbids: pseudo fields that lack, come late or twice, names in upper case, fields
+//! The h2 crate has refused most of what HTTP/2 forbids: pseudo fields that lack, come late or twice, names in upper case, fields
 //! of the connection, a `TE` other than `trailers`, and a length that the body does not have. What the message may be
 //! beyond that, the engine judges as of any other.
 //!
@@ -21,8 +21,12 @@ use crate::{
     wire::emit,
 };
 
-/// The message of a request; `None` if it has no path where it needs one (RFC 9113 8.3.1).
+/// The message of a request; `None` if it has no path where it needs one (RFC 9113 8.3.1), or a value with white space at an
+/// end (8.2.1): HTTP/1.1 would drop that, and nobody who reads both must take them for two values.
 pub(super) fn message(parts: &Parts, body: RecvStream, buffers: &Buffers) -> Option<Inbound> {
+    if parts.headers.values().any(|value| has_space_around(value.as_bytes())) {
+        return None;
+    }
     let protocol = parts.extensions.get::<Protocol>().filter(|_| parts.method == Method::CONNECT);
     let framing = match () {
         () if body.is_end_stream() => Framing::Ended,
@@ -64,6 +68,10 @@ fn write_upgrade(protocol: &Protocol, out: &mut Vec<u8>) -> bool {
         emit::line(out, b"Sec-WebSocket-Key", key.as_bytes());
     }
     true
+}
+
+fn has_space_around(value: &[u8]) -> bool {
+    [value.first(), value.last()].into_iter().flatten().any(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 /// Writes the request line; answers whether there is one. What asks for a tunnel is a GET in HTTP/1.1.
