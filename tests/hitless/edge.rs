@@ -49,6 +49,8 @@ fn changes() -> (u32, u32, u32) {
 struct Edge {
     authority: Authority,
     switchback: Switchback,
+    /// Held while the certificate and its key are written: a successor that starts between the two would refuse them.
+    writing: Mutex<()>,
 }
 
 impl Edge {
@@ -61,7 +63,8 @@ impl Edge {
             .map(|(admin, rest)| (admin.to_owned(), rest.replacen("listen = \"127.0.0.1:0\"\n", &keys, 1)))
             .expect("there is a listener");
         let ends = "[shutdown]\ndelay = \"0s\"\ndeadline = \"30s\"\n";
-        Self { authority, switchback: Switchback::start(&format!("{admin}[[listener]]{rest}{ends}")) }
+        let switchback = Switchback::start(&format!("{admin}[[listener]]{rest}{ends}"));
+        Self { authority, switchback, writing: Mutex::default() }
     }
 
     /// Changes the weights so many times. While the binary is replaced, a change is refused and asked for again.
@@ -85,7 +88,9 @@ impl Edge {
         let trust = Trust::of(&self.authority).with(|config| config.resumption = Resumption::disabled());
         for round in 0..count {
             let kind = if round % 2 == 0 { Kind::Rsa } else { Kind::Ecdsa };
+            let writing = self.writing.lock().expect("no panic holds it");
             self.authority.issue("site", &["a.example"], kind);
+            drop(writing);
             let next = CertificateDer::from_pem_file(self.authority.path("site.pem")).expect("our own file");
             wait_until("the next certificate is shown", || {
                 let peer = trust.connect(self.switchback.address, "a.example").expect("a handshake");
@@ -205,7 +210,9 @@ fn weights_certificates_and_the_binary_change_under_http2_over_tls_and_no_reques
             let so_far = load.count.load(Relaxed);
             wait_until("the load runs", || load.count.load(Relaxed) > so_far + 200);
             let connections = load.connections.load(Relaxed);
+            let writing = edge.writing.lock().expect("no panic holds it");
             successors.replace(&edge.switchback);
+            drop(writing);
             wait_until("every client has gone over", || {
                 load.connections.load(Relaxed) >= connections + CLIENTS
             });

@@ -21,7 +21,7 @@ use http::Request;
 
 use super::{
     client::Client,
-    limits::{self, LAST_WORD, LEAVE_WITHIN},
+    limits::{self, LAST_WORD, LEAVE_WITHIN, QUIET_BEFORE_END},
     link::{Io, Link},
     stream::Stream,
 };
@@ -234,7 +234,7 @@ impl Driver {
             return true;
         }
         if let Some(since) = self.leaving_since {
-            let is_time = client.streams() == 0 || since + LEAVE_WITHIN <= now;
+            let is_time = self.is_quiet_at().is_some_and(|at| at <= now) || since + LEAVE_WITHIN <= now;
             return is_time && self.close(now);
         }
         if !(client.worker.is_leaving() || client.standing.is_closed.get()) {
@@ -250,18 +250,26 @@ impl Driver {
         false
     }
 
+    /// When a client that was asked to leave has had no request in flight for long enough.
+    fn is_quiet_at(&self) -> Option<Instant> {
+        Some(self.leaving_since?.max(self.idle_since?) + QUIET_BEFORE_END)
+    }
+
     /// When something is due, if anything is.
     fn due(&self) -> Option<Instant> {
         let settings = &self.client.listener;
         let idle = if self.is_closing { FIRST_REQUEST } else { settings.keep_alive_timeout };
         let leaving = self.leaving_since.filter(|_| !self.is_closing).map(|since| since + LEAVE_WITHIN);
+        let quiet = self.is_quiet_at().filter(|_| !self.is_closing);
         let stalled = self.stalled.map(|(since, _)| since + settings.write_timeout);
         let fields = self.fields_since.map(|since| since + settings.head_timeout);
-        // What a client has not taken yet is waited for by its own time.
-        let idle = self.idle_since.filter(|_| self.stalled.is_none()).map(|since| since + idle);
+        // What a client has not taken yet is waited for by its own time, and one that leaves for it to be quiet.
+        let is_waited_for = self.stalled.is_none() && (self.leaving_since.is_none() || self.is_closing);
+        let idle = self.idle_since.filter(|_| is_waited_for).map(|since| since + idle);
         let last_chance = self.last_chance.filter(|_| self.leaving_since.is_none());
         // Once it was ended there is nothing else to wait for.
-        self.ends_at.or_else(|| [stalled, fields, idle, leaving, last_chance].into_iter().flatten().min())
+        self.ends_at
+            .or_else(|| [stalled, fields, idle, leaving, quiet, last_chance].into_iter().flatten().min())
     }
 
     /// Does what is due; answers whether the connection is closed for it, without a word.
@@ -291,10 +299,10 @@ impl Driver {
     /// Asks the client to connect anew, by a GOAWAY that refuses nothing (RFC 9113 6.8). Answers whether it could be.
     ///
     /// The h2 crate would say at once, and a round trip later finally, which stream is the last. Clients that go on to
-    /// open streams until they hear that, as those of the h2 crate do, would lose some. So here it follows when the
-    /// client has none in flight.
+    /// open streams until they hear that, as those of the h2 crate do, would lose some: they answer its PING before they send
+    /// the requests that they had taken on. So here it follows when the client has had none in flight for a while.
     fn leave(&mut self, why: GoAway, now: Instant) -> bool {
-        if self.client.streams() > 0 && !self.link.borrow_mut().add_frame(&GO_AWAY) {
+        if !self.link.borrow_mut().add_frame(&GO_AWAY) {
             return false;
         }
         self.count(why);

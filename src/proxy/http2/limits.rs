@@ -47,6 +47,9 @@ pub(super) const RESETS_A_SECOND: u32 = 10;
 
 /// How long a client that was told to open no more streams, and opens more all the while, is served.
 pub(super) const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+/// For how long such a client has no request in flight before it is told which was the last: what it had taken on, and not yet
+/// sent, when it was told to go has come by then.
+pub(super) const QUIET_BEFORE_END: Duration = Duration::from_millis(100);
 /// How long a client may take to take the word that ends its connection for its fault.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(2);
 
