@@ -25,6 +25,8 @@ pub struct Inbound {
     gone: usize,
     /// Bytes of the body that came and have not gone yet.
     data: Bytes,
+    /// Whether any have come.
+    has_data: bool,
     /// What trailers have said of a call of gRPC.
     status: Option<GrpcStatus>,
 }
@@ -45,7 +47,7 @@ pub enum Framing {
 impl Inbound {
     /// A message whose head, with its empty line, is `text`.
     pub fn new(body: RecvStream, framing: Framing, text: Vec<u8>) -> Self {
-        Self { body, framing, text, gone: 0, data: Bytes::new(), status: None }
+        Self { body, framing, text, gone: 0, data: Bytes::new(), has_data: false, status: None }
     }
 
     /// Reads of the message. Nothing is its end.
@@ -72,6 +74,11 @@ impl Inbound {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether its body has any bytes, as far as it has come.
+    pub fn has_data(&self) -> bool {
+        self.has_data
     }
 
     /// What its trailers say of a call of gRPC, once they have come.
@@ -110,6 +117,7 @@ impl Inbound {
                     self.write_text(b"");
                     chunked::write_size(data.len() as u64, &mut self.text);
                 }
+                self.has_data |= !data.is_empty();
                 self.data = data;
             }
             Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),

@@ -100,6 +100,12 @@ impl Request {
         }
     }
 
+    /// Whether it asks for an upgrade where endpoints may speak HTTP/2 alone: that they then have no use for it says nothing
+    /// about them, and clients could have any endpoint ejected by asking.
+    pub(super) fn is_upgrade_of_another_protocol(&self) -> bool {
+        self.traits.upgrade.is_some() && self.way().protocol != Protocol::Http1
+    }
+
     /// Whether an endpoint that it has waited for since then has used up the route's time, now that this is over: half
     /// of it at least. What has begun late, behind a slow client or a failed attempt, had no fair part of it.
     pub(super) fn is_used_up_since(&self, since: Instant) -> bool {

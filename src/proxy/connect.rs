@@ -18,7 +18,7 @@ use crate::{
         connections::{Connection, Place},
         http2::{Carrier, Terms},
         stream::UpstreamStream,
-        waiting::Granted,
+        waiting::{Granted, Wants},
         way::{Made, NoConnection},
     },
 };
@@ -59,14 +59,18 @@ pub(super) async fn shared(
     per_try: &mut Option<Instant>,
 ) -> Result<Connection, Unconnected> {
     let (lease, way) = (&request.lease, request.way());
-    *per_try = request.per_try_due(clock::now());
+    // The attempts of others that it waits for are of its own time for a connection.
+    let mut began = clock::now();
+    *per_try = request.per_try_due(began);
     loop {
         let (now, number) = (clock::now(), way.number());
         if let Some(stream) = lease.carriers().open(now, number, lease.drain.epoch()) {
             lease.traffic.reuses.add(1);
             return Ok(Connection::of_stream(stream));
         }
+        // One of HTTP/1.1 may be left of an upgrade, and is no use to others where HTTP/2 is spoken.
         if !request.attempts.needs_fresh
+            && request.wants() == Wants::Either
             && let Some(connection) = lease.idle().take(now, number)
         {
             lease.traffic.reuses.add(1);
@@ -77,7 +81,7 @@ pub(super) async fn shared(
         if dialing.is_none() && !lease.prefers_http1() {
             let before = lease.carriers().dialed();
             let dialed = poll_fn(|cx| lease.carriers().poll_dialed(cx, before).map(Ok));
-            within(downstream, request, per_try, pin!(dialed)).await?;
+            within(downstream, request, per_try, began, pin!(dialed)).await?;
             continue;
         }
         let place = Place::take(lease.shared());
@@ -88,20 +92,21 @@ pub(super) async fn shared(
                 drop(dialing);
                 let granted = admission::admit(downstream, request).await;
                 let granted = granted.map_err(|failure| (failure, None))?;
-                *per_try = request.per_try_due(clock::now());
+                began = clock::now();
+                *per_try = request.per_try_due(began);
                 match granted {
                     Granted::Connection(connection) => {
                         lease.traffic.reuses.add(1);
                         return Ok(connection);
                     }
                     Granted::Place(place) => {
-                        return open_shared(downstream, request, per_try, place).await;
+                        return open_shared(downstream, request, per_try, began, place).await;
                     }
                 }
             }
         };
         let Granted::Place(place) = granted else { continue };
-        let opened = open_shared(downstream, request, per_try, place).await;
+        let opened = open_shared(downstream, request, per_try, began, place).await;
         drop(dialing);
         return opened;
     }
@@ -117,7 +122,7 @@ async fn open(
     downstream.worker.make_room();
     let epoch = request.lease.drain.epoch();
     let made = pin!(request.way().connect(request.lease.address, true));
-    let made = within(downstream, request, per_try, made).await;
+    let made = within(downstream, request, per_try, clock::now(), made).await;
     let made =
         made.and_then(|made| Ok((made, admission::in_time(request).map_err(|failure| (failure, None))?)));
     count(request, made.as_ref().err().map(|(failure, _)| failure));
@@ -133,6 +138,7 @@ async fn open_shared(
     downstream: &mut Downstream,
     request: &Request,
     per_try: &mut Option<Instant>,
+    began: Instant,
     place: Place,
 ) -> Result<Connection, Unconnected> {
     downstream.worker.make_room();
@@ -144,6 +150,7 @@ async fn open_shared(
         downstream,
         request,
         per_try,
+        began,
         pin!(async {
             let made = request.way().connect(lease.address, false).await?;
             lease.prefer_http1(!made.is_http2);
@@ -165,10 +172,16 @@ async fn open_shared(
         }),
     )
     .await;
-    let opened = opened
-        .and_then(|opened| Ok((opened, admission::in_time(request).map_err(|failure| (failure, None))?)));
+    let opened = opened.and_then(|opened| match (admission::in_time(request), opened) {
+        (Ok(()), opened) => Ok(opened),
+        (Err(failure), opened) => {
+            // Nobody would know of it.
+            opened.iter().for_each(|carrier| carrier.leave());
+            Err((failure, None))
+        }
+    });
     count(request, opened.as_ref().err().map(|(failure, _)| failure));
-    match opened?.0 {
+    match opened? {
         Err(connection) => Ok(connection),
         Ok(carrier) => {
             let stream = lease.carriers().add(carrier);
@@ -180,18 +193,19 @@ async fn open_shared(
     }
 }
 
-/// Waits for a connection within the pool's time for it. The attempt's own time ends it for another attempt alone; if
+/// Waits for a connection within the pool's time for it, which `began` then. The attempt's own time ends it for another attempt alone; if
 /// none is made, the attempt has no time of its own any more.
 async fn within<T>(
     downstream: &mut Downstream,
     request: &Request,
     per_try: &mut Option<Instant>,
+    began: Instant,
     mut connecting: Pin<&mut impl Future<Output = Result<T, NoConnection>>>,
 ) -> Result<T, Unconnected> {
     let pool = &request.routed.table.pools[request.pool].settings;
-    let (due, began) = (request.attempts.due, clock::now());
+    let due = request.attempts.due;
     let limit = began + pool.connect_timeout;
-    let mut look_at = began + LOOK;
+    let mut look_at = clock::now() + LOOK;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {

@@ -34,7 +34,7 @@ pub(super) async fn forward(downstream: &mut Downstream, mut request: KeptReques
             request.lease.outcomes.answered(status);
         } else if let Failure::UpstreamGrpc(status) = failed.failure {
             request.lease.outcomes.answered(status.to_http());
-        } else if failed.failure.counts_against_endpoint() {
+        } else if failed.failure.counts_against_endpoint() && !request.is_upgrade_of_another_protocol() {
             request.lease.outcomes.failed();
         }
         let next = match failed.next.take() {
@@ -106,12 +106,13 @@ async fn attempt(
 #[cold]
 fn note_call(request: &mut Request, connection: &Connection) {
     let http = request.account.status().unwrap_or_default();
-    let status = connection.stream.grpc_status().unwrap_or(match http {
+    let said = connection.stream.grpc_status();
+    // An endpoint that says no status of gRPC may speak none, whatever its client takes it for: what it says is HTTP's.
+    request.lease.outcomes.answered(said.map_or(http, |status| http.max(status.to_http())));
+    request.account.grpc = Some(said.unwrap_or(match http {
         200 => GrpcStatus::UNKNOWN,
         http => GrpcStatus::of_failure(http),
-    });
-    request.account.grpc = Some(status);
-    request.lease.outcomes.answered(http.max(status.to_http()));
+    }));
 }
 
 /// Counts a time that ran out, if it was one.

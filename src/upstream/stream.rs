@@ -51,6 +51,14 @@ impl UpstreamStream {
         }
     }
 
+    /// What the response says of a call of gRPC, if it has come to its end and says nothing else.
+    pub fn sole_grpc_status(&self) -> Option<GrpcStatus> {
+        match self {
+            Self::Http2(stream) => stream.sole_grpc_status(),
+            Self::Own(_) => None,
+        }
+    }
+
     /// What the response says of a call of gRPC, as far as it has come.
     pub fn grpc_status(&self) -> Option<GrpcStatus> {
         match self {

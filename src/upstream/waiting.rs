@@ -77,7 +77,8 @@ impl Upstreams {
         endpoint.state.gate.wait(most)?;
         let handed = Rc::new(RefCell::new(None));
         let ticket = endpoint.places.join();
-        if !wish.fresh {
+        // A stream has served nobody, on however old a connection it is.
+        if !wish.fresh || wish.wants != Wants::Http1 {
             let waiter = Waiter { ticket: Arc::clone(&ticket), handed: Rc::clone(&handed), wish };
             endpoint.waiters.borrow_mut().push_back(waiter);
         }
@@ -163,7 +164,7 @@ impl Wish {
         match self.wants {
             Wants::Http1 => !connection.stream.is_stream(),
             Wants::Streams => connection.stream.is_stream(),
-            Wants::Either => true,
+            Wants::Either => !self.fresh || connection.stream.is_stream(),
         }
     }
 }

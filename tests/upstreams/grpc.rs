@@ -12,9 +12,10 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::{
+    http2::{frame, raw},
     peer::{self, Peer},
     server::Server,
-    support::{Setup, Switchback, config::split_over, wait_until},
+    support::{Setup, Switchback, Upstream, config::split_over, upstream::response, wait_until},
 };
 
 /// Python with grpcio: that of `tests/install tests`, or else that of the path.
@@ -215,4 +216,61 @@ fn a_call_is_sent_again_after_the_statuses_that_its_route_names() {
         let retried = switchback.metrics().contains("reason=\"grpc_status\"} 1");
         assert_eq!(retried, all_good);
     }
+}
+
+/// A request that a client of gRPC would make.
+fn post(path: &str) -> Request<()> {
+    let request = Request::post(format!("http://a{path}")).header("content-type", "application/grpc");
+    request.body(()).expect("a request")
+}
+
+#[test]
+fn a_call_that_was_answered_by_a_message_is_not_sent_again() {
+    // The status 200 in HPACK, and a field that is not indexed.
+    let trailers = [&[0, 11][..], b"grpc-status", &[2], b"14"].concat();
+    let answer = [frame(1, 4, 1, &[0x88]), frame(0, 0, 1, b"message"), frame(1, 5, 1, &trailers)].concat();
+    let (busy, good) = (raw(vec![(1, answer)]), Server::start(100));
+    let text = file(&[busy, good.address], "retries = { grpc = [\"unavailable\"] }");
+    let switchback = Switchback::start(&text.replace("eject =", "balance = \"round_robin\"\neject ="));
+    let mut answers = peer::run(async {
+        let mut peer = Peer::connect(switchback.address).await;
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(peer.exchange(post("/call"), Some(b"x".to_vec()), None).await.body);
+        }
+        answers
+    });
+    answers.sort();
+    assert_eq!((answers, good.asked().len()), (vec![b"message".to_vec(), b"x".to_vec()], 1));
+}
+
+#[test]
+fn trailers_follow_a_response_whose_length_is_said() {
+    let server = Server::start(100);
+    let switchback = Switchback::start(&file(&[server.address], ""));
+    let trailers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        http::HeaderValue::from_static("0"),
+    )]);
+    peer::run(async {
+        let mut peer = Peer::connect(switchback.address).await;
+        let answer = peer.exchange(post("/call"), Some(b"x".to_vec()), Some(trailers)).await;
+        assert_eq!(answer.body, b"x");
+        assert_eq!(answer.trailers.expect("they were sent")["grpc-status"], "0");
+    });
+}
+
+#[test]
+fn who_speaks_no_grpc_is_judged_by_what_http_says() {
+    let servers = [415, 400].map(|status| Upstream::answering(response(status, b"no")));
+    let endpoints: Vec<_> = servers.iter().collect();
+    let switchback = Switchback::start(&Setup::new().toml(&endpoints));
+    peer::run(async {
+        let mut peer = Peer::connect(switchback.address).await;
+        for _ in 0..20 {
+            let answer = peer.exchange(post("/"), Some(b"x".to_vec()), None).await;
+            assert!([415, 400].contains(&answer.status), "{answer:?}");
+        }
+    });
+    assert_eq!(switchback.metric("switchback_endpoint_ejected"), 0.0);
 }

@@ -20,7 +20,7 @@ fn file(endpoints: &[SocketAddr], more: &str) -> String {
     with(endpoints, &format!("protocol = \"h2\"\neject = {{ enabled = false }}\n{more}"))
 }
 
-fn with(endpoints: &[SocketAddr], keys: &str) -> String {
+pub fn with(endpoints: &[SocketAddr], keys: &str) -> String {
     let endpoints: Vec<_> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
     let toml = Setup::new().pool(keys).toml(&[]);
     toml.replace("endpoints = []", &format!("endpoints = [{}]", endpoints.join(", ")))
@@ -150,7 +150,7 @@ fn an_endpoint_that_allows_no_stream_is_not_waited_for_and_its_connections_are_n
 
 /// A server that writes frames of its own: on each connection in turn it reads until so many streams were opened, and then
 /// sends these bytes.
-fn raw(connections: Vec<(usize, Vec<u8>)>) -> SocketAddr {
+pub fn raw(connections: Vec<(usize, Vec<u8>)>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
@@ -192,7 +192,7 @@ fn heads(bytes: &[u8]) -> usize {
     count
 }
 
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
     bytes.extend_from_slice(payload);
     bytes
@@ -365,4 +365,33 @@ fn counts_are_those_of_requests() {
     wait_until("all are counted", || switchback.metric("switchback_endpoint_requests_total") > 9.5);
     assert_eq!(switchback.metric("switchback_endpoint_connects_total"), 1.0);
     assert_eq!(switchback.metric("switchback_endpoint_attempt_failures_total"), 0.0);
+}
+
+#[test]
+fn requests_behind_a_goaway_share_the_one_connection_that_there_may_be() {
+    let going = frame(7, 0, 0, &[0; 8]);
+    let both = [frame(1, 5, 1, &[0x88]), frame(1, 5, 3, &[0x88])].concat();
+    let address = raw(vec![(2, going), (2, both)]);
+    let switchback = Switchback::start(&file(&[address], "max_connections = 1"));
+    let asking: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = switchback.client();
+            thread::spawn(move || client.exchange(get("/")).status)
+        })
+        .collect();
+    let statuses: Vec<_> = asking.into_iter().map(|thread| thread.join().expect("an answer")).collect();
+    assert_eq!(statuses, [200, 200]);
+}
+
+#[test]
+fn upgrades_that_nobody_has_a_use_for_are_held_against_no_endpoint() {
+    let servers = [Server::start(100), Server::start(100)];
+    let addresses = servers.each_ref().map(|server| server.address);
+    let switchback = Switchback::start(&with(&addresses, "protocol = \"h2\""));
+    for _ in 0..20 {
+        let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(switchback.client().exchange(upgrade).status, 502);
+    }
+    assert_eq!(switchback.metric("switchback_endpoint_ejected"), 0.0);
+    assert_eq!(switchback.client().exchange(get("/")).status, 200);
 }

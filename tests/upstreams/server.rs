@@ -152,6 +152,11 @@ async fn answer(
             hints.headers_mut().insert("link", HeaderValue::from_static("</a.css>"));
             respond.send_informational(hints)?;
         }
+        "/call" => {
+            let length = HeaderValue::from(bytes.len());
+            response.headers_mut().insert("content-length", length);
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        }
         "/length" => {
             let length = HeaderValue::from(bytes.len());
             response.headers_mut().insert("content-length", length);

@@ -251,7 +251,7 @@ impl Exchange<'_> {
     /// Whether a call of gRPC is given up for another attempt: all that has come is one of the route's statuses.
     #[cold]
     fn is_refused_call(&mut self) -> Option<Failure> {
-        let status = self.upstream.grpc_status()?;
+        let status = self.upstream.sole_grpc_status()?;
         let is_asked_for = self.request.routed.settings().retries.grpc.contains(&status);
         if is_asked_for { self.gives_way(Failure::UpstreamGrpc(status)) } else { None }
     }

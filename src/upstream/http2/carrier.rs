@@ -36,6 +36,10 @@ const CONNECTION_WINDOW: u32 = MOST as u32 * STREAM_WINDOW;
 const FRAME: u32 = 16 << 10;
 /// The fields of a response, counted as RFC 9113 6.5.2 does: as large as a head of HTTP/1.1 may be.
 const HEADER_LIST: u32 = 64 << 10;
+/// Streams that were cancelled from here and are remembered, and for how long: what the endpoint has sent on them meanwhile is
+/// no fault of its. A crowd of clients that go away at once is no reason to end a connection that others use.
+const CANCELLED: usize = 8 * MOST;
+const REMEMBERED: Duration = Duration::from_secs(10);
 /// What is held of one request for an endpoint that has opened its window and does not read the connection.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -168,7 +172,7 @@ impl Carrier {
     }
 
     /// Takes no more streams. It ends, by a GOAWAY, when those that it has do.
-    pub(super) fn leave(&self) {
+    pub fn leave(&self) {
         // The h2 crate ends a connection that nobody can open a stream on, once it has none.
         self.sender.replace(None);
     }
@@ -254,6 +258,9 @@ async fn handshake(io: Io) -> Result<(SendRequest<Bytes>, Connection<Io, Bytes>)
         .max_frame_size(FRAME)
         .max_header_list_size(HEADER_LIST)
         .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(CANCELLED)
+        .reset_stream_duration(REMEMBERED)
+        .max_local_error_reset_streams(None)
         .initial_max_send_streams(MOST)
         .handshake(io)
         .await

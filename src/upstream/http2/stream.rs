@@ -103,6 +103,12 @@ impl Stream {
         self.head_status.or_else(|| message.grpc_status())
     }
 
+    /// The same, if the response has come to its end without a message.
+    pub fn sole_grpc_status(&self) -> Option<GrpcStatus> {
+        let Down::Message(message) = &self.down else { return None };
+        self.head_status.or_else(|| message.grpc_status().filter(|_| !message.has_data()))
+    }
+
     /// The number of the way that its connection was made in, and the epoch of its endpoint's drains.
     pub fn origin(&self) -> (u64, u32) {
         (self.carrier.terms.way, self.carrier.terms.epoch)
@@ -164,7 +170,7 @@ impl Stream {
         match answer {
             Ok(answer) => {
                 let text = std::mem::take(text);
-                self.head_status = grpc_status(answer.headers());
+                self.head_status = grpc_status(answer.headers()).filter(|_| answer.body().is_end_stream());
                 self.down = Down::Message(response::of(answer, self.is_to_head, text));
                 Poll::Ready(Ok(()))
             }
