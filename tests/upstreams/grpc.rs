@@ -213,8 +213,10 @@ fn a_call_is_sent_again_after_the_statuses_that_its_route_names() {
         let told: Vec<_> = (0..2).map(|_| call(switchback.address, "hello")).collect();
         let good = told.iter().filter(|told| told["text"] == "good:hello").count();
         assert_eq!(good == 2, all_good, "{told:?}");
-        let retried = switchback.metrics().contains("reason=\"grpc_status\"} 1");
-        assert_eq!(retried, all_good);
+        // Once or twice: what is sent again goes where the next call would have gone.
+        let retried =
+            switchback.metric("switchback_route_retries_total{route=\"all\",reason=\"grpc_status\"}");
+        assert_eq!(retried > 0.0, all_good);
     }
 }
 
