@@ -19,6 +19,11 @@ use super::{
     opening::{self, PRIVATE},
 };
 
+/// What the name of the copy ends with.
+pub const COPY: &str = ".copy";
+/// What the name of one that is being made ends with; a killed process leaves it.
+pub const DRAFT: &str = ".copy-new";
+
 /// Why there is no new copy.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -35,7 +40,7 @@ pub enum CopyError {
 
 /// Where the copy of a database is.
 pub fn path(database: &Path) -> PathBuf {
-    beside(database, ".copy")
+    beside(database, COPY)
 }
 
 /// Has a copy of a database made, in place of the one before, unless one is being made.
@@ -59,7 +64,7 @@ pub fn made_now(database: &Path, gate: &Gate) -> bool {
 
 /// Makes a copy. Answers whether it is in its place: it is not if the gate was shut meanwhile.
 fn make(database: &Path, copying: &Copying) -> Result<bool, CopyError> {
-    let draft = beside(database, ".copy-new");
+    let draft = beside(database, DRAFT);
     let Some(leave) = copying.gate().enter() else { return Ok(false) };
     let began = leave.times();
     let connection = opening::reading(database)?;

@@ -106,7 +106,7 @@ pub fn made(path: &Path) -> std::io::Result<()> {
     // SQLite gives its log the permissions of the database. Nobody in this process has it open: closing a file here would
     // end the locks that SQLite holds on it.
     drop(OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path)?);
-    for file in ["", "-wal", "-shm", ".copy"] {
+    for file in ["", "-wal", "-shm", copy::COPY, copy::DRAFT] {
         keep_private(&copy::beside(path, file));
     }
     Ok(())
